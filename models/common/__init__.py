@@ -1,0 +1,1 @@
+"""What every model shares: data sets, splits, metrics, reasons, the registry and its cards."""

@@ -1,0 +1,1 @@
+"""Cardline: the batch data platform behind a co-branded credit card."""

@@ -1,0 +1,5 @@
+"""The one error that users are meant to read."""
+
+
+class CardlineError(Exception):
+    """What is wrong, where, and what to do, in one line. The CLI prints it and exits with 1."""

@@ -1,0 +1,131 @@
+"""Every setting of the platform: environment variables with the prefix `CARDLINE_`.
+
+Nothing else in the code reads the environment for configuration.
+"""
+
+import os
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PACKAGE_DIR = Path(__file__).resolve().parent
+PROJECT_DIR = PACKAGE_DIR.parent
+
+
+class Settings(BaseSettings):
+    """The settings of one home; folders derive from `home`."""
+
+    model_config = SettingsConfigDict(env_prefix="CARDLINE_", frozen=True, extra="ignore")
+
+    home: Path = Field(Path(".cardline"), description="Holds everything that the platform writes.")
+    landing: Path | None = Field(
+        None, description="Where delivered files are; default `landing` in the home."
+    )
+    programs: Path = Field(
+        PACKAGE_DIR / "rewards" / "programs", description="Folder of reward program terms (YAML)."
+    )
+    partitions_start_on: date = Field(
+        date(2000, 1, 1), description="First batch date that a daily partition exists for."
+    )
+    max_bad_row_share: float = Field(
+        0.01, ge=0, le=1, description="A file with a greater share of bad rows waits whole."
+    )
+    token_key: SecretStr | None = Field(
+        None,
+        description="Key of the tokens that replace card and social security numbers. Without it "
+        "a random key is made once and kept in the home, readable by its owner only.",
+    )
+    online_store: Literal["sqlite", "redis"] = Field(
+        "sqlite", description="Where online features live."
+    )
+    redis_url: str = Field("localhost:6379", description="`host:port[,option=value]` of the Redis.")
+    serve_token: SecretStr | None = Field(
+        None, description="Bearer token of the feature server; required beyond loopback."
+    )
+    performance_months: int = Field(
+        12, ge=1, le=36, description="Months on book after which an account's outcome is known."
+    )
+    label_delay_days: int = Field(
+        7, ge=0, description="Days between a transaction and the labels that training may use."
+    )
+    label_maturity_days: int = Field(
+        120, ge=0, description="Age at which a fraud label counts as final."
+    )
+    alert_budget_per_day: int = Field(
+        100, ge=1, description="Fraud alerts that reviewers can work on in a day."
+    )
+
+    @field_validator("home", "landing", "programs", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else Path(os.path.abspath(value.expanduser()))
+
+    @property
+    def landing_dir(self) -> Path:
+        """Folder of delivered files: `<feed>/<batch_date>/<file>`."""
+        return self.landing or self.home / "landing"
+
+    @property
+    def lake_dir(self) -> Path:
+        """The warehouse: catalog, its data files and the raw Parquet files."""
+        return self.home / "lake"
+
+    @property
+    def raw_dir(self) -> Path:
+        """Accepted rows as plain Parquet: `<feed>/batch_date=<date>/<file>.parquet`."""
+        return self.lake_dir / "raw"
+
+    @property
+    def catalog_path(self) -> Path:
+        """SQLite catalog of the DuckLake."""
+        return self.lake_dir / "catalog.sqlite"
+
+    @property
+    def extensions_dir(self) -> Path:
+        """DuckDB's extensions, unpacked from their wheels."""
+        return self.home / "duckdb_extensions"
+
+    @property
+    def features_dir(self) -> Path:
+        """Published feature tables: `<view>/event_date=<date>/*.parquet`."""
+        return self.home / "features"
+
+    @property
+    def feast_dir(self) -> Path:
+        """Feast's registry and the embedded online store."""
+        return self.home / "feast"
+
+    @property
+    def models_dir(self) -> Path:
+        """Model registry: `<name>/<version>/`."""
+        return self.home / "models"
+
+    @property
+    def reports_dir(self) -> Path:
+        """Finance packs: `rewards/<program>/<period>/v<n>/`."""
+        return self.home / "reports"
+
+    @property
+    def dagster_dir(self) -> Path:
+        """Dagster's instance: run and event storage."""
+        return self.home / "dagster"
+
+    @property
+    def dbt_target_dir(self) -> Path:
+        """dbt's manifest, run results and logs."""
+        return self.home / "dbt"
+
+    @property
+    def secrets_dir(self) -> Path:
+        """Keys made on first use, readable by their owner only."""
+        return self.home / "secrets"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process; `get_settings.cache_clear()` reads the environment anew."""
+    return Settings()  # pyright: ignore[reportCallIssue]

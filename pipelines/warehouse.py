@@ -1,0 +1,161 @@
+"""The warehouse: a DuckLake of Parquet files behind a catalog.
+
+The only module that opens DuckDB. One process writes at a time (the pool `warehouse`); any number
+read beside it and never wait (`docs/adr/001-warehouse.md`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import duckdb
+
+from pipelines.errors import CardlineError
+from pipelines.settings import Settings, get_settings
+
+CATALOG = "lake"
+EXTENSIONS = ("ducklake", "sqlite_scanner")
+SCHEMAS = (
+    "landing", "raw", "quarantine", "staging", "intermediate", "marts", "features",
+    "rewards", "finance", "risk", "fraud", "ops",
+)  # fmt: skip
+BUSY_TIMEOUT_MS = 30_000
+
+_TABLES = """
+create table if not exists landing.files (
+    file_id varchar, feed varchar, batch_date date, path varchar, bytes bigint, rows bigint,
+    rows_quarantined bigint, state varchar, reason varchar, unknown_columns varchar,
+    received_at timestamp, load_no bigint, loaded_at timestamp
+);
+create table if not exists quarantine.files (
+    feed varchar, file_id varchar, batch_date date, path varchar, reason varchar,
+    payload varchar, received_at timestamp, load_no bigint
+);
+create table if not exists quarantine.rows (
+    feed varchar, file_id varchar, line_no bigint, reason varchar, payload varchar,
+    received_at timestamp, load_no bigint
+);
+create table if not exists ops.watermarks (name varchar, load_no bigint);
+create table if not exists finance.exceptions (
+    exception_id varchar, recon_id varchar, type varchar, severity varchar, amount_minor bigint,
+    currency varchar, left_ref varchar, right_ref varchar, opened_on date, state varchar,
+    detail varchar
+);
+"""
+
+
+@cache
+def install_extensions(directory: Path) -> None:
+    """Unpack DuckDB's extensions from their wheels into `directory`; nothing is downloaded."""
+    from duckdb_extensions import import_extension
+
+    directory.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(config={"extension_directory": str(directory)}) as con:
+        for name in EXTENSIONS:
+            import_extension(name, con=con)
+
+
+def memory() -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB without the lake, for computing over frames and files."""
+    con = duckdb.connect()
+    con.execute("set timezone = 'UTC'")
+    return con
+
+
+def connect(read_only: bool = False, settings: Settings | None = None) -> duckdb.DuckDBPyConnection:
+    """A connection whose default catalog is the warehouse of `settings` (default: this home's).
+
+    The caller closes it (`with connect() as con`). `read_only` refuses every write. Raises
+    `CardlineError` where there is no warehouse to read.
+    """
+    settings = settings or get_settings()
+    if read_only and not settings.catalog_path.exists():
+        raise CardlineError(
+            f"no warehouse in {settings.home}: run `cardline demo` or `cardline run` first, "
+            "or set CARDLINE_HOME to a home that has one"
+        )
+    install_extensions(settings.extensions_dir)
+    settings.lake_dir.mkdir(parents=True, exist_ok=True)
+    con = duckdb.connect(config={"extension_directory": str(settings.extensions_dir)})
+    try:
+        con.execute("set timezone = 'UTC'")
+        for name in EXTENSIONS:
+            con.load_extension(name)
+        options = [f"data_path '{_quoted(settings.lake_dir / 'data')}'"]
+        if read_only:
+            options.append("read_only")
+        else:
+            options += ["meta_journal_mode 'WAL'", f"meta_busy_timeout {BUSY_TIMEOUT_MS}"]
+        con.execute(
+            f"attach 'ducklake:sqlite:{_quoted(settings.catalog_path)}' as {CATALOG} "
+            f"({', '.join(options)})"
+        )
+        con.execute(f"use {CATALOG}")
+        if not read_only:
+            _ensure_tables(con)
+    except BaseException:
+        con.close()
+        raise
+    return con
+
+
+def _quoted(path: Path) -> str:
+    """`path` for a quoted literal: ATTACH takes no parameters."""
+    return str(path).replace("'", "''")
+
+
+def _ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
+    """Schemas, inventory tables and an empty table for every feed; done once in a lake's life."""
+    from pipelines.contracts import FEEDS
+
+    existing = {
+        f"{schema}.{name}"
+        for schema, name in con.execute(
+            "select schema_name, table_name from duckdb_tables() where database_name = ?",
+            [CATALOG],
+        ).fetchall()
+    }
+    if "ops.watermarks" in existing and all(f"raw.{name}" in existing for name in FEEDS):
+        return
+    with transaction(con):
+        for schema in SCHEMAS:
+            con.execute(f"create schema if not exists {schema}")
+        con.execute(_TABLES)
+        for feed in FEEDS.values():
+            columns = ", ".join(f'"{name}" {kind}' for name, kind in feed.raw_columns().items())
+            con.execute(f"create table if not exists raw.{feed.name} ({columns})")
+
+
+@contextmanager
+def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """All of the block's writes, or none of them."""
+    con.execute("begin transaction")
+    try:
+        yield
+    except BaseException:
+        con.execute("rollback")
+        raise
+    con.execute("commit")
+
+
+def latest_load_no(con: duckdb.DuckDBPyConnection) -> int:
+    """Number of the last ingest commit, 0 before the first."""
+    row = con.execute("select coalesce(max(load_no), 0) from landing.files").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def watermark(con: duckdb.DuckDBPyConnection, name: str) -> int:
+    """The last ingest commit that step `name` has worked through, -1 before its first run."""
+    row = con.execute(
+        "select coalesce(max(load_no), -1) from ops.watermarks where name = ?", [name]
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def set_watermark(con: duckdb.DuckDBPyConnection, name: str, load_no: int) -> None:
+    """Record that step `name` has worked through ingest commit `load_no`."""
+    con.execute("delete from ops.watermarks where name = ?", [name])
+    con.execute("insert into ops.watermarks values (?, ?)", [name, load_no])
