@@ -3,7 +3,6 @@
 Nothing else in the code reads the environment for configuration.
 """
 
-import os
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -62,7 +61,7 @@ class Settings(BaseSettings):
     @field_validator("home", "landing", "programs", mode="after")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
-        return None if value is None else Path(os.path.abspath(value.expanduser()))
+        return None if value is None else value.expanduser().absolute()
 
     @property
     def landing_dir(self) -> Path:
