@@ -26,7 +26,7 @@ _TABLES = """
 create table if not exists landing.files (
     file_id varchar, feed varchar, batch_date date, path varchar, bytes bigint, rows bigint,
     rows_quarantined bigint, state varchar, reason varchar, unknown_columns varchar,
-    received_at timestamp, load_no bigint, loaded_at timestamp
+    received_at timestamp, fingerprint varchar, load_no bigint, loaded_at timestamp
 );
 create table if not exists quarantine.files (
     feed varchar, file_id varchar, batch_date date, path varchar, reason varchar,

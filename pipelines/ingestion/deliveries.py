@@ -1,0 +1,131 @@
+"""What lies in the landing folder, and which of it is new."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from functools import cached_property
+from pathlib import Path
+
+from pipelines.files import sha256_of
+from pipelines.ingestion.readers import is_readable
+
+MANIFEST_SUFFIX = ".manifest.json"
+FILE_ID_CHARACTERS = 32
+_UNFINISHED = (".tmp", ".part", ".partial", ".crdownload")
+END_OF_DAY = time(23, 59, 59, 999999)
+
+
+class BrokenManifest(Exception):
+    """The manifest cannot be read; the message says why."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the sender says of a file; None where it says nothing."""
+
+    rows: int | None = None
+    sha256: str | None = None
+    received_at: datetime | None = None
+    control_totals: dict[str, dict[str, int] | int] | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """The manifest at `path`, an empty one where there is none; raises `BrokenManifest`."""
+        if not path.exists():
+            return cls()
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BrokenManifest("the manifest is not JSON") from error
+        if not isinstance(content, dict):
+            raise BrokenManifest("the manifest is not a JSON object")
+        received_at = content.get("received_at")
+        try:
+            moment = None if received_at is None else datetime.fromisoformat(received_at)
+        except (TypeError, ValueError) as error:
+            raise BrokenManifest("received_at of the manifest is no timestamp") from error
+        if moment is not None and moment.tzinfo is not None:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
+        totals = content.get("control_totals")
+        if totals is not None and not isinstance(totals, dict):
+            raise BrokenManifest("control_totals of the manifest is not an object")
+        return cls(content.get("rows"), content.get("sha256"), moment, totals)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One data file in landing. `problem` is set where its place alone disqualifies it."""
+
+    feed: str
+    batch_date: date
+    path: Path
+    problem: str | None = None
+
+    @property
+    def manifest_path(self) -> Path:
+        """Where its manifest would be."""
+        return self.path.with_name(self.path.name + MANIFEST_SUFFIX)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the content."""
+        return sha256_of(self.path)
+
+    @property
+    def file_id(self) -> str:
+        """Identity by content: the same bytes have the same id under any name and date."""
+        return self.sha256[:FILE_ID_CHARACTERS]
+
+    def fingerprint(self) -> str:
+        """Changes when the file or its manifest is written anew; costs no read of the content."""
+        parts = []
+        for path in (self.path, self.manifest_path):
+            if path.exists():
+                stat = path.stat()
+                parts.append(f"{stat.st_size}:{stat.st_mtime_ns}")
+        return "|".join(parts)
+
+    def default_received_at(self) -> datetime:
+        """The end of the batch date, for files whose manifest does not tell."""
+        return datetime.combine(self.batch_date, END_OF_DAY)
+
+
+def list_deliveries(landing: Path, feeds: list[str]) -> list[Delivery]:
+    """Every data file under `landing`, by feed in the order of `feeds`, then batch date and name.
+
+    Files being written (`*.tmp`, `*.part`, hidden) and manifests are passed over; whatever else
+    has no place here is a delivery with a `problem`, so that it is reported and not lost.
+    """
+    found: list[Delivery] = []
+    if not landing.is_dir():
+        return found
+    order = {name: position for position, name in enumerate(feeds)}
+    for feed_dir in sorted(landing.iterdir(), key=lambda p: (order.get(p.name, 1000), p.name)):
+        if not feed_dir.is_dir() or feed_dir.name.startswith((".", "_")):
+            continue
+        known = feed_dir.name in order
+        for batch_dir in sorted(feed_dir.iterdir()):
+            if not batch_dir.is_dir() or batch_dir.name.startswith("."):
+                continue
+            try:
+                batch_date = date.fromisoformat(batch_dir.name)
+                problem = None
+            except ValueError:
+                batch_date = date.min
+                problem = f"the folder {batch_dir.name!r} is no batch date (YYYY-MM-DD)"
+            if not known:
+                problem = f"there is no feed {feed_dir.name!r}"
+            for path in sorted(batch_dir.iterdir()):
+                if _is_passed_over(path):
+                    continue
+                unreadable = None if is_readable(path) else "the file is of no known format"
+                found.append(Delivery(feed_dir.name, batch_date, path, problem or unreadable))
+    return found
+
+
+def _is_passed_over(path: Path) -> bool:
+    return (
+        path.name.startswith(".")
+        or path.name.endswith((MANIFEST_SUFFIX, *_UNFINISHED))
+        or not path.is_file()
+    )

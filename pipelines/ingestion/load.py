@@ -1,0 +1,448 @@
+"""Ingest: new deliveries become rows of `raw`, or wait in quarantine with the reason.
+
+Every accepted file becomes Parquet under its feed and batch date; one commit of the lake then
+registers all of them together with the inventory and the quarantine. A process that is killed
+before the commit leaves files that nothing refers to, and the next run clears them away.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from pipelines.contracts import FEEDS, Feed
+from pipelines.files import written_aside
+from pipelines.ingestion.deliveries import BrokenManifest, Delivery, Manifest, list_deliveries
+from pipelines.ingestion.readers import FILE, LINE, BadLine, Chunk, UnreadableFile, read_chunks
+from pipelines.ingestion.sensitive import find_sensitive
+from pipelines.ingestion.validation import judge, missing_columns, payloads, unknown_columns
+from pipelines.progress import track
+from pipelines.settings import Settings, get_settings
+from pipelines.warehouse import CATALOG, connect, latest_load_no, memory, transaction
+
+GROUP_ROWS = 250_000
+"""Small files are judged together, up to about this many rows at once."""
+
+LOADED, QUARANTINED, DUPLICATE = "LOADED", "QUARANTINED", "DUPLICATE"
+
+
+@dataclass
+class IngestSummary:
+    """What one ingest did; `load_no` is None where there was nothing new."""
+
+    load_no: int | None = None
+    files_loaded: int = 0
+    files_quarantined: int = 0
+    files_duplicate: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    rows_quarantined: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class _Intake:
+    """A file on its way in."""
+
+    delivery: Delivery
+    manifest: Manifest
+    received_at: datetime
+    rows: int = 0
+    bad_rows: list[pl.DataFrame] = field(default_factory=list)
+    totals: dict[tuple[str, str | None], int] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
+    parts: list[Path] = field(default_factory=list)
+    rejection: str | None = None
+
+    @property
+    def bad_count(self) -> int:
+        return sum(frame.height for frame in self.bad_rows)
+
+
+def pending(
+    settings: Settings | None = None,
+    landing: Path | None = None,
+    through: date | None = None,
+    since: date | None = None,
+) -> list[Delivery]:
+    """Deliveries that are new or changed since they were last looked at, batch dates inclusive."""
+    settings = settings or get_settings()
+    deliveries = [
+        delivery
+        for delivery in list_deliveries(landing or settings.landing_dir, list(FEEDS))
+        if (through is None or delivery.batch_date <= through)
+        and (since is None or delivery.batch_date >= since)
+    ]
+    if not deliveries or not settings.catalog_path.exists():
+        return deliveries
+    with connect(read_only=True, settings=settings) as con:
+        seen = set(con.execute("select path, fingerprint from landing.files").fetchall())
+    return [d for d in deliveries if (str(d.path), _checked_as(d, settings)) not in seen]
+
+
+def _checked_as(delivery: Delivery, settings: Settings) -> str:
+    """What a verdict depends on: the file, its manifest and the threshold."""
+    return f"{delivery.fingerprint()}|{settings.max_bad_row_share}"
+
+
+def ingest(
+    landing: Path | None = None,
+    through: date | None = None,
+    since: date | None = None,
+    feeds: set[str] | None = None,
+    settings: Settings | None = None,
+) -> IngestSummary:
+    """Take in every pending delivery of `landing` with a batch date in `since`…`through`.
+
+    `feeds` restricts it to some feeds. One commit for all; running it again changes nothing.
+    """
+    settings = settings or get_settings()
+    deliveries = pending(settings, landing, through, since)
+    if feeds is not None:
+        deliveries = [delivery for delivery in deliveries if delivery.feed in feeds]
+    summary = IngestSummary()
+    with connect(settings=settings) as con:
+        load_no = latest_load_no(con) + 1
+        _clear_leftovers(settings.raw_dir, load_no)
+        if not deliveries:
+            return summary
+        known = {
+            (feed, file_id): path
+            for feed, file_id, path in con.execute(
+                "select feed, file_id, path from landing.files where state = ?", [LOADED]
+            ).fetchall()
+        }
+        intakes: list[_Intake] = []
+        inventory: list[tuple[Delivery, str]] = []
+        for delivery in deliveries:
+            identity = (delivery.feed, delivery.file_id)
+            if delivery.problem is None and identity in known:
+                inventory.append((delivery, DUPLICATE))
+                summary.files_duplicate += 1
+                continue
+            known[identity] = str(delivery.path)
+            intakes.append(_intake(delivery))
+        for feed_name, of_feed in _by_feed(intakes):
+            feed = FEEDS.get(feed_name)
+            if feed is not None:
+                _take_in(feed, of_feed, load_no, settings)
+        with transaction(con):
+            _register(con, intakes, load_no, settings)
+            _record(con, intakes, inventory, load_no, settings)
+    if not intakes and not inventory:
+        return summary
+    summary.load_no = load_no
+    for intake in intakes:
+        name = intake.delivery.feed
+        if intake.rejection is None:
+            summary.files_loaded += 1
+            summary.rows[name] = summary.rows.get(name, 0) + intake.rows - intake.bad_count
+        else:
+            summary.files_quarantined += 1
+        if intake.bad_count:
+            counted = summary.rows_quarantined.get(name, 0)
+            summary.rows_quarantined[name] = counted + intake.bad_count
+    return summary
+
+
+def _part_name(load_no: int, file_id: str, number: int) -> str:
+    return f"{_load_prefix(load_no)}{file_id}-{number}.parquet"
+
+
+def _load_prefix(load_no: int) -> str:
+    return f"load{load_no:06d}-"
+
+
+def _clear_leftovers(raw_dir: Path, load_no: int) -> None:
+    """Remove files of an ingest that was killed before its commit: they bear the next number."""
+    for path in raw_dir.glob(f"*/*/{_load_prefix(load_no)}*.parquet"):
+        path.unlink()
+
+
+def _intake(delivery: Delivery) -> _Intake:
+    received_at = delivery.default_received_at()
+    if delivery.problem is not None:
+        return _Intake(delivery, Manifest(), received_at, rejection=delivery.problem)
+    try:
+        manifest = Manifest.read(delivery.manifest_path)
+    except BrokenManifest as error:
+        return _Intake(delivery, Manifest(), received_at, rejection=str(error))
+    intake = _Intake(delivery, manifest, manifest.received_at or received_at)
+    if manifest.sha256 is not None and str(manifest.sha256).lower() != delivery.sha256:
+        intake.rejection = "the file is not the one of its manifest: sha256 differs"
+    return intake
+
+
+def _by_feed(intakes: list[_Intake]) -> list[tuple[str, list[_Intake]]]:
+    grouped: dict[str, list[_Intake]] = {}
+    for intake in intakes:
+        if intake.rejection is None:
+            grouped.setdefault(intake.delivery.feed, []).append(intake)
+    return list(grouped.items())
+
+
+def _take_in(feed: Feed, intakes: list[_Intake], load_no: int, settings: Settings) -> None:
+    """Read, judge and write the files of one feed; each ends with `parts` or a `rejection`."""
+    for group in _groups(feed, intakes):
+        _judge_group(feed, group, load_no, settings)
+    for intake in intakes:
+        if intake.rejection is None:
+            intake.rejection = _verdict(intake, settings)
+        if intake.rejection is not None:
+            for part in intake.parts:
+                part.unlink(missing_ok=True)
+            intake.parts = []
+
+
+_Group = list[tuple[_Intake, Chunk]]
+
+
+def _groups(feed: Feed, intakes: list[_Intake]) -> Iterator[_Group]:
+    """Chunks of files with the same columns, together up to `GROUP_ROWS` rows."""
+    group: _Group = []
+    rows = 0
+    for intake in track(intakes, f"reading {feed.name}"):
+        try:
+            for chunk in read_chunks(intake.delivery.path):
+                missing = missing_columns(feed, chunk.frame.columns)
+                if missing and (chunk.frame.height or not chunk.bad_lines):
+                    intake.rejection = f"required column missing: {', '.join(missing)}"
+                    break
+                same = not group or group[0][1].frame.schema == chunk.frame.schema
+                if group and (not same or rows + chunk.frame.height > GROUP_ROWS):
+                    yield group
+                    group, rows = [], 0
+                group.append((intake, chunk))
+                rows += chunk.frame.height
+        except UnreadableFile as error:
+            intake.rejection = str(error)
+    if group:
+        yield group
+
+
+def _judge_group(feed: Feed, group: _Group, load_no: int, settings: Settings) -> None:
+    frame = pl.concat(
+        chunk.frame.with_columns(pl.lit(number, dtype=pl.UInt32).alias(FILE))
+        for number, (_, chunk) in enumerate(group)
+    )
+    _refuse_sensitive(feed, frame, group)
+    judged = judge(feed, frame)
+    places = frame.select(FILE, LINE)
+    whole = judged.typed.with_columns(places, judged.reason)
+    whole = _with_lineage(feed, whole, group)
+    _add_totals(whole, group)
+    unknown = unknown_columns(feed, frame.columns)
+    ends = 0
+    for number, (intake, chunk) in enumerate(group):
+        start, ends = ends, ends + chunk.frame.height
+        part = whole.slice(start, ends - start)
+        intake.rows += part.height + len(chunk.bad_lines)
+        intake.unknown.update(unknown)
+        if intake.rejection is not None:
+            continue
+        is_bad = part["reason"].is_not_null()
+        if is_bad.any() or chunk.bad_lines:
+            rows = frame.slice(start, ends - start).filter(is_bad)
+            _set_aside(intake, rows, part["reason"].filter(is_bad), chunk.bad_lines)
+            if intake.rejection is not None:
+                continue
+            part = part.filter(~is_bad)
+        if part.is_empty():
+            continue
+        batch = f"batch_date={intake.delivery.batch_date.isoformat()}"
+        name = _part_name(load_no, intake.delivery.file_id, len(intake.parts))
+        path = settings.raw_dir / feed.name / batch / name
+        with written_aside(path) as aside:
+            part.select(feed.raw_schema()).write_parquet(aside, compression_level=1)
+        intake.parts.append(path)
+
+
+def _refuse_sensitive(feed: Feed, frame: pl.DataFrame, group: _Group) -> None:
+    """Reject files that hold a card or social security number where text is let through."""
+    declared = {column.name: column.type for column in feed.columns}
+    for name in frame.columns:
+        if name in (FILE, LINE) or declared.get(name, "string") != "string":
+            continue
+        values = frame[name].cast(pl.String, strict=False)
+        if find_sensitive(values) is None:
+            continue
+        for number, (intake, _) in enumerate(group):
+            found = find_sensitive(values.filter(frame[FILE] == number))
+            if found is not None:
+                intake.rejection = _refusal(found, f"column {name}")
+
+
+def _refusal(found: str, where: str) -> str:
+    return f"{found} in {where}: it must be tokenised before it is delivered"
+
+
+def _set_aside(
+    intake: _Intake, rows: pl.DataFrame, reasons: pl.Series, bad_lines: list[BadLine]
+) -> None:
+    """Keep bad rows for quarantine, unless what they hold must not be kept anywhere."""
+    bad = pl.DataFrame(
+        [
+            rows[LINE].cast(pl.Int64).alias("line_no"),
+            reasons,
+            payloads(rows.drop(LINE, FILE)),
+        ]
+    )
+    if bad_lines:
+        unsplit = pl.DataFrame(
+            [(line.line_no, line.reason, line.payload) for line in bad_lines],
+            schema=bad.schema,
+            orient="row",
+        )
+        bad = pl.concat([bad, unsplit]).sort("line_no")
+    found = find_sensitive(bad["payload"])
+    if found is not None:
+        intake.rejection = _refusal(found, "a row that breaks its contract")
+        intake.bad_rows = []
+    else:
+        intake.bad_rows.append(bad)
+
+
+def _with_lineage(feed: Feed, whole: pl.DataFrame, group: _Group) -> pl.DataFrame:
+    """Add file_id, line_no, record_hash, batch_date and the known time."""
+    files = pl.DataFrame(
+        {
+            FILE: pl.Series(range(len(group)), dtype=pl.UInt32),
+            "file_id": [intake.delivery.file_id for intake, _ in group],
+            "batch_date": [intake.delivery.batch_date for intake, _ in group],
+            "_file_received_at": pl.Series(
+                [intake.received_at for intake, _ in group], dtype=pl.Datetime("us")
+            ),
+        }
+    )
+    whole = whole.join(files, on=FILE, how="left", maintain_order="left")
+    return whole.with_columns(
+        pl.coalesce("received_at", "_file_received_at").alias("received_at"),
+        pl.col(LINE).cast(pl.Int64).alias("line_no"),
+        record_hashes(whole.select(*feed.column_names, "extra")),
+    )
+
+
+def record_hashes(rows: pl.DataFrame) -> pl.Series:
+    """MD5 of each row's content: equal where every column is, null apart from empty text."""
+    columns = ", ".join(f'coalesce(cast("{name}" as varchar), chr(0))' for name in rows.columns)
+    with memory() as con:
+        con.register("content", rows.to_arrow())
+        # The columns are the contract's own names, not input.
+        query = f"select md5(concat_ws(chr(31), {columns})) as record_hash from content"  # noqa: S608
+        return pl.DataFrame(con.execute(query).pl())["record_hash"]
+
+
+def _add_totals(whole: pl.DataFrame, group: _Group) -> None:
+    """Sum what the manifests of this group give control totals for, bad rows included."""
+    for name in {name for intake, _ in group for name in intake.manifest.control_totals or {}}:
+        if name not in whole.columns or not whole[name].dtype.is_integer():
+            continue
+        by_direction = "direction" if "direction" in whole.columns else pl.lit(None, pl.String)
+        sums = whole.group_by(FILE, by_direction).agg(pl.col(name).sum())
+        for number, direction, total in sums.iter_rows():
+            totals = group[number][0].totals
+            for key in {(name, direction), (name, None)}:
+                totals[key] = totals.get(key, 0) + total
+
+
+def _verdict(intake: _Intake, settings: Settings) -> str | None:
+    """Why the file as a whole cannot be taken, or None."""
+    manifest = intake.manifest
+    if manifest.rows is not None and manifest.rows != intake.rows:
+        return f"the manifest says {manifest.rows} rows and the file has {intake.rows}"
+    for name, expected in (manifest.control_totals or {}).items():
+        pairs = expected.items() if isinstance(expected, dict) else [(None, expected)]
+        for direction, total in pairs:
+            actual = intake.totals.get((name, direction), 0)
+            if actual != total:
+                label = name if direction is None else f"{name} of {direction}"
+                return f"control total {label}: the manifest says {total}, the file has {actual}"
+    if intake.bad_count > settings.max_bad_row_share * intake.rows:
+        return (
+            f"{intake.bad_count} of {intake.rows} rows break the contract, over the share of "
+            f"{settings.max_bad_row_share:g}: the file waits whole"
+        )
+    return None
+
+
+def _register(
+    con: duckdb.DuckDBPyConnection, intakes: list[_Intake], load_no: int, settings: Settings
+) -> None:
+    """Make the written Parquet files part of their raw tables."""
+    for name in sorted({i.delivery.feed for i in intakes if i.parts}):
+        pattern = settings.raw_dir / name / "*" / f"{_load_prefix(load_no)}*.parquet"
+        con.execute(
+            "call ducklake_add_data_files(?, ?, ?, schema => 'raw')", [CATALOG, name, str(pattern)]
+        )
+
+
+def _record(
+    con: duckdb.DuckDBPyConnection,
+    intakes: list[_Intake],
+    duplicates: list[tuple[Delivery, str]],
+    load_no: int,
+    settings: Settings,
+) -> None:
+    """Write the inventory and the quarantine of this load."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    files = [
+        {
+            "file_id": i.delivery.file_id,
+            "feed": i.delivery.feed,
+            "batch_date": i.delivery.batch_date,
+            "path": str(i.delivery.path),
+            "bytes": i.delivery.path.stat().st_size,
+            "rows": i.rows - i.bad_count if i.rejection is None else 0,
+            "rows_quarantined": i.bad_count,
+            "state": LOADED if i.rejection is None else QUARANTINED,
+            "reason": i.rejection,
+            "unknown_columns": ", ".join(sorted(i.unknown)) or None,
+            "received_at": i.received_at,
+            "fingerprint": _checked_as(i.delivery, settings),
+        }
+        for i in intakes
+    ] + [
+        {
+            "file_id": d.file_id,
+            "feed": d.feed,
+            "batch_date": d.batch_date,
+            "path": str(d.path),
+            "bytes": d.path.stat().st_size,
+            "rows": 0,
+            "rows_quarantined": 0,
+            "state": state,
+            "reason": "the same file was loaded before",
+            "unknown_columns": None,
+            "received_at": d.default_received_at(),
+            "fingerprint": _checked_as(d, settings),
+        }
+        for d, state in duplicates
+    ]
+    inventory = pl.DataFrame(files, infer_schema_length=None).with_columns(
+        pl.lit(load_no, pl.Int64).alias("load_no"), pl.lit(now).alias("loaded_at")
+    )
+    con.register("new_files", inventory.to_arrow())
+    con.execute("insert into landing.files by name from new_files")
+    con.unregister("new_files")
+    rejected = inventory.filter(pl.col("state") == QUARANTINED).select(
+        "feed", "file_id", "batch_date", "path", "reason", "received_at", "load_no"
+    )
+    if rejected.height:
+        con.register("new_files", rejected.to_arrow())
+        con.execute("insert into quarantine.files by name from new_files")
+        con.unregister("new_files")
+    bad = [
+        frame.with_columns(
+            pl.lit(i.delivery.feed).alias("feed"),
+            pl.lit(i.delivery.file_id).alias("file_id"),
+            pl.lit(i.received_at).alias("received_at"),
+            pl.lit(load_no, pl.Int64).alias("load_no"),
+        )
+        for i in intakes
+        for frame in i.bad_rows
+    ]
+    if bad:
+        con.register("new_rows", pl.concat(bad).to_arrow())
+        con.execute("insert into quarantine.rows by name from new_rows")
+        con.unregister("new_rows")

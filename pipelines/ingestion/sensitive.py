@@ -1,0 +1,82 @@
+"""Finding card numbers and US social security numbers in text.
+
+A card number is 13–19 digits that stand alone (spaces or hyphens may group them) and pass the
+Luhn check; a social security number is three, two and four digits with separators and none of
+the never-issued areas, groups and serials. Nine bare digits count only in a column that is named
+for them: elsewhere they are too often something else.
+"""
+
+import re
+
+import polars as pl
+
+PAN_CANDIDATE = r"(?:^|[^0-9A-Za-z])([0-9](?:[ -]?[0-9]){12,18})(?:$|[^0-9A-Za-z])"
+SSN_CANDIDATE = r"(?:^|[^0-9A-Za-z-])([0-9]{3}[- ][0-9]{2}[- ][0-9]{4})(?:$|[^0-9A-Za-z-])"
+BARE_SSN = r"^\s*([0-9]{9})\s*$"
+_SSN_COLUMN = re.compile(r"ssn|social_?security|tax_?id", re.IGNORECASE)
+_NEVER_ISSUED_AREAS = ("000", "666")
+
+
+def passes_luhn(digits: str) -> bool:
+    """Whether the last digit is the Luhn check digit of the others."""
+    total = 0
+    for position, digit in enumerate(reversed(digits)):
+        value = int(digit)
+        if position % 2:
+            value = value * 2 - 9 if value > 4 else value * 2
+        total += value
+    return total % 10 == 0
+
+
+def is_card_number(text: str) -> bool:
+    """Whether `text`, a run of digits that may be grouped, is a card number."""
+    digits = re.sub(r"[ -]", "", text)
+    return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and passes_luhn(digits)
+
+
+def is_social_security_number(text: str) -> bool:
+    """Whether `text`, nine digits that may be separated, can be a social security number."""
+    digits = re.sub(r"[ -]", "", text)
+    area, group, serial = digits[:3], digits[3:5], digits[5:]
+    return (
+        len(digits) == 9
+        and area not in _NEVER_ISSUED_AREAS
+        and area[0] != "9"
+        and group != "00"
+        and serial != "0000"
+    )
+
+
+def find_sensitive(values: pl.Series) -> str | None:
+    """What a text column holds that must not land: a description without the value, or None."""
+    distinct = values.drop_nulls().unique()
+    if distinct.is_empty():
+        return None
+    # One cheap pass first: most columns have no value with enough digits at all.
+    suspects = distinct.filter(distinct.str.contains(r"[0-9](?:[ -]?[0-9]){8}"))
+    if suspects.is_empty():
+        return None
+    if _any(suspects, PAN_CANDIDATE, is_card_number):
+        return "a card number"
+    if _any(suspects, SSN_CANDIDATE, is_social_security_number):
+        return "a social security number"
+    if _SSN_COLUMN.search(values.name) and _any(suspects, BARE_SSN, is_social_security_number):
+        return "a social security number"
+    return None
+
+
+def _any(values: pl.Series, candidate: str, judge: object) -> bool:
+    hits = values.filter(values.str.contains(candidate))
+    pattern = re.compile(candidate)
+    assert callable(judge)
+    return any(judge(found) for value in hits for found in _overlapping(pattern, value))
+
+
+def _overlapping(pattern: re.Pattern[str], text: str) -> list[str]:
+    """All candidates; the separator that ends one may begin the next."""
+    found: list[str] = []
+    position = 0
+    while match := pattern.search(text, position):
+        found.append(match.group(1))
+        position = match.end(1)
+    return found
