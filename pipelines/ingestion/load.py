@@ -114,12 +114,15 @@ def ingest(
             ).fetchall()
         }
         intakes: list[_Intake] = []
-        inventory: list[tuple[Delivery, str]] = []
+        duplicates: list[Delivery] = []
+        touched: list[Delivery] = []
         for delivery in deliveries:
             identity = (delivery.feed, delivery.file_id)
             if delivery.problem is None and identity in known:
-                inventory.append((delivery, DUPLICATE))
-                summary.files_duplicate += 1
+                if known[identity] == str(delivery.path):
+                    touched.append(delivery)
+                else:
+                    duplicates.append(delivery)
                 continue
             known[identity] = str(delivery.path)
             intakes.append(_intake(delivery))
@@ -129,10 +132,16 @@ def ingest(
                 _take_in(feed, of_feed, load_no, settings)
         with transaction(con):
             _register(con, intakes, load_no, settings)
-            _record(con, intakes, inventory, load_no, settings)
-    if not intakes and not inventory:
+            _record(con, intakes, duplicates, load_no, settings)
+            for delivery in touched:
+                con.execute(
+                    "update landing.files set fingerprint = ? where path = ? and state = ?",
+                    [_checked_as(delivery, settings), str(delivery.path), LOADED],
+                )
+    if not intakes and not duplicates:
         return summary
     summary.load_no = load_no
+    summary.files_duplicate = len(duplicates)
     for intake in intakes:
         name = intake.delivery.feed
         if intake.rejection is None:
@@ -228,13 +237,12 @@ def _judge_group(feed: Feed, group: _Group, load_no: int, settings: Settings) ->
     )
     _refuse_sensitive(feed, frame, group)
     judged = judge(feed, frame)
-    places = frame.select(FILE, LINE)
-    whole = judged.typed.with_columns(places, judged.reason)
+    whole = judged.typed.with_columns(frame[FILE], frame[LINE], judged.reason)
     whole = _with_lineage(feed, whole, group)
     _add_totals(whole, group)
     unknown = unknown_columns(feed, frame.columns)
     ends = 0
-    for number, (intake, chunk) in enumerate(group):
+    for intake, chunk in group:
         start, ends = ends, ends + chunk.frame.height
         part = whole.slice(start, ends - start)
         intake.rows += part.height + len(chunk.bad_lines)
@@ -254,7 +262,7 @@ def _judge_group(feed: Feed, group: _Group, load_no: int, settings: Settings) ->
         name = _part_name(load_no, intake.delivery.file_id, len(intake.parts))
         path = settings.raw_dir / feed.name / batch / name
         with written_aside(path) as aside:
-            part.select(feed.raw_schema()).write_parquet(aside, compression_level=1)
+            part.select(*feed.raw_schema()).write_parquet(aside, compression_level=1)
         intake.parts.append(path)
 
 
@@ -380,11 +388,13 @@ def _register(
 def _record(
     con: duckdb.DuckDBPyConnection,
     intakes: list[_Intake],
-    duplicates: list[tuple[Delivery, str]],
+    duplicates: list[Delivery],
     load_no: int,
     settings: Settings,
 ) -> None:
     """Write the inventory and the quarantine of this load."""
+    if not intakes and not duplicates:
+        return
     now = datetime.now(UTC).replace(tzinfo=None)
     files = [
         {
@@ -411,13 +421,13 @@ def _record(
             "bytes": d.path.stat().st_size,
             "rows": 0,
             "rows_quarantined": 0,
-            "state": state,
+            "state": DUPLICATE,
             "reason": "the same file was loaded before",
             "unknown_columns": None,
             "received_at": d.default_received_at(),
             "fingerprint": _checked_as(d, settings),
         }
-        for d, state in duplicates
+        for d in duplicates
     ]
     inventory = pl.DataFrame(files, infer_schema_length=None).with_columns(
         pl.lit(load_no, pl.Int64).alias("load_no"), pl.lit(now).alias("loaded_at")

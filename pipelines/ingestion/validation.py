@@ -194,7 +194,7 @@ def _extra(feed: Feed, frame: pl.DataFrame) -> pl.Series:
     unknown = unknown_columns(feed, frame.columns)
     if not unknown:
         return pl.Series("extra", [None], dtype=pl.String).new_from_index(0, frame.height)
-    return payloads(frame.select(unknown)).alias("extra")
+    return payloads(frame.select(unknown)).replace("{}", None).alias("extra")
 
 
 def payloads(frame: pl.DataFrame) -> pl.Series:
