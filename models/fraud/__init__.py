@@ -1,0 +1,1 @@
+"""Transaction fraud: a calibrated gradient boosting model under label delay."""

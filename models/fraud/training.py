@@ -1,0 +1,262 @@
+"""Training on transactions whose labels arrive late."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from models.common.dataset import dataset_sha256, matrix, require_outcomes, usable_features
+from models.common.evaluation import FixedBins, card_precision_at_k, summary
+from models.common.registry import TrainedModel
+from models.common.splits import with_label_delay
+from models.fraud.classifier import FraudClassifier
+
+
+@dataclass(frozen=True)
+class FraudParameters:
+    """Settings of a fraud training; all of them are in the manifest.
+
+    `negative_share` and `calibration_share` apply to the training block; the test block is
+    never sampled.
+    """
+
+    learning_rate: float = 0.06
+    max_iter: int = 150
+    max_leaf_nodes: int = 15
+    min_samples_leaf: int = 20
+    l2_regularization: float = 1.0
+    maximum_negatives: int = 200_000
+    calibration_share: float = 0.2
+    alerts_per_day: int = 100
+    minimum_rows: int = 500
+    minimum_frauds: int = 20
+
+
+@dataclass(frozen=True)
+class TransactionFrame:
+    """Scored moments with the features known then.
+
+    Columns: `transaction_id` (unique), `card_id`, `event_at`, `fraud_known_at` (null where the
+    transaction was never reported) and features. `weight` undoes a sampling of negatives that
+    was done before, 1 where there was none.
+    """
+
+    frame: pl.DataFrame
+    weight: str | None = None
+
+
+def known_fraud(frame: pl.DataFrame, known_by: datetime) -> np.ndarray:
+    """1 for transactions reported as fraud by a moment; later reports are not known yet."""
+    reported = (frame["fraud_known_at"] <= known_by).fill_null(False)
+    return reported.cast(pl.Int64).to_numpy()
+
+
+def without_compromised_cards(frame: pl.DataFrame, test: np.ndarray) -> np.ndarray:
+    """The test mask without cards that were known to be compromised when the day began.
+
+    Such a card would have been blocked: finding it again is no achievement.
+    """
+    first = (
+        frame.filter(pl.col("fraud_known_at").is_not_null())
+        .group_by("card_id")
+        .agg(pl.col("fraud_known_at").min().alias("compromised_at"))
+    )
+    joined = frame.select("card_id", "event_at").join(
+        first, on="card_id", how="left", maintain_order="left"
+    )
+    blocked = (joined["compromised_at"] <= joined["event_at"].dt.truncate("1d")).fill_null(False)
+    return test & ~blocked.to_numpy()
+
+
+def train_fraud(
+    transactions: TransactionFrame,
+    features: Sequence[str],
+    *,
+    name: str,
+    cutoff: datetime,
+    delay: timedelta,
+    observed_through: datetime,
+    purpose: str,
+    target: str,
+    parameters: FraudParameters | None = None,
+    seed: int = 0,
+    champion_precision: float | None = None,
+) -> TrainedModel:
+    """Train on what was known at `cutoff`, test on the days from then to `observed_through`.
+
+    A training label counts only if it was known by the cut-off, and the last `delay` before it is
+    left out because its labels are still arriving. Raises NotEnoughOutcomes where the frauds of
+    the training block are too few. `champion_precision` is the champion's average precision.
+    """
+    settings = parameters or FraudParameters()
+    frame = transactions.frame.sort("event_at", "transaction_id")
+    split = with_label_delay(frame["event_at"], cutoff=cutoff, delay=delay)
+    known_at_cutoff = known_fraud(frame, cutoff)
+    train = np.flatnonzero(split.train)
+    require_outcomes(
+        known_at_cutoff[train],
+        what=name,
+        minimum_rows=settings.minimum_rows,
+        minimum_positives=settings.minimum_frauds,
+    )
+    weights = (
+        frame[transactions.weight].cast(pl.Float64).to_numpy()
+        if transactions.weight
+        else np.ones(frame.height)
+    )
+    selection = usable_features(frame[train], features)
+    values = matrix(frame, selection.kept)
+    model = FraudClassifier(
+        learning_rate=settings.learning_rate,
+        max_iter=settings.max_iter,
+        max_leaf_nodes=settings.max_leaf_nodes,
+        min_samples_leaf=settings.min_samples_leaf,
+        l2_regularization=settings.l2_regularization,
+        random_state=seed,
+    )
+    fit_rows, later_rows = _calibration_slice(train, known_at_cutoff, settings)
+    rows, row_weights = sample_negatives(
+        fit_rows, known_at_cutoff, weights, settings.maximum_negatives, seed
+    )
+    model.fit(
+        values[rows], known_at_cutoff[rows], sample_weight=row_weights, features=selection.kept
+    )
+    notes: list[str] = []
+    if not len(later_rows) or not model.calibrate(
+        values[later_rows], known_at_cutoff[later_rows], weights[later_rows]
+    ):
+        notes.append("too few frauds in the later training slice: scores are not recalibrated")
+    if len(rows) < len(fit_rows):
+        notes.append(f"{len(fit_rows) - len(rows)} negatives were sampled out and weighted back")
+    test = split.test & (frame["event_at"] <= observed_through).to_numpy()
+    open_cards = without_compromised_cards(frame, test)
+    probability = model.predict_proba(values)[:, 1]
+    label = known_fraud(frame, observed_through)
+    metrics = _metrics(frame, label, known_at_cutoff, probability, weights, split.train, open_cards,
+                       settings)
+    metrics["test_rows_of_compromised_cards_removed"] = int((test & ~open_cards).sum())
+    return TrainedModel(
+        name=name,
+        estimator=model,
+        features=tuple(selection.kept),
+        dropped_features=selection.dropped,
+        dataset_sha256=dataset_sha256(
+            frame.select(
+                "transaction_id", "card_id", "event_at", "fraud_known_at",
+                *[f for f in dict.fromkeys(features) if f in frame.columns],
+            )
+        ),
+        parameters={**asdict(settings), "label_delay_days": delay / timedelta(days=1)},
+        seed=seed,
+        window={
+            "start": str(frame["event_at"].min()),
+            "end": str(observed_through),
+            "cutoff": str(cutoff),
+        },
+        metrics=metrics,
+        reasons={
+            "version": 1,
+            "method": "average precision lost when the values of a feature are shuffled",
+            "features": _importance(model, values, label, open_cards, seed),
+        },
+        gates=gates(metrics, champion_precision),
+        purpose=purpose,
+        target=target,
+        notes=tuple(notes),
+    )
+
+
+def _calibration_slice(
+    train: np.ndarray, fraud: np.ndarray, settings: FraudParameters
+) -> tuple[np.ndarray, np.ndarray]:
+    """The latest share of the training rows is kept for calibration if enough frauds remain."""
+    size = int(len(train) * settings.calibration_share)
+    if not size or fraud[train[:-size]].sum() < settings.minimum_frauds // 2:
+        return train, train[:0]
+    return train[:-size], train[-size:]
+
+
+def sample_negatives(
+    rows: np.ndarray, fraud: np.ndarray, weights: np.ndarray, maximum: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """All frauds and at most `maximum` others, with weights that keep the totals of both."""
+    positives, negatives = rows[fraud[rows] == 1], rows[fraud[rows] == 0]
+    if len(negatives) <= maximum:
+        return rows, weights[rows]
+    drawn = np.random.default_rng(seed).choice(negatives, size=maximum, replace=False)
+    kept = np.sort(np.concatenate([positives, drawn]))
+    factor = weights[negatives].sum() / weights[drawn].sum()
+    return kept, np.where(fraud[kept] == 1, weights[kept], weights[kept] * factor)
+
+
+def _metrics(
+    frame: pl.DataFrame,
+    label: np.ndarray,
+    known_at_cutoff: np.ndarray,
+    probability: np.ndarray,
+    weights: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    settings: FraudParameters,
+) -> dict[str, Any]:
+    development = summary(known_at_cutoff[train], probability[train], weights[train])
+    later = summary(label[test], probability[test], weights[test])
+    if test.any():
+        bins = FixedBins.from_development(probability[train])
+        later["score_psi"] = bins.psi(probability[test]).value
+        for removal, suffix in ((True, ""), (False, "_keeping_detected")):
+            later[f"card_precision_at_{settings.alerts_per_day}{suffix}"] = card_precision_at_k(
+                frame["event_at"].filter(pl.Series(test)).dt.date(),
+                frame["card_id"].filter(pl.Series(test)),
+                label[test],
+                probability[test],
+                k=settings.alerts_per_day,
+                remove_detected=removal,
+            )
+    return {"development": development, "out_of_time": later}
+
+
+def gates(metrics: Mapping[str, Any], champion_precision: float | None) -> dict[str, str]:
+    """Promotion gates: "pass", "warn: why" or "fail: why", all measured out of time."""
+    later = metrics["out_of_time"]
+    if later["auc"] is None:
+        return {"validation_sample": "fail: no fraud known in the test block yet"}
+    result = {"validation_sample": "pass"}
+    lift = later["average_precision"] / later["prevalence"]
+    result["lift"] = "pass" if lift > 1 else f"fail: average precision {lift:.2f} × prevalence"
+    if champion_precision is not None:
+        found = later["average_precision"]
+        result["champion_average_precision"] = (
+            "pass"
+            if found >= champion_precision - 0.005
+            else f"fail: {found:.4f} against the champion's {champion_precision:.4f}"
+        )
+    # Labels of the test block are still arriving, so its frauds are undercounted by design.
+    ratio = later["calibration_ratio"]
+    result["calibration"] = "pass" if abs(ratio - 1) <= 0.25 else f"warn: Σp/Σy {ratio:.3f}"
+    shift = later["score_psi"]
+    result["score_psi"] = "pass" if shift < 0.25 else f"warn: {shift:.3f}"
+    return result
+
+
+def _importance(
+    model: FraudClassifier, values: np.ndarray, label: np.ndarray, test: np.ndarray, seed: int
+) -> dict[str, Any]:
+    """Permutation importance on at most 20,000 test rows, all frauds among them."""
+    from sklearn.inspection import permutation_importance
+
+    rows = np.flatnonzero(test)
+    if not label[rows].sum():
+        return {f: {"importance": None} for f in model.features_}
+    rows, _ = sample_negatives(rows, label, np.ones(len(label)), 20_000, seed)
+    measured = permutation_importance(
+        model, values[rows], label[rows], scoring="average_precision", n_repeats=3,
+        random_state=seed,
+    )
+    order = np.argsort(-measured["importances_mean"], kind="stable")
+    return {
+        model.features_[i]: {"importance": float(measured["importances_mean"][i])} for i in order
+    }

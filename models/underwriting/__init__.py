@@ -1,0 +1,1 @@
+"""Application and account default models: a points scorecard on monotone bins."""

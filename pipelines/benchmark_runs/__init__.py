@@ -1,0 +1,1 @@
+"""Published benchmarks: our figures beside those of others, on their data and their split."""
