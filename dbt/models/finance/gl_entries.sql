@@ -1,0 +1,174 @@
+-- One row per program, period, source and account line: the journal that the general ledger takes
+-- over for a month. Every source balances by itself.
+--
+-- 2100 carries what members are owed, 1220 what members with a balance below zero owe: 2100 less
+-- 1220 is the closing liability of the roll-forward. Amounts come from the roll-forward and the
+-- invoice lines as they are; nothing is rounded here. A redemption is booked at the value of its
+-- points, since no feed tells another cost of it.
+{{ config(tags=['finance']) }}
+
+{# Presentation of the rewards cost: 4090, a reduction of card income, or 5010, an expense. #}
+{% set is_expense = var('rewards_presentation', 'CONTRA_REVENUE') == 'EXPENSE' %}
+{% set cost = '5010' if is_expense else '4090' %}
+
+with rollforward as (
+    select * from {{ ref('liability_rollforward') }}
+),
+
+terms as (
+    select * from {{ ref('int_program_terms__by_period') }}
+),
+
+invoices as (
+    select
+        program_id,
+        period,
+        coalesce(sum(amount_minor) filter (where component = 'PARTNER_FUNDING'), 0)
+            as funded_minor,
+        coalesce(-sum(amount_minor) filter (where component = 'PARTNER_FUNDING_REVERSAL'), 0)
+            as funding_reversed_minor,
+        coalesce(sum(amount_minor) filter (where component = 'POINT_PURCHASE'), 0)
+            as purchased_minor
+    from {{ ref('partner_invoice_lines') }}
+    group by program_id, period
+),
+
+deficits as (
+    select
+        rollforward.program_id,
+        rollforward.period,
+        rollforward.point_value_micros,
+        sum(coalesce(changes.deficit_change_points, 0)) over (
+            partition by rollforward.program_id order by rollforward.period
+        ) as deficit_points
+    from rollforward
+    left join {{ ref('int_rewards__deficits_summed') }} as changes
+        on
+            rollforward.program_id = changes.program_id
+            and rollforward.period = changes.period
+),
+
+deficits_valued as (
+    select
+        *,
+        {{ money_from_points('deficit_points', 'point_value_micros') }} as deficit_minor
+    from deficits
+),
+
+deficits_moved as (
+    select
+        program_id,
+        period,
+        deficit_minor - coalesce(
+            lag(deficit_minor) over (partition by program_id order by period), 0
+        ) as deficit_change_minor
+    from deficits_valued
+),
+
+amounts as (
+    select
+        rollforward.*,
+        terms.settlement_model,
+        {{ share_of_money('rollforward.accrued_minor', 'terms.provision_bps') }}
+            as provision_issued_minor,
+        coalesce(invoices.funded_minor, 0) as funded_minor,
+        coalesce(invoices.funding_reversed_minor, 0) as funding_reversed_minor,
+        -- Points bought from nobody (no partner's own currency) leave at their face.
+        case when terms.settlement_model = 'PARTNER_POSTED'
+            then coalesce(invoices.purchased_minor, 0)
+            else rollforward.transferred_minor end as purchased_minor,
+        deficits_moved.deficit_change_minor
+    from rollforward
+    inner join terms
+        on rollforward.program_id = terms.program_id and rollforward.period = terms.period
+    left join invoices
+        on rollforward.program_id = invoices.program_id and rollforward.period = invoices.period
+    inner join deficits_moved
+        on
+            rollforward.program_id = deficits_moved.program_id
+            and rollforward.period = deficits_moved.period
+),
+
+{# Source, line, account, signed amount (debit positive). #}
+{% set lines = [
+    ('ACCRUAL', 1, cost, 'accrued_minor - funded_minor'),
+    ('ACCRUAL', 2, '1210', 'funded_minor'),
+    ('ACCRUAL', 3, '2100', '-accrued_minor'),
+    ('PROVISION', 1, '2190', 'provision_issued_minor'),
+    ('PROVISION', 2, cost, '-provision_issued_minor'),
+    ('CLAWBACK', 1, '2100', 'clawed_back_minor'),
+    ('CLAWBACK', 2, cost, '-(clawed_back_minor - funding_reversed_minor)'),
+    ('CLAWBACK', 3, '1210', '-funding_reversed_minor'),
+    ('PROVISION_REVERSAL', 1, cost, 'provision_issued_minor - provision_minor'),
+    ('PROVISION_REVERSAL', 2, '2190', '-(provision_issued_minor - provision_minor)'),
+    ('REDEMPTION', 1, '2100', 'redeemed_minor'),
+    ('REDEMPTION', 2, 'payout', '-redeemed_minor'),
+    ('TRANSFER', 1, '2100', 'transferred_minor'),
+    ('TRANSFER', 2, '2200', '-purchased_minor'),
+    ('TRANSFER', 3, cost, 'purchased_minor - transferred_minor'),
+    ('EXPIRY', 1, '2100', 'expired_minor'),
+    ('EXPIRY', 2, '2190', '-expired_minor'),
+    ('FORFEITURE', 1, '2100', 'forfeited_minor'),
+    ('FORFEITURE', 2, '2190', '-forfeited_minor'),
+    ('ADJUSTMENT', 1, '5200', 'adjusted_minor - revalued_minor'),
+    ('ADJUSTMENT', 2, '2100', '-(adjusted_minor - revalued_minor)'),
+    ('REVALUATION', 1, cost, 'revalued_minor'),
+    ('REVALUATION', 2, '2100', '-revalued_minor'),
+    ('REESTIMATE', 1, '2190', 'reestimate_minor'),
+    ('REESTIMATE', 2, '4095', '-reestimate_minor'),
+    ('NEGATIVE_BALANCES', 1, '1220', 'deficit_change_minor'),
+    ('NEGATIVE_BALANCES', 2, '2100', '-deficit_change_minor'),
+] %}
+lines as (
+    {% for source, line_no, account, amount in lines %}
+    select
+        program_id,
+        period,
+        currency,
+        version,
+        '{{ source }}' as source,
+        {{ line_no }} as line_no,
+        {% if account == 'payout' -%}
+        case when settlement_model = 'STATEMENT_CREDIT' then '1300' else '2300' end
+        {%- else -%}
+        '{{ account }}'
+        {%- endif %} as account_code,
+        {{ amount }} as amount_minor
+    from amounts
+    {% if not loop.last %}union all{% endif %}
+    {% endfor %}
+),
+
+accounts as (
+    select * from (
+        values
+        ('1210', 'Partner receivable'),
+        ('1220', 'Members'' negative rewards'),
+        ('1300', 'Cardholder receivable'),
+        ('2100', 'Rewards liability, face'),
+        ('2190', 'Breakage allowance'),
+        ('2200', 'Partner payable, points'),
+        ('2300', 'Redemption vendor payable'),
+        ('4090', 'Rewards cost, reduction of income'),
+        ('4095', 'Breakage re-estimate'),
+        ('5010', 'Rewards cost, expense'),
+        ('5200', 'Goodwill')
+    ) as chart (account_code, account_name)
+)
+
+select
+    lines.program_id || ':' || lines.period || ':' || lines.source || ':' || lines.line_no
+        as entry_id,
+    lines.program_id,
+    lines.period,
+    lines.source,
+    cast(lines.line_no as integer) as line_no,
+    lines.account_code,
+    accounts.account_name,
+    cast(greatest(lines.amount_minor, 0) as bigint) as debit_minor,
+    cast(greatest(-lines.amount_minor, 0) as bigint) as credit_minor,
+    lines.currency,
+    lines.version
+from lines
+inner join accounts on lines.account_code = accounts.account_code
+where lines.amount_minor <> 0
