@@ -1,0 +1,1 @@
+"""Rewards: program terms, the earning engine, lots, the double-entry ledger and its seals."""

@@ -1,0 +1,410 @@
+"""Program terms: effective-dated YAML, validated into frozen objects.
+
+One document is one version of one program; a change is a new version, never an edit. Amounts of
+points in the terms are whole points; the ledger counts in units of `10 ** -asset_scale` points.
+"""
+
+import hashlib
+import json
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from pipelines.errors import CardlineError
+from pipelines.rewards.mcc import MccSet, categories
+
+MINOR_UNITS = {"BHD": 3, "JOD": 3, "KWD": 3, "OMR": 3, "TND": 3, "JPY": 0, "KRW": 0, "CLP": 0}
+"""Digits of the minor unit where they are not two (ISO 4217)."""
+
+FIXED_FIELDS = (
+    "asset_scale", "currency", "currency_kind", "settlement_model", "timezone",
+)  # fmt: skip
+"""What all versions of a program have in common, because balances are counted in it."""
+
+
+def _as_list(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _known_codes(items: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    MccSet(items)
+    return items
+
+
+def _known_categories(names: tuple[str, ...]) -> tuple[str, ...]:
+    if unknown := [name for name in names if name not in categories()]:
+        raise ValueError(
+            f"unknown category {unknown[0]!r}; mcc_categories.yaml has {', '.join(categories())}"
+        )
+    return names
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"{name!r} is not a time zone of the IANA database") from error
+    return name
+
+
+type Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+type Codes = Annotated[
+    tuple[int | str, ...], BeforeValidator(_as_list), AfterValidator(_known_codes)
+]
+type Categories = Annotated[
+    tuple[str, ...], BeforeValidator(_as_list), AfterValidator(_known_categories)
+]
+type Days = tuple[date, date]
+
+
+class _Terms(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Match(_Terms):
+    """What a transaction must be for a rule to apply: all of the named conditions."""
+
+    mcc_category: Categories = ()
+    mcc: Codes = ()
+    partner_id: Names = ()
+    merchant_id: Names = ()
+    merchant_country: Names = ()
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not any(getattr(self, name) for name in type(self).model_fields):
+            raise ValueError("names no condition")
+        return self
+
+
+class Cap(_Terms):
+    """A limit on what a rule rewards within a window; rules with one `share_key` share it."""
+
+    unit: Literal["SPEND_MINOR", "POINTS"]
+    amount: int = Field(ge=0)
+    window: Literal["CALENDAR_MONTH", "CALENDAR_QUARTER", "CALENDAR_YEAR", "PROMO", "LIFETIME"]
+    share_key: str | None = None
+
+
+class Funding(_Terms):
+    """Who pays for a rule's points."""
+
+    partner_bps: int = Field(0, ge=0, le=10_000)
+
+
+class Rate(_Terms):
+    """How an amount becomes points: a rate, or blocks ("1 point per full $10")."""
+
+    id: str = Field(min_length=1)
+    rate_milli: int | None = Field(None, ge=0)
+    per_minor: int | None = Field(None, gt=0)
+    points: int | None = Field(None, ge=0)
+    partial: Literal["FLOOR", "PRORATE"] = "FLOOR"
+    cap: Cap | None = None
+    funding: Funding = Funding()
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        block = (self.per_minor is not None, self.points is not None)
+        if self.rate_milli is not None and any(block):
+            raise ValueError("has both rate_milli and per_minor/points")
+        if self.rate_milli is None and not all(block):
+            raise ValueError("needs rate_milli, or per_minor and points")
+        return self
+
+
+class Bonus(Rate):
+    """A rate that applies where `match` holds; the best of a `group`, added across groups."""
+
+    match: Match
+    group: str | None = None
+    valid: Days | None = None
+    activation: Literal["required", "none"] = "none"
+
+    @model_validator(mode="after")
+    def _window_has_dates(self) -> Self:
+        if self.valid and self.valid[0] > self.valid[1]:
+            raise ValueError("valid ends before it begins")
+        if self.cap and self.cap.window == "PROMO" and self.valid is None:
+            raise ValueError("a cap with window PROMO needs valid: [first day, last day]")
+        return self
+
+
+class Floor(_Terms):
+    """The fewest points that a matching purchase earns in all."""
+
+    id: str = Field(min_length=1)
+    match: Match
+    min_points: int = Field(gt=0)
+
+
+class Earn(_Terms):
+    """What a purchase earns: the base, and what comes on top."""
+
+    base: Rate
+    bonus: tuple[Bonus, ...] = ()
+    floor: Floor | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        ids = [rule.id for rule in self.rules()] + ([self.floor.id] if self.floor else [])
+        if repeated := [name for name in ids if ids.count(name) > 1]:
+            raise ValueError(f"rule id {repeated[0]!r} is used twice")
+        if self.base.cap and self.base.cap.window == "PROMO":
+            raise ValueError("base: a cap with window PROMO needs a rule with dates")
+        shared: dict[str, tuple[object, ...]] = {}
+        for rule in self.rules():
+            if rule.cap is None:
+                continue
+            valid = rule.valid if isinstance(rule, Bonus) and rule.cap.window == "PROMO" else None
+            meaning = (rule.cap.unit, rule.cap.amount, rule.cap.window, valid)
+            if shared.setdefault(rule.cap.share_key or rule.id, meaning) != meaning:
+                raise ValueError(f"cap of {rule.id!r} differs from the one it shares a key with")
+        return self
+
+    def rules(self) -> Iterator[Rate]:
+        """The base and every bonus, in the order of the file."""
+        yield self.base
+        yield from self.bonus
+
+
+class Eligibility(_Terms):
+    """Which posted events may earn at all."""
+
+    txn_class: Names = ("PURCHASE",)
+    exclude_mcc: Codes = ()
+    exclude_mcc_category: Categories = ()
+    exclude_flags: tuple[
+        Literal["fee", "interest", "fx_fee", "convenience_check", "p2p"], ...
+    ] = ()
+
+
+class Accrual(_Terms):
+    """When points are earned and when they may be spent."""
+
+    trigger: Literal["POSTED"] = "POSTED"
+    strategy: Literal["DEFAULT"] = "DEFAULT"
+    settlement: Literal["LIVE"] = "LIVE"
+
+
+class Rounding(_Terms):
+    """The one rounding: of each rule's points, or of a transaction's sum."""
+
+    scope: Literal["TXN_RULE", "TXN"] = "TXN_RULE"
+    mode: Literal["HALF_UP", "HALF_EVEN", "DOWN", "UP"] = "HALF_UP"
+
+
+class Returns(_Terms):
+    """How refunds take points back."""
+
+    policy: Literal["UNLIMITED"] = "UNLIMITED"
+    rate_at: Literal["ORIGINAL", "RETURN_DATE"] = "ORIGINAL"
+    unmatched_rate: Literal["CURRENT_MCC", "BASE", "NONE"] = "CURRENT_MCC"
+    cap_refill: Literal["RESTORE_ONLY"] = "RESTORE_ONLY"
+
+
+class Expiry(_Terms):
+    """When unused points lapse: each lot after `months`, or never."""
+
+    kind: Literal["LOT", "NONE"] = "NONE"
+    months: int | None = Field(None, gt=0, le=1200)
+    align: Literal["NONE", "END_OF_MONTH", "END_OF_QUARTER", "END_OF_YEAR"] = "NONE"
+
+    @model_validator(mode="after")
+    def _lot_has_months(self) -> Self:
+        if (self.kind == "LOT") != (self.months is not None):
+            raise ValueError("kind LOT needs months, kind NONE takes none")
+        return self
+
+
+class Economics(_Terms):
+    """What points are worth to finance.
+
+    `point_value_micros` is the cost of one program unit (of `10 ** -asset_scale` points) in
+    millionths of a minor unit of `currency`; `partner_price_micros` what the partner is paid per
+    transferred unit; `redemption_rate_bps` the share expected to be redeemed in the end.
+    """
+
+    point_value_micros: int = Field(1_000_000, ge=0)
+    partner_price_micros: int | None = Field(None, ge=0)
+    redemption_rate_bps: int = Field(10_000, ge=0, le=10_000)
+    presentation: Literal["EXPENSE", "CONTRA_REVENUE"] = "EXPENSE"
+    rate_card: tuple[dict[str, Any], ...] = ()
+
+
+class ProgramTerms(_Terms):
+    """One version of one program's terms."""
+
+    program: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
+    version: int = Field(ge=1)
+    valid_from: date
+    valid_to: date | None = None
+    name: str | None = None
+    partner_id: str | None = None
+    issuer_bank: str | None = None
+    network: str | None = None
+    currency: str = Field("USD", pattern=r"^[A-Z]{3}$")
+    currency_kind: str = Field("POINTS", pattern=r"^(POINTS|MILES|CASHBACK(_[A-Z]{3})?)$")
+    asset_scale: int = Field(0, ge=0, le=6)
+    settlement_model: Literal["ISSUER_HELD", "PARTNER_POSTED", "STATEMENT_CREDIT"] = "ISSUER_HELD"
+    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    date_basis: Literal["TRANSACTION_DATE", "POSTING_DATE"] = "TRANSACTION_DATE"
+    accrual: Accrual = Accrual()
+    rounding: Rounding = Rounding()
+    eligibility: Eligibility = Eligibility()
+    earn: Earn
+    returns: Returns = Returns()
+    expiry: Expiry = Expiry()
+    economics: Economics = Economics()
+    source_document_sha256: str | None = None
+    approved_by: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.valid_to and self.valid_to < self.valid_from:
+            raise ValueError("valid_to is before valid_from")
+        if self.rounding.scope == "TXN" and any(
+            rule.cap and rule.cap.unit == "POINTS" for rule in self.earn.rules()
+        ):
+            raise ValueError("rounding: a cap in POINTS needs scope TXN_RULE")
+        return self
+
+    @property
+    def units_per_point(self) -> int:
+        """Ledger units of one whole point."""
+        return 10**self.asset_scale
+
+
+@dataclass(frozen=True)
+class TermsVersion:
+    """Terms with where they came from; `rule_hash` is over the document's content."""
+
+    terms: ProgramTerms
+    rule_hash: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """All versions of one program, in order of validity."""
+
+    program_id: str
+    versions: tuple[TermsVersion, ...]
+
+    @cached_property
+    def _starts(self) -> list[date]:
+        return [version.terms.valid_from for version in self.versions]
+
+    @property
+    def latest(self) -> ProgramTerms:
+        """The newest version's terms."""
+        return self.versions[-1].terms
+
+    @property
+    def asset(self) -> str:
+        """The name of the program's units in the ledger."""
+        return f"PTS:{self.program_id}"
+
+    def index_on(self, day: date) -> int | None:
+        """Which version is in force on `day` (program's zone); None before the first or in a gap."""
+        index = bisect_right(self._starts, day) - 1
+        if index < 0:
+            return None
+        ends = self.versions[index].terms.valid_to
+        return None if ends and day > ends else index
+
+    def valid_to(self, index: int) -> date | None:
+        """Last day of version `index`: its own, or the day before its successor begins."""
+        own = self.versions[index].terms.valid_to
+        if index + 1 == len(self.versions):
+            return own
+        successor = date.fromordinal(self._starts[index + 1].toordinal() - 1)
+        return min(own, successor) if own else successor
+
+
+def load_programs(directory: Path) -> dict[str, Program]:
+    """The programs of the YAML files in `directory`, by program id.
+
+    A file holds one version, or several as YAML documents. Raises `CardlineError` naming the
+    file and the field of the first thing that is wrong.
+    """
+    if not directory.is_dir():
+        raise CardlineError(f"{directory}: no such folder of program terms (CARDLINE_PROGRAMS)")
+    found: dict[str, list[TermsVersion]] = {}
+    for path in sorted([*directory.glob("*.yaml"), *directory.glob("*.yml")]):
+        for version in _read(path):
+            found.setdefault(version.terms.program, []).append(version)
+    return {name: _program(name, versions) for name, versions in sorted(found.items())}
+
+
+def parse_terms(document: Any, source: str = "terms") -> TermsVersion:
+    """One YAML document as terms; `source` names it in errors."""
+    if not isinstance(document, dict):
+        raise CardlineError(f"{source}: expected a mapping of terms")
+    try:
+        terms = ProgramTerms.model_validate(document)
+    except ValidationError as error:
+        raise CardlineError(f"{source}: {_explain(error)}") from error
+    content = json.dumps(document, sort_keys=True, default=str, separators=(",", ":"))
+    return TermsVersion(terms, hashlib.sha256(content.encode()).hexdigest(), source)
+
+
+def _read(path: Path) -> Iterator[TermsVersion]:
+    try:
+        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
+        message = " ".join(str(error).split())
+        raise CardlineError(f"{path}: not readable as YAML: {message}") from error
+    for document in documents:
+        if document is not None:
+            yield parse_terms(document, str(path))
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for detail in error.errors():
+        field = ".".join(str(part) for part in detail["loc"]) or "terms"
+        message = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "extra_forbidden":
+            message = "is not a term that this version supports"
+        problems.append(f"{field}: {message}")
+    return "; ".join(problems)
+
+
+def _program(name: str, versions: list[TermsVersion]) -> Program:
+    ordered = sorted(versions, key=lambda version: version.terms.version)
+    first = ordered[0]
+    for before, after in zip(ordered, ordered[1:], strict=False):
+        if after.terms.version == before.terms.version:
+            raise CardlineError(
+                f"{after.source}: version: {name} has version {after.terms.version} already, "
+                f"in {before.source}"
+            )
+        if after.terms.valid_from <= before.terms.valid_from:
+            raise CardlineError(
+                f"{after.source}: valid_from: version {after.terms.version} of {name} must begin "
+                f"after version {before.terms.version} ({before.terms.valid_from})"
+            )
+        for field in FIXED_FIELDS:
+            if getattr(after.terms, field) != getattr(first.terms, field):
+                raise CardlineError(
+                    f"{after.source}: {field}: is fixed for the life of {name} "
+                    f"({getattr(first.terms, field)!r})"
+                )
+    return Program(name, tuple(ordered))
