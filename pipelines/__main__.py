@@ -1,0 +1,5 @@
+"""`python -m pipelines` is `cardline`."""
+
+from pipelines.cli import main
+
+main()

@@ -1,0 +1,287 @@
+"""The program `cardline`: one command an intent. Heavy imports happen inside the commands."""
+
+import json
+import sys
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from pipelines.errors import CardlineError
+
+app = typer.Typer(
+    name="cardline",
+    help="The batch data platform behind a co-branded credit card. Any command takes --debug, "
+    "which shows the trace of an error.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+models_app = typer.Typer(
+    help="The model registry: list versions, promote one.", invoke_without_command=True
+)
+app.add_typer(models_app, name="models")
+features_app = typer.Typer(help="Feature vectors, online and as of a time.", no_args_is_help=True)
+app.add_typer(features_app, name="features")
+report_app = typer.Typer(help="Report packs for finance.", no_args_is_help=True)
+app.add_typer(report_app, name="report")
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+def _as_date(text: str | None, option: str) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise CardlineError(f"{option} {text!r} is no date: write YYYY-MM-DD") from None
+
+
+@app.command()
+def demo(
+    accounts: Annotated[int, typer.Option(min=1, help="Accounts to open.")] = 400,
+    days: Annotated[int, typer.Option(min=1, help="Days of history.")] = 540,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same world.")] = 7,
+    json_output: JsonFlag = False,
+) -> None:
+    """Build a synthetic portfolio in landing, run everything, and print what was made."""
+    from pipelines.demo import run_demo
+
+    run_demo(accounts, days, seed, as_json=json_output)
+
+
+@app.command()
+def adapt(
+    dataset: Annotated[str, typer.Argument(help="Which public data set.")],
+    source: Annotated[Path, typer.Option(help="Folder with the data set's files.")],
+    landing: Annotated[Path | None, typer.Option(help="Where landing files go.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Turn a public data set into landing files."""
+    from pipelines.settings import get_settings
+    from pipelines.sources.adapters import ADAPTERS
+
+    if dataset not in ADAPTERS:
+        raise CardlineError(f"there is no adapter {dataset!r}: it is one of {', '.join(ADAPTERS)}")
+    target = (landing or get_settings().landing_dir).absolute()
+    summary = ADAPTERS[dataset](source, target)
+    if json_output:
+        print(json.dumps({"rows": summary.rows, "notes": list(summary.notes)}))
+        return
+    for feed, rows in summary.rows.items():
+        print(f"{feed:<26}{rows:>12,}")
+    for note in summary.notes:
+        print(f"note: {note}")
+
+
+@app.command()
+def run(
+    landing: Annotated[Path | None, typer.Option(help="The landing folder to take in.")] = None,
+    through: Annotated[str | None, typer.Option(help="Last batch date, YYYY-MM-DD.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Do everything that is due; with nothing new it changes nothing."""
+    from pipelines.run import run_due
+
+    summary = run_due(landing, _as_date(through, "--through"))
+    summary.show(as_json=json_output)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT over the warehouse.")],
+    format: Annotated[str, typer.Option(help="table, csv, json or parquet.")] = "table",
+) -> None:
+    """Read the warehouse, also while the pipeline writes."""
+    from pipelines.query import print_query
+
+    print_query(query, format)
+
+
+@features_app.command("get")
+def features_get(
+    service: Annotated[str, typer.Argument(help="Feature service, e.g. fraud_authorization_v1.")],
+    entity: Annotated[list[str], typer.Option(help="Key or request value, as name=value.")],
+    at: Annotated[str | None, typer.Option(help="Point in time (UTC); without it, online.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """One feature vector, online or as it was known at a time."""
+    from pipelines.features.retrieval import feature_vector
+
+    given: dict[str, Any] = {}
+    for pair in entity:
+        name, separator, value = pair.partition("=")
+        if not separator or not name:
+            raise CardlineError(f"--entity {pair!r} is not name=value")
+        given[name] = value
+    vector = feature_vector(service, given, _as_moment(at))
+    if json_output:
+        print(json.dumps(vector, default=str))
+        return
+    for name, value in vector["features"].items():
+        print(f"{name:<44}{'' if value is None else value}")
+
+
+def _as_moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    from datetime import UTC
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise CardlineError(f"--at {text!r} is no time: write e.g. 2026-01-31T12:00:00") from None
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to bind.")] = 6566,
+) -> None:
+    """Serve online features over HTTP, on loopback unless a token is set."""
+    from pipelines.features.server import serve as serve_features
+
+    serve_features(host, port)
+
+
+@app.command()
+def ui(
+    host: Annotated[str, typer.Option(help="Address to bind, loopback only.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to bind.")] = 3000,
+) -> None:
+    """The Dagster UI of this home, with its schedules and sensors."""
+    from pipelines.ui import serve_ui
+
+    serve_ui(host, port)
+
+
+@report_app.command("rewards")
+def report_rewards(
+    program: Annotated[str, typer.Option(help="The program.")],
+    period: Annotated[str, typer.Option(help="Accounting period, YYYY-MM.")],
+    json_output: JsonFlag = False,
+) -> None:
+    """(Re)build the rewards pack of a program and period."""
+    from pipelines.finance.packs import build_pack
+
+    folder = build_pack(program, period)
+    if json_output:
+        print((folder / "manifest.json").read_text())
+        return
+    print(folder)
+    for path in sorted(folder.iterdir()):
+        print(f"  {path.name}")
+
+
+@app.command()
+def verify(json_output: JsonFlag = False) -> None:
+    """Check the ledger, its seals and lots, the reconciliations and feature parity."""
+    from pipelines.verification import verify_all
+
+    results = verify_all()
+    if json_output:
+        print(json.dumps([{"name": r.name, "ok": r.ok, "detail": r.detail} for r in results]))
+    else:
+        for result in results:
+            print(f"{'ok  ' if result.ok else 'FAIL'} {result.name:<28} {result.detail}")
+    if not all(result.ok for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="underwriting or fraud.")],
+    json_output: JsonFlag = False,
+) -> None:
+    """Train a model on what is known now and put it into the registry."""
+    from pipelines.run import train_model
+
+    version, metrics = train_model(model)
+    if json_output:
+        print(json.dumps({"model": model, "version": version, "metrics": metrics}))
+        return
+    print(f"{model} {version}")
+    for name, value in metrics.items():
+        print(f"  {name:<32}{value}")
+
+
+@models_app.callback()
+def models_list(context: typer.Context, json_output: JsonFlag = False) -> None:
+    """Versions in the registry, newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    from pipelines.registry_view import list_models
+
+    rows = list_models()
+    if json_output:
+        print(json.dumps(rows, default=str))
+        return
+    if not rows:
+        print("no model has been trained yet: run `cardline train underwriting`")
+    for row in rows:
+        print(f"{row['name']:<14}{row['version']:<22}{row['state']:<12}{row['headline']}")
+
+
+@models_app.command("promote")
+def models_promote(
+    name: Annotated[str, typer.Argument(help="underwriting or fraud.")],
+    version: Annotated[str, typer.Argument(help="Version to make the champion.")],
+    approver: Annotated[str, typer.Option(help="Who approves; not the trainer.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+) -> None:
+    """Make a version the champion."""
+    from pipelines.registry_view import promote
+
+    print(promote(name, version, approver, reason))
+
+
+@app.command()
+def benchmark(
+    name: Annotated[str, typer.Argument(help="handbook or uci-taiwan.")],
+    source: Annotated[Path, typer.Option(help="Folder with the data set's files.")],
+    out: Annotated[Path, typer.Option(help="Folder for metrics.json and features.parquet.")],
+) -> None:
+    """Run a published benchmark and write our figures beside the published ones."""
+    from pipelines.benchmark_runs import BENCHMARKS
+
+    if name not in BENCHMARKS:
+        raise CardlineError(f"there is no benchmark {name!r}: it is one of {', '.join(BENCHMARKS)}")
+    BENCHMARKS[name](source, out)
+
+
+def _usage_error(error: Any) -> NoReturn:
+    """The parser's own complaint in one line; a group without a command shows its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.ctx.get_help())
+    else:
+        command = error.ctx.command_path if getattr(error, "ctx", None) else "cardline"
+        print(f"error: {error.format_message()} (see `{command} --help`)", file=sys.stderr)
+    sys.exit(2)
+
+
+def main() -> None:
+    """Entry point: an error is one line on standard error; `--debug` anywhere shows the trace."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        print("error: interrupted; run the command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        if hasattr(error, "format_message"):
+            _usage_error(error)
+        text = str(error).strip().splitlines() or [type(error).__name__]
+        hint = "" if isinstance(error, CardlineError) else " (--debug shows the trace)"
+        print(f"error: {text[0]}{hint}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Daily partitions by batch date, monthly by accounting period; never by account."""
+
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from pipelines.settings import get_settings
+
+
+def _days_ahead() -> int:
+    """Days to add to today: a delivery whose batch date is ahead of this clock has a partition."""
+    landing = get_settings().landing_dir
+    today = datetime.now(UTC).date()
+    latest = today
+    if landing.is_dir():
+        for batch in landing.glob("*/????-??-??"):
+            try:
+                latest = max(latest, date.fromisoformat(batch.name))
+            except ValueError:
+                # Not a batch date: ingest reports the folder.
+                continue
+    return (latest - today).days
+
+
+_START = get_settings().partitions_start_on.isoformat()
+
+daily = dg.DailyPartitionsDefinition(start_date=_START, end_offset=1 + _days_ahead())
+"""One partition a batch date: the business date on which files were delivered."""
+
+monthly = dg.MonthlyPartitionsDefinition(
+    start_date=get_settings().partitions_start_on.replace(day=1).isoformat(),
+    end_offset=1 + _days_ahead() // 28,
+)
+"""One partition an accounting period; the key is the first day of its month."""
+
+
+def period_of(partition_key: str) -> str:
+    """The accounting period `YYYY-MM` of a monthly partition key."""
+    return partition_key[:7]
