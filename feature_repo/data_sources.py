@@ -1,0 +1,31 @@
+"""Published feature tables: date-partitioned Parquet, one folder per view.
+
+Paths are absolute: Feast resolves a relative one against the repository on apply and against the
+working folder on retrieval. A path that is a folder fails on the DuckDB store, so it is a glob with
+an explicit format.
+"""
+
+from feast import FileSource
+from feast.data_format import ParquetFormat
+
+from pipelines.settings import get_settings
+
+
+def published(view: str) -> FileSource:
+    """The published Parquet of `view`; `created_timestamp` is when a row became known."""
+    return FileSource(
+        name=f"{view}_source",
+        path=str(get_settings().features_dir / view / "*" / "*.parquet"),
+        file_format=ParquetFormat(),
+        timestamp_field="event_timestamp",
+        created_timestamp_column="created_timestamp",
+        description=f"Rows of features.{view}, partitioned by the day of event_timestamp.",
+    )
+
+
+account_amount_source = published("account_amount_features")
+account_payment_source = published("account_payment_features")
+card_velocity_source = published("card_velocity_features")
+customer_application_source = published("customer_application_features")
+merchant_risk_source = published("merchant_risk_features")
+pull_bureau_source = published("pull_bureau_features")

@@ -1,0 +1,174 @@
+"""The online store brought to what is known by a moment.
+
+A window of known time, with an overlap for rows that arrived late, and besides every day that was
+published anew since the last time, however old. The stores keep, per view, how far this has gone;
+they turn away rows that are older than what they have, so any window can be run again.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from pipelines.errors import CardlineError
+from pipelines.features.encoding import encode_frame
+from pipelines.features.publish import Manifest, partition_files, read_manifest
+from pipelines.features.registry import View, feature_store, load_definitions
+from pipelines.progress import track
+from pipelines.warehouse import memory
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+OVERLAP = timedelta(days=3)
+_ROWS_PER_WRITE = 50_000
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How far a view is materialised: the publication and the moment, and with which columns."""
+
+    publication: int
+    known_through: datetime
+    columns: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Materialized:
+    """The outcome for one view: latest rows looked at, and those that the store took."""
+
+    view: str
+    rows: int
+    written: int
+    known_through: datetime
+
+
+def materialize(
+    start: datetime | None = None,
+    end: datetime | None = None,
+    *,
+    overlap: timedelta = OVERLAP,
+    views: Iterable[str] | None = None,
+    is_full: bool = False,
+) -> list[Materialized]:
+    """Write to the online store what became known in (`start` - `overlap`, `end`], UTC.
+
+    Per entity the row with the latest (event_timestamp, created_timestamp) among those visible by
+    `end` counts. `start` defaults to where the last run ended and `end` to now; an `end` before
+    that moves nothing back. `is_full` empties the views first and loads them whole. Raises
+    `CardlineError` for a view that is unknown or not published.
+    """
+    store = feature_store()
+    declared = load_definitions().views
+    wanted = sorted(declared) if views is None else list(views)
+    unknown = [name for name in wanted if name not in declared]
+    if unknown:
+        raise CardlineError(f"there is no feature view {unknown[0]}; there are {sorted(declared)}")
+    moment = _naive(end) if end else datetime.now(UTC).replace(tzinfo=None)
+    return [
+        _materialize_view(
+            store,
+            declared[name],
+            start=_naive(start),
+            end=moment,
+            overlap=overlap,
+            is_full=is_full,
+        )
+        for name in track(wanted, "writing the online store")
+    ]
+
+
+def materialized_through(view: str) -> datetime | None:
+    """The moment (UTC) that a view's online rows are as of; None before the first run."""
+    mark = read_mark(feature_store(), view)
+    return None if mark is None else mark.known_through
+
+
+def read_mark(store: "FeatureStore", view: str) -> Mark | None:
+    """How far `view` is materialised in the online store of this home."""
+    text = _online(store).read_mark(store.config, store.get_feature_view(view))
+    if text is None:
+        return None
+    raw = json.loads(text)
+    through = datetime.fromisoformat(raw["known_through"])
+    return Mark(raw["publication"], through, raw["columns"])
+
+
+def _materialize_view(
+    store: "FeatureStore",
+    view: View,
+    *,
+    start: datetime | None,
+    end: datetime,
+    overlap: timedelta,
+    is_full: bool,
+) -> Materialized:
+    online, table = _online(store), store.get_feature_view(view.name)
+    manifest = read_manifest(view.name)
+    if is_full:
+        online.clear(store.config, table)
+    mark = read_mark(store, view.name)
+    if mark is not None and mark.columns != view.features:
+        mark = None  # Older rows lack a column: load everything.
+    if mark is None:
+        since, through = datetime.min, end
+    else:
+        since = mark.known_through if start is None else min(start, mark.known_through)
+        since = since - overlap if since - datetime.min > overlap else datetime.min
+        through = max(end, mark.known_through)
+    days = _due_days(manifest, mark, since, through)
+    rows = written = 0
+    if days:
+        frame = _latest_rows(view, days, through)
+        rows = frame.height
+        for part in frame.iter_slices(_ROWS_PER_WRITE):
+            written += online.write_rows(store.config, table, encode_frame(view, part))
+    done = {
+        "publication": manifest.publication,
+        "known_through": through.isoformat(),
+        "columns": view.features,
+    }
+    online.write_mark(store.config, table, json.dumps(done))
+    return Materialized(view.name, rows, written, through)
+
+
+def _due_days(
+    manifest: Manifest, mark: Mark | None, since: datetime, through: datetime
+) -> list[str]:
+    """Days with rows that became visible in the window, or that were published since the mark."""
+    publication = -1 if mark is None else mark.publication
+    return [
+        day
+        for day, part in manifest.partitions.items()
+        if datetime.fromisoformat(part.known_from) <= through
+        and (part.publication > publication or datetime.fromisoformat(part.known_to) > since)
+    ]
+
+
+def _latest_rows(view: View, days: list[str], through: datetime) -> pl.DataFrame:
+    """The latest row per key, by (event_timestamp, created_timestamp), visible by `through`."""
+    key = '"' + view.key + '"'
+    files = [str(path) for path in partition_files(view.name, days)]
+    with memory() as con:
+        return con.execute(
+            f"select * from read_parquet(?, hive_partitioning = false) "  # noqa: S608
+            f"where greatest(event_timestamp, created_timestamp) <= ?::timestamp "
+            f"qualify row_number() over (partition by {key} "
+            f"order by event_timestamp desc, created_timestamp desc) = 1 order by {key}",
+            [files, through],
+        ).pl()
+
+
+def _online(store: "FeatureStore") -> Any:
+    """The guarded store (`sqlite_store`, `redis_store`) behind Feast's provider."""
+    return store._get_provider().online_store
+
+
+def _naive(at: datetime | None) -> Any:
+    """A time as UTC without zone, which is how it is stored everywhere."""
+    if at is None or at.tzinfo is None:
+        return at
+    return at.astimezone(UTC).replace(tzinfo=None)

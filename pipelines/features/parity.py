@@ -1,0 +1,154 @@
+"""Online = offline: the same entity gives the same vector from both, every feature of it.
+
+What the online store holds is as of the moment that it was materialised through, so the same
+entities are asked for point-in-time at that moment.
+"""
+
+import json
+import math
+import random
+from typing import Any
+
+import polars as pl
+
+from pipelines.errors import CardlineError
+from pipelines.features.materialize import materialized_through
+from pipelines.features.publish import partition_files, read_manifest
+from pipelines.features.registry import load_definitions
+from pipelines.features.retrieval import (
+    POLARS_TYPES,
+    TIME,
+    Service,
+    historical,
+    online,
+    service_definition,
+    service_names,
+)
+from pipelines.warehouse import memory
+
+MISMATCHES = pl.Schema(
+    {
+        "service": pl.String,
+        "entity": pl.String,
+        "feature": pl.String,
+        "online": pl.String,
+        "offline": pl.String,
+    }
+)
+_PYTHON_TYPES = {"INT64": int, "DOUBLE": float, "STRING": str, "BOOL": bool}
+_UNKNOWN_KEY = "no-such-entity"
+
+
+def parity(sample: int = 200, *, services: list[str] | None = None, seed: int = 0) -> pl.DataFrame:
+    """Features whose online and point-in-time values differ; an empty frame is parity.
+
+    Looks at up to `sample` entities of every view of `services` (default: all), at one that
+    nothing is known about, one without keys, and request values with some missing. A value differs
+    if it is another number, null on one side only, or not of its declared type. Columns:
+    `service`, `entity` (JSON of keys and request values), `feature`, `online`, `offline` (with
+    their types). Raises `CardlineError` before the first materialisation.
+    """
+    found = [
+        _compare(service_definition(name), sample, seed) for name in services or service_names()
+    ]
+    return pl.concat(found) if found else pl.DataFrame(schema=MISMATCHES)
+
+
+def _compare(service: Service, sample: int, seed: int) -> pl.DataFrame:
+    rows = _sample_rows(service, sample, seed)
+    moment = _materialized_through(service)
+    kinds = dict.fromkeys(service.keys, "STRING") | service.request
+    given = pl.DataFrame(rows, schema={name: POLARS_TYPES[kind] for name, kind in kinds.items()})
+    offline = historical(
+        service.name, given.with_columns(pl.lit(moment, pl.Datetime("us")).alias(TIME))
+    )
+    mismatches: list[dict[str, Any]] = []
+    pairs = zip(rows, online(service.name, rows), offline.to_dicts(), strict=True)
+    for row, live, stored in pairs:
+        for feature, kind in service.features.items():
+            if _is_same(live[feature], stored[feature], _PYTHON_TYPES[kind]):
+                continue
+            mismatches.append(
+                {
+                    "service": service.name,
+                    "entity": json.dumps(row, sort_keys=True),
+                    "feature": feature,
+                    "online": _shown(live[feature]),
+                    "offline": _shown(stored[feature]),
+                }
+            )
+    return pl.DataFrame(mismatches, schema=MISMATCHES)
+
+
+def _is_same(live: Any, stored: Any, kind: type) -> bool:
+    if live is None or stored is None:
+        return live is None and stored is None
+    if type(live) is not kind or type(stored) is not kind:
+        return False
+    is_nan = kind is float and math.isnan(live) and math.isnan(stored)
+    return live == stored or is_nan
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else f"{type(value).__name__} {value!r}"
+
+
+def _materialized_through(service: Service) -> Any:
+    """The moment that the service's online rows are as of; one for all of its views."""
+    moments = {view: materialized_through(view) for view in service.views}
+    missing = [view for view, moment in moments.items() if moment is None]
+    if missing:
+        raise CardlineError(
+            f"features.{missing[0]} is not in the online store: run `cardline run` first"
+        )
+    if len(set(moments.values())) > 1:
+        shown = ", ".join(f"{view} {moment}" for view, moment in moments.items())
+        raise CardlineError(
+            f"{service.name}: its views are materialised through different moments ({shown}); "
+            "materialise them together"
+        )
+    return next(iter(moments.values()))
+
+
+def _sample_rows(service: Service, sample: int, seed: int) -> list[dict[str, Any]]:
+    """Combinations of keys that exist, one that does not, and one without any."""
+    choose = random.Random(seed)
+    views = load_definitions().views
+    known: dict[str, list[str]] = {key: [] for key in service.keys}
+    for view in service.views:
+        key = views[view].key
+        known[key] = sorted({*known[key], *_sample_keys(view, key, sample, seed)})
+    rows: list[dict[str, Any]] = []
+    for number in range(max((len(keys) for keys in known.values()), default=0)):
+        row: dict[str, Any] = {
+            key: keys[number % len(keys)] if keys else None for key, keys in known.items()
+        }
+        rows.append(row | _request_values(service, choose))
+    rows.append(dict.fromkeys(service.keys, _UNKNOWN_KEY) | _request_values(service, choose))
+    rows.append(dict.fromkeys([*service.keys, *service.request]))
+    return rows
+
+
+def _request_values(service: Service, choose: random.Random) -> dict[str, Any]:
+    """Request values within what each means; one in ten is missing."""
+    bounds = {"event_hour": (0, 23), "event_weekday": (1, 7)}
+    return {
+        name: None if choose.random() < 0.1 else choose.randint(*bounds.get(name, (0, 10_000_000)))
+        for name in service.request
+    }
+
+
+def _sample_keys(view: str, key: str, sample: int, seed: int) -> list[str]:
+    """Up to `sample` keys of a view, from up to as many of its days."""
+    days = sorted(read_manifest(view).partitions)
+    chosen = random.Random(seed).sample(days, min(len(days), sample, 50))
+    if not chosen:
+        return []
+    files = [str(path) for path in partition_files(view, sorted(chosen))]
+    with memory() as con:
+        rows = con.execute(
+            f'select distinct "{key}" as k from read_parquet(?) '  # noqa: S608
+            "order by md5(k || ?::varchar), k limit ?",
+            [files, seed, sample],
+        ).fetchall()
+    return [value for (value,) in rows]

@@ -1,0 +1,374 @@
+"""Feature tables of the warehouse as date-partitioned Parquet, for Feast and whoever else reads.
+
+One folder per view, one file per day of `event_timestamp`
+(`<features>/<view>/event_date=2024-05-01/part-0.parquet`), rows sorted by key and time. Only days
+whose rows changed are written, each aside and then renamed; `manifest.json` beside them says
+what is there and is written last, so a run that was killed is completed by the next one.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from pipelines.errors import CardlineError
+from pipelines.features.registry import View, load_definitions
+from pipelines.progress import track
+from pipelines.settings import get_settings
+from pipelines.warehouse import CATALOG, connect
+
+TIMES = ("event_timestamp", "created_timestamp")
+_MANIFEST = "manifest.json"
+_FILE = "part-0.parquet"
+# A view without rows keeps one empty typed file, since Feast cannot read an empty folder.
+_NO_ROWS = "no_rows"
+_SQL_TYPES = {"INT64": "bigint", "DOUBLE": "double", "STRING": "varchar", "BOOL": "boolean"}
+_POLARS_TYPES = {
+    "INT64": pl.Int64(), "DOUBLE": pl.Float64(), "STRING": pl.String(), "BOOL": pl.Boolean(),
+}  # fmt: skip
+_DAYS_PER_READ = 60
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One published day: its rows, a digest of them, the publication that last changed it, and the
+    first and last moment (`known_*`, ISO) at which a row of it became visible."""
+
+    rows: int
+    digest: str
+    publication: int
+    known_from: str
+    known_to: str
+
+
+@dataclass
+class Manifest:
+    """What is published of a view, and from which state of the warehouse table."""
+
+    view: str
+    columns: dict[str, str]
+    publication: int = 0
+    table_id: int = -1
+    snapshot: int = -1
+    partitions: dict[str, Partition] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Published:
+    """The outcome for one view: its rows now, and the days that were written or removed."""
+
+    view: str
+    rows: int
+    written: tuple[date, ...]
+    removed: tuple[date, ...]
+
+
+def publish(
+    views: Iterable[str] | None = None,
+    *,
+    con: duckdb.DuckDBPyConnection | None = None,
+    is_full: bool = False,
+) -> list[Published]:
+    """Bring the published Parquet of `views` (default: all) to the state of the warehouse.
+
+    Looks at the days that the lake reports as changed since the last publication; at every day on
+    the first one, after the table was replaced, and with `is_full`. Twice in a row, the second
+    writes nothing. Raises `CardlineError` for a table that is missing, lacks a declared column or
+    has another type in it, and for rows without a key or a time or with a repeated
+    (key, event_timestamp, created_timestamp): then nothing of that view is changed.
+    """
+    declared = load_definitions().views
+    wanted = sorted(declared) if views is None else list(views)
+    unknown = [name for name in wanted if name not in declared]
+    if unknown:
+        raise CardlineError(f"there is no feature view {unknown[0]}; there are {sorted(declared)}")
+    if con is not None:
+        return [_publish_view(con, declared[name], is_full) for name in wanted]
+    with connect(read_only=True) as own:
+        return [
+            _publish_view(own, declared[name], is_full)
+            for name in track(wanted, "publishing features")
+        ]
+
+
+def is_published(view: str) -> bool:
+    """Whether a view has been published in this home, be it without rows."""
+    return _manifest_path(view).exists()
+
+
+def read_manifest(view: str) -> Manifest:
+    """What is published of `view`. Raises `CardlineError` before the first publication."""
+    path = _manifest_path(view)
+    if not path.exists():
+        raise CardlineError(
+            f"features.{view} has not been published in this home: run `cardline run` first"
+        )
+    raw = json.loads(path.read_text())
+    raw["partitions"] = {day: Partition(**part) for day, part in raw["partitions"].items()}
+    return Manifest(**raw)
+
+
+def partition_files(view: str, days: Iterable[str]) -> list[Path]:
+    """The published files of `days` (ISO dates)."""
+    return [_partition_dir(view, day) / _FILE for day in days]
+
+
+def _publish_view(con: duckdb.DuckDBPyConnection, view: View, is_full: bool) -> Published:
+    _require_columns(con, view)
+    manifest = _known_manifest(view)
+    con.execute("begin transaction")  # One snapshot for looking, checking and reading.
+    try:
+        table_id, snapshot = _table_state(con, view)
+        days = None if is_full else _changed_days(con, view, manifest, table_id, snapshot)
+        current = _day_digests(con, view, days)
+        gone = sorted(set(manifest.partitions if days is None else days) - set(current))
+        gone = [day for day in gone if day in manifest.partitions]
+        changed = sorted(
+            day for day, part in current.items() if _differs(view, manifest, day, part)
+        )
+        _require_sound(con, view, changed)
+        if changed or gone or not is_published(view.name):
+            manifest.publication += 1
+        for batch in _batches(changed, _DAYS_PER_READ):
+            _write_days(con, view, batch)
+    finally:
+        con.execute("rollback")
+    for day in changed:
+        rows, digest, known_from, known_to = current[day]
+        manifest.partitions[day] = Partition(
+            rows, digest, manifest.publication, known_from, known_to
+        )
+    for day in gone:
+        shutil.rmtree(_partition_dir(view.name, day), ignore_errors=True)
+        del manifest.partitions[day]
+    manifest.partitions = dict(sorted(manifest.partitions.items()))
+    manifest.table_id, manifest.snapshot = table_id, snapshot
+    _write_or_drop_schema_only(view, is_empty=not manifest.partitions)
+    _write_manifest(manifest)
+    return Published(
+        view.name,
+        sum(part.rows for part in manifest.partitions.values()),
+        tuple(date.fromisoformat(day) for day in changed),
+        tuple(date.fromisoformat(day) for day in gone),
+    )
+
+
+def _known_manifest(view: View) -> Manifest:
+    """The last manifest, or a blank one where the view's columns have changed since.
+
+    A blank one continues the count of publications: materialisation goes by it.
+    """
+    blank = Manifest(view.name, {view.key: "STRING", **view.features})
+    if not is_published(view.name):
+        return blank
+    known = read_manifest(view.name)
+    if known.columns == blank.columns:
+        return known
+    blank.publication = known.publication
+    blank.partitions = {
+        day: Partition(part.rows, "", part.publication, part.known_from, part.known_to)
+        for day, part in known.partitions.items()
+    }
+    return blank
+
+
+def _differs(view: View, manifest: Manifest, day: str, current: tuple[int, str, str, str]) -> bool:
+    known = manifest.partitions.get(day)
+    is_there = (_partition_dir(view.name, day) / _FILE).exists()
+    return known is None or known.digest != current[1] or not is_there
+
+
+def _table_state(con: duckdb.DuckDBPyConnection, view: View) -> tuple[int, int]:
+    """The lake's id of the table (a replaced table has another) and its current snapshot."""
+    table = con.execute(
+        "select table_id from duckdb_tables() join ducklake_table_info(?) using (table_name) "
+        "where database_name = ? and schema_name = 'features' and table_name = ? "
+        "order by table_id desc limit 1",
+        [CATALOG, CATALOG, view.name],
+    ).fetchone()
+    snapshot = con.execute(
+        "select max(snapshot_id) from ducklake_snapshots(?)", [CATALOG]
+    ).fetchone()
+    # A table that the lake does not know by name (a view) has no state to compare.
+    return (-1 if table is None else int(table[0])), (int(snapshot[0]) if snapshot else -1)
+
+
+def _changed_days(
+    con: duckdb.DuckDBPyConnection, view: View, manifest: Manifest, table_id: int, snapshot: int
+) -> list[str] | None:
+    """Days with inserted or deleted rows since the manifest; None where that cannot be told."""
+    if manifest.table_id != table_id or table_id < 0 or manifest.snapshot < 0:
+        return None
+    if manifest.snapshot == snapshot:
+        return []
+    oldest = con.execute("select min(snapshot_id) from ducklake_snapshots(?)", [CATALOG]).fetchone()
+    if oldest is None or oldest[0] > manifest.snapshot + 1:
+        return None  # The snapshots in between have expired.
+    rows = con.execute(
+        "select distinct event_timestamp::date::varchar "
+        "from ducklake_table_changes(?, 'features', ?, ?::bigint, ?::bigint) "
+        "where event_timestamp is not null",
+        [CATALOG, view.name, manifest.snapshot + 1, snapshot],
+    ).fetchall()
+    return sorted(day for (day,) in rows)
+
+
+def _day_digests(
+    con: duckdb.DuckDBPyConnection, view: View, days: list[str] | None
+) -> dict[str, tuple[int, str, str, str]]:
+    """Rows, digest and known range of each day, of all days or of those asked for."""
+    columns = ", ".join(_quote(name) for name in _columns(view))
+    known = "greatest(event_timestamp, created_timestamp)"
+    where, parameters = _on_days(days)
+    rows = con.execute(
+        f"select event_timestamp::date::varchar, count(*), "  # noqa: S608
+        f"(sum(hash({columns})::hugeint)::varchar || '-' || bit_xor(hash({columns}))::varchar), "
+        f"strftime(min({known}), '%Y-%m-%dT%H:%M:%S.%f'), "
+        f"strftime(max({known}), '%Y-%m-%dT%H:%M:%S.%f') "
+        f"from {_table(view)} where event_timestamp is not null {where} group by 1",
+        parameters,
+    ).fetchall()
+    return {day: (count, digest, first, last) for day, count, digest, first, last in rows}
+
+
+def _on_days(days: list[str] | None) -> tuple[str, list[object]]:
+    """A filter on days; the range lets the engine skip files that have none of them."""
+    if days is None:
+        return "", []
+    if not days:
+        return "and false", []
+    last = datetime.fromisoformat(days[-1])
+    return (
+        "and event_timestamp >= ?::timestamp and event_timestamp < ?::timestamp + interval 1 day "
+        "and event_timestamp::date in (select unnest(?::date[]))",
+        [datetime.fromisoformat(days[0]), last, days],
+    )
+
+
+def _require_columns(con: duckdb.DuckDBPyConnection, view: View) -> None:
+    found = {
+        name: kind.lower()
+        for name, kind in con.execute(
+            "select column_name, data_type from duckdb_columns() "
+            "where database_name = ? and schema_name = 'features' and table_name = ?",
+            [CATALOG, view.name],
+        ).fetchall()
+    }
+    if not found:
+        raise CardlineError(
+            f"the warehouse has no table features.{view.name}: build the dbt models first "
+            "(`cardline run`)"
+        )
+    for name, kind in _columns(view).items():
+        if name not in found:
+            raise CardlineError(
+                f"features.{view.name} has no column {name}, which feature_repo/ declares"
+            )
+        if found[name] != kind:
+            raise CardlineError(
+                f"features.{view.name}.{name} is {found[name]}; feature_repo/ declares {kind}"
+            )
+
+
+def _require_sound(con: duckdb.DuckDBPyConnection, view: View, days: list[str]) -> None:
+    """No row without key or time (of any day), and one row per key and times on `days`."""
+    key = _quote(view.key)
+    where, parameters = _on_days(days)
+    blank, repeated = con.execute(
+        f"select (select count(*) from {_table(view)} "  # noqa: S608
+        f"where {key} is null or {key} = '' or event_timestamp is null "
+        f"or created_timestamp is null), "
+        f"(select count(*) from (select 1 from {_table(view)} where true {where} "
+        f"group by {key}, event_timestamp, created_timestamp having count(*) > 1))",
+        parameters,
+    ).fetchall()[0]
+    if blank:
+        raise CardlineError(
+            f"features.{view.name} has {blank} rows without {view.key}, event_timestamp or "
+            "created_timestamp: nothing was published"
+        )
+    if repeated:
+        raise CardlineError(
+            f"features.{view.name} has {repeated} groups of rows with the same {view.key}, "
+            "event_timestamp and created_timestamp: nothing was published"
+        )
+
+
+def _write_days(con: duckdb.DuckDBPyConnection, view: View, days: list[str]) -> None:
+    """Write each of `days` aside and rename it into place."""
+    columns = ", ".join(_quote(name) for name in _columns(view))
+    where, parameters = _on_days(days)
+    frame = con.execute(
+        f"select {columns} from {_table(view)} where true {where} "  # noqa: S608
+        f"order by {_quote(view.key)}, event_timestamp, created_timestamp",
+        parameters,
+    ).pl()
+    parts = frame.with_columns(pl.col("event_timestamp").dt.date().alias("__day")).partition_by(
+        "__day", as_dict=True, include_key=False, maintain_order=True
+    )
+    for day in days:
+        part = parts.get((date.fromisoformat(day),))
+        if part is None or part.is_empty():
+            raise CardlineError(f"features.{view.name} lost its rows of {day} while being read")
+        _write_file(part, _partition_dir(view.name, day) / _FILE)
+
+
+def _write_file(frame: pl.DataFrame, path: Path) -> None:
+    aside = get_settings().features_dir / ".aside" / f"{path.parts[-3]}-{path.parts[-2]}.parquet"
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.write_parquet(aside, compression="zstd", statistics=True)
+    aside.replace(path)
+
+
+def _write_or_drop_schema_only(view: View, is_empty: bool) -> None:
+    path = _view_dir(view.name) / _NO_ROWS / _FILE
+    if not is_empty:
+        shutil.rmtree(path.parent, ignore_errors=True)
+        return
+    kinds = {view.key: "STRING", **view.features}
+    schema = {name: _POLARS_TYPES[kind] for name, kind in kinds.items()}
+    schema |= {name: pl.Datetime("us") for name in TIMES}
+    _write_file(pl.DataFrame(schema=schema), path)
+
+
+def _write_manifest(manifest: Manifest) -> None:
+    path = _manifest_path(manifest.view)
+    aside = path.with_suffix(".part")
+    aside.write_text(json.dumps(asdict(manifest), indent=0) + "\n")
+    aside.replace(path)
+
+
+def _columns(view: View) -> dict[str, str]:
+    """Published columns and their SQL types, in order."""
+    features = {name: _SQL_TYPES[kind] for name, kind in view.features.items()}
+    return {view.key: "varchar", **features, **dict.fromkeys(TIMES, "timestamp")}
+
+
+def _batches(days: list[str], size: int) -> list[list[str]]:
+    return [days[at : at + size] for at in range(0, len(days), size)]
+
+
+def _table(view: View) -> str:
+    return f"{CATALOG}.features.{_quote(view.name)}"
+
+
+def _view_dir(view: str) -> Path:
+    return get_settings().features_dir / view
+
+
+def _partition_dir(view: str, day: str) -> Path:
+    return _view_dir(view) / f"event_date={day}"
+
+
+def _manifest_path(view: str) -> Path:
+    return _view_dir(view) / _MANIFEST
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

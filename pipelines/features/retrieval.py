@@ -1,0 +1,327 @@
+"""The one way to read features: point-in-time for training, online for decisions.
+
+Both give the same features under the same names and types; `pipelines.features.parity` holds them
+to it. A key that is missing, or that nothing is known about, gives nulls; so does an on-demand
+feature whose request value is missing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from pipelines.errors import CardlineError
+from pipelines.features.registry import feature_store, load_definitions
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from feast.online_response import OnlineResponse
+
+POLARS_TYPES: dict[str, Any] = {
+    "INT64": pl.Int64(),
+    "DOUBLE": pl.Float64(),
+    "STRING": pl.String(),
+    "BOOL": pl.Boolean(),
+}
+TIME = "event_timestamp"
+_ROW = "__row_no"
+# No entity has an empty id (publishing refuses it), so this key finds nothing.
+_NO_KEY = ""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A feature service: what it takes and what it gives, in order.
+
+    `keys` are join keys (strings); `request` and `features` map names to Feast value type names.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    request: dict[str, str]
+    features: dict[str, str]
+    views: tuple[str, ...]
+
+
+def service_definition(service: str) -> Service:
+    """What `service` takes and gives. Raises `CardlineError` for an unknown one."""
+    return _services()[service] if service in _services() else _unknown(service)
+
+
+def service_names() -> list[str]:
+    """Every declared feature service."""
+    return sorted(_services())
+
+
+def feature_names(service: str) -> list[str]:
+    """The features of `service` in the order in which they are returned."""
+    return list(service_definition(service).features)
+
+
+def historical(service: str, entities: "pl.DataFrame | pa.Table") -> pl.DataFrame:
+    """`entities` with the features of `service` as they were known at each row's time.
+
+    `entities` has `event_timestamp` (UTC, never null), any of the service's keys and request
+    columns, and whatever else should be kept; absent ones count as null. Rows stay in order, one
+    for one, and features follow in `feature_names` order with their declared types. A row sees
+    what had happened and was known at its `event_timestamp`, to the microsecond, both inclusive.
+    Raises `CardlineError` where a column is missing, has a feature's name or cannot be converted.
+    """
+    wanted = service_definition(service)
+    frame = entities if isinstance(entities, pl.DataFrame) else _from_arrow(entities)
+    times = _times(frame)
+    clashes = sorted(set(frame.columns) & set(wanted.features))
+    if clashes:
+        raise CardlineError(
+            f"historical({service}): the entity rows already have {', '.join(clashes)}; "
+            "drop or rename these columns"
+        )
+    if frame.is_empty():
+        empty = {name: POLARS_TYPES[kind] for name, kind in wanted.features.items()}
+        return frame.hstack(pl.DataFrame(schema=empty))
+    given = _inputs(wanted, frame).with_columns(times, pl.Series(_ROW, range(frame.height)))
+    store = feature_store()
+    _require_published(wanted)
+    job = store.get_historical_features(
+        entity_df=_to_pandas(given),
+        features=store.get_feature_service(service),
+        filter_by_created_timestamp=True,
+    )
+    found = _from_arrow(job.to_arrow()).sort(_ROW)
+    return frame.hstack([_typed(found[name], kind) for name, kind in wanted.features.items()])
+
+
+def online(service: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The features of `service` as last materialised, one dictionary for each of `rows`.
+
+    A row maps the service's keys and request names to values; others are ignored and absent ones
+    count as null. Values are `int`, `float`, `str`, `bool` or `None`.
+    """
+    wanted = service_definition(service)
+    given = list(rows)
+    if not given:
+        return []
+    answer = _ask(wanted, given).to_dict()
+    columns = [answer[name] for name in wanted.features]
+    return [
+        dict(zip(wanted.features, values, strict=True)) for values in zip(*columns, strict=True)
+    ]
+
+
+def feature_vector(
+    service: str, entity: Mapping[str, Any], at: datetime | None = None
+) -> dict[str, Any]:
+    """One vector with where it comes from, ready for JSON.
+
+    `entity` maps keys and request names to values, which may be text. Without `at` it is read
+    online; with it, point-in-time (a time without zone is UTC). Returns `service`, `at`,
+    `features`, `statuses` (`PRESENT`, `NULL`, `NOT_FOUND`: the online store has no such entity) and
+    `event_timestamps` (ISO, online only; null where not known and for on-demand features).
+    Raises `CardlineError` for a name that the service does not take.
+    """
+    wanted = service_definition(service)
+    strangers = sorted(set(entity) - set(wanted.keys) - set(wanted.request))
+    if strangers:
+        raise CardlineError(
+            f"{service} does not take {', '.join(strangers)}; it takes "
+            f"{', '.join([*wanted.keys, *wanted.request])}"
+        )
+    if at is not None:
+        moment = at if at.tzinfo is None else at.astimezone(UTC).replace(tzinfo=None)
+        frame = pl.DataFrame(
+            [
+                pl.Series(TIME, [moment], pl.Datetime("us")),
+                *(
+                    pl.Series(name, [None if value is None else str(value)], pl.String)
+                    for name, value in entity.items()
+                ),
+            ]
+        )
+        values = historical(service, frame).select(list(wanted.features)).row(0, named=True)
+        statuses = {name: "NULL" if v is None else "PRESENT" for name, v in values.items()}
+        times = dict.fromkeys(values)
+        return _vector(service, moment.isoformat() + "Z", values, statuses, times)
+    return _vector(service, None, *_with_statuses(wanted, _ask(wanted, [entity])))
+
+
+def _vector(service: str, at: str | None, values: Any, statuses: Any, times: Any) -> dict[str, Any]:
+    return {
+        "service": service,
+        "at": at,
+        "features": values,
+        "statuses": statuses,
+        "event_timestamps": times,
+    }
+
+
+def _with_statuses(
+    wanted: Service, response: "OnlineResponse"
+) -> tuple[dict[str, Any], dict[str, str], dict[str, str | None]]:
+    """Values, statuses and event times of a response of one row."""
+    from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
+
+    values = {name: column[0] for name, column in response.to_dict().items()}
+    statuses: dict[str, str] = {}
+    times: dict[str, str | None] = {}
+    for name, vector in zip(
+        response.proto.metadata.feature_names.val, response.proto.results, strict=True
+    ):
+        is_found = vector.statuses[0] != FieldStatus.NOT_FOUND
+        present = "NULL" if values[name] is None else "PRESENT"
+        statuses[name] = present if is_found else "NOT_FOUND"
+        stamp = vector.event_timestamps[0]
+        times[name] = stamp.ToJsonString() if stamp.seconds else None
+    order = list(wanted.features)
+    return (
+        {name: values[name] for name in order},
+        {name: statuses[name] for name in order},
+        {name: times[name] for name in order},
+    )
+
+
+def complete_columns(service: str, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """What Feast needs for an online request: every key and request column of `service`, typed.
+
+    `columns` are of equal length; absent ones and nulls become what finds nothing. Columns that
+    the service does not take are dropped. Raises `CardlineError` on unequal lengths or a value
+    that is not of its column's type.
+    """
+    wanted = service_definition(service)
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) > 1:
+        raise CardlineError(f"{service}: the columns of a request differ in length: {lengths}")
+    size = lengths.pop() if lengths else 0
+    if not size:
+        raise CardlineError(f"{service}: the request has no rows")
+    given = _inputs(
+        wanted,
+        pl.DataFrame(
+            [
+                pl.Series(name, list(columns.get(name, [None] * size)), strict=False)
+                for name in [*wanted.keys, *wanted.request]
+            ]
+        ),
+    )
+    completed = {key: given[key].fill_null(_NO_KEY).to_list() for key in wanted.keys}
+    return completed | {name: given[name].to_list() for name in wanted.request}
+
+
+def _ask(wanted: Service, rows: list[Mapping[str, Any]]) -> "OnlineResponse":
+    store = feature_store()
+    names = [*wanted.keys, *wanted.request]
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return store.get_online_features(
+        features=store.get_feature_service(wanted.name, allow_cache=True),
+        entity_rows=complete_columns(wanted.name, columns),
+    )
+
+
+def _services() -> dict[str, Service]:
+    return _describe_services(load_definitions())
+
+
+@lru_cache(maxsize=4)
+def _describe_services(definitions: Any) -> dict[str, Service]:
+    from feast import FeatureService, OnDemandFeatureView
+
+    on_demand = {
+        item.name: item for item in definitions.objects if isinstance(item, OnDemandFeatureView)
+    }
+    described: dict[str, Service] = {}
+    for item in definitions.objects:
+        if not isinstance(item, FeatureService):
+            continue
+        names = [projection.name for projection in item.feature_view_projections]
+        asked = [on_demand[name] for name in names if name in on_demand]
+        sources = [p.name for view in asked for p in view.source_feature_view_projections.values()]
+        views = dict.fromkeys([*(name for name in names if name not in on_demand), *sources])
+        request = {
+            name: kind.name
+            for view in asked
+            for name, kind in view.get_request_data_schema().items()
+        }
+        features = {
+            field.name: field.dtype.to_value_type().name
+            for projection in item.feature_view_projections
+            for field in projection.features
+        }
+        keys = dict.fromkeys(definitions.views[name].key for name in views)
+        described[item.name] = Service(item.name, tuple(keys), request, features, tuple(views))
+    return described
+
+
+def _unknown(service: str) -> Service:
+    raise CardlineError(
+        f"there is no feature service {service}; there are {', '.join(service_names())}"
+    )
+
+
+def _require_published(wanted: Service) -> None:
+    from pipelines.features.publish import is_published
+
+    missing = [view for view in wanted.views if not is_published(view)]
+    if missing:
+        raise CardlineError(
+            f"features.{missing[0]} has not been published in this home: run `cardline run` first"
+        )
+
+
+def _times(frame: pl.DataFrame) -> pl.Series:
+    if TIME not in frame.columns:
+        raise CardlineError(f"entity rows need a column {TIME} (UTC)")
+    times = frame[TIME]
+    if times.dtype == pl.Date:
+        times = times.cast(pl.Datetime("us"))
+    if not isinstance(times.dtype, pl.Datetime):
+        raise CardlineError(f"{TIME} is {times.dtype}, not a timestamp")
+    if times.null_count():
+        raise CardlineError(f"{TIME} is null in {times.null_count()} entity rows")
+    if times.dtype.time_zone is not None:
+        times = times.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    return times.cast(pl.Datetime("us"))
+
+
+def _inputs(wanted: Service, frame: pl.DataFrame) -> pl.DataFrame:
+    """The keys and request columns of `wanted`, typed; absent ones are null."""
+    kinds = dict.fromkeys(wanted.keys, "STRING") | wanted.request
+    columns = []
+    for name, kind in kinds.items():
+        if name not in frame.columns:
+            columns.append(pl.Series(name, [None] * frame.height, dtype=POLARS_TYPES[kind]))
+            continue
+        try:
+            columns.append(frame[name].cast(POLARS_TYPES[kind], strict=True))
+        except pl.exceptions.PolarsError as error:
+            raise CardlineError(
+                f"{wanted.name}: {name} is not {kind.lower()} throughout"
+            ) from error
+    return pl.DataFrame(columns)
+
+
+def _typed(values: pl.Series, kind: str) -> pl.Series:
+    return values.cast(POLARS_TYPES[kind], strict=True)
+
+
+def _to_pandas(frame: pl.DataFrame) -> "pd.DataFrame":
+    """For Feast: nullable types, since plain pandas turns integers with nulls into floats."""
+    import pandas as pd
+
+    nullable = {pl.Int64: "Int64", pl.Float64: "Float64", pl.Boolean: "boolean"}
+    columns: dict[str, Any] = {}
+    for series in frame:
+        if isinstance(series.dtype, pl.Datetime):
+            columns[series.name] = pd.Series(series.to_numpy()).dt.tz_localize("UTC")
+        else:
+            dtype = nullable.get(type(series.dtype), "object")
+            columns[series.name] = pd.Series(series.to_list(), dtype=dtype)
+    return pd.DataFrame(columns)
+
+
+def _from_arrow(table: "pa.Table") -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
