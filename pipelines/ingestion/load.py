@@ -90,17 +90,18 @@ def ingest(
     landing: Path | None = None,
     through: date | None = None,
     since: date | None = None,
-    feeds: set[str] | None = None,
+    misplaced_only: bool = False,
     settings: Settings | None = None,
 ) -> IngestSummary:
     """Take in every pending delivery of `landing` with a batch date in `since`…`through`.
 
-    `feeds` restricts it to some feeds. One commit for all; running it again changes nothing.
+    `misplaced_only` records just the files that have no place in landing, which belong to no batch
+    date. One commit for all; running it again changes nothing.
     """
     settings = settings or get_settings()
     deliveries = pending(settings, landing, through, since)
-    if feeds is not None:
-        deliveries = [delivery for delivery in deliveries if delivery.feed in feeds]
+    if misplaced_only:
+        deliveries = [delivery for delivery in deliveries if delivery.problem is not None]
     summary = IngestSummary()
     with connect(settings=settings) as con:
         load_no = latest_load_no(con) + 1

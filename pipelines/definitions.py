@@ -1,0 +1,47 @@
+"""The code location: assembles what `pipelines/defs/` holds."""
+
+import os
+
+import dagster as dg
+from dagster_dbt import DbtCliResource
+
+from pipelines.defs import features, finance, jobs, landing, models, rewards, sensors, transform
+from pipelines.settings import get_settings
+from pipelines.transform import DBT_DIR, dbt_environment
+
+os.environ.update(dbt_environment())
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Every asset, check, job, schedule and sensor of Cardline."""
+    get_settings().dbt_target_dir.mkdir(parents=True, exist_ok=True)
+    return dg.Definitions(
+        assets=[
+            landing.deliveries,
+            landing.raw_tables,
+            transform.curated_tables,
+            features.offline_store,
+            features.online_store,
+            rewards.rewards_ledger,
+            transform.finance_tables,
+            finance.reconciliations,
+            finance.packs,
+            models.underwriting,
+            models.fraud,
+            models.underwriting_scores,
+            models.fraud_scores,
+        ],
+        asset_checks=[
+            landing.no_file_waits,
+            features.online_equals_offline,
+            rewards.ledger_balances,
+            rewards.every_posted_event_is_decided,
+            finance.no_breaks,
+        ],
+        jobs=jobs.JOBS,
+        schedules=jobs.SCHEDULES,
+        sensors=[*sensors.SENSORS, jobs.feature_automation_sensor],
+        resources={"dbt": DbtCliResource(project_dir=DBT_DIR, profiles_dir=DBT_DIR)},
+        executor=dg.in_process_executor,
+    )

@@ -1,0 +1,71 @@
+"""What assets of every layer share: owner, pool, retries, freshness and what the UI shows."""
+
+import base64
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
+
+OWNERS = ["team:data-platform"]
+POOL = "warehouse"
+"""One writer at a time: every step that writes the lake takes this pool."""
+
+RETRIES = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL)
+DAILY_FRESHNESS = dg.FreshnessPolicy.time_window(
+    fail_window=timedelta(hours=36), warn_window=timedelta(hours=26)
+)
+MONTHLY_FRESHNESS = dg.FreshnessPolicy.time_window(
+    fail_window=timedelta(days=35), warn_window=timedelta(days=32)
+)
+PREVIEW_ROWS = 5
+PREVIEW_COLUMNS = 12
+
+
+def markdown_table(frame: "pl.DataFrame") -> dg.MarkdownMetadataValue:
+    """`frame` as a table in the asset's metadata, wide ones cut at `PREVIEW_COLUMNS`."""
+    shown = frame.select(frame.columns[:PREVIEW_COLUMNS])
+    lines = [" | ".join(shown.columns), " | ".join("---" for _ in shown.columns)]
+    for row in shown.iter_rows():
+        cells = ("" if value is None else str(value).replace("|", "\\|") for value in row)
+        lines.append(" | ".join(cells))
+    return dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))
+
+
+def picture(chart: Any) -> dg.MarkdownMetadataValue:
+    """An Altair chart as an image in the asset's metadata."""
+    import vl_convert as vlc
+
+    png = vlc.vegalite_to_png(chart.to_json(), scale=1.5)
+    return dg.MetadataValue.md(f"![chart](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def daily_bars(frame: "pl.DataFrame", x: str, y: str, title: str) -> dg.MarkdownMetadataValue:
+    """A bar chart of `y` by day `x`."""
+    import altair as alt
+
+    chart = (
+        alt.Chart(alt.Data(values=frame.select(x, y).cast({x: str}).to_dicts()), title=title)
+        .mark_bar(color="#3b6ea5")
+        .encode(alt.X(f"{x}:T", title=None), alt.Y(f"{y}:Q", title=y))
+        .properties(width=560, height=180)
+    )
+    return picture(chart)
+
+
+def table_metadata(
+    con: "duckdb.DuckDBPyConnection", table: str, is_personal: bool = False
+) -> dict[str, Any]:
+    """Row count, column count and a preview of `table` (`schema.name`, one of our own)."""
+    relation = con.table(f"lake.{table}")
+    count = relation.aggregate("count(*)").fetchone()
+    metadata: dict[str, Any] = {
+        "dagster/row_count": int(count[0]) if count else 0,
+        "columns": len(relation.columns),
+    }
+    if not is_personal:
+        metadata["preview"] = markdown_table(relation.limit(PREVIEW_ROWS).pl())
+    return metadata

@@ -1,0 +1,108 @@
+"""One named job an intent; schedules, sensors and automation that start them."""
+
+import dagster as dg
+
+from pipelines.defs import finance, landing, models
+from pipelines.defs.features import OFFLINE, ONLINE
+
+DBT_LAYERS = ("staging", "intermediate", "marts", "features")
+
+landing_ingest = dg.define_asset_job(
+    "landing_ingest",
+    selection=dg.AssetSelection.assets(landing.DELIVERIES),
+    description="Take delivered files in: one batch date, or a range of them in one run.",
+)
+curated_tables_build = dg.define_asset_job(
+    "curated_tables_build",
+    selection=(
+        dg.AssetSelection.groups("raw", *DBT_LAYERS) - dg.AssetSelection.assets(OFFLINE, ONLINE)
+    ),
+    description="Bring staging, intermediate, marts and feature tables up to what was ingested.",
+)
+features_publish = dg.define_asset_job(
+    "features_publish",
+    selection=dg.AssetSelection.assets(OFFLINE, ONLINE),
+    description="Publish features for training and put the newest into the online store.",
+)
+rewards_accrual = dg.define_asset_job(
+    "rewards_accrual",
+    selection=dg.AssetSelection.groups("rewards"),
+    description="Decide points for every new posted event and post them to the ledger.",
+)
+finance_tables_build = dg.define_asset_job(
+    "finance_tables_build",
+    selection=dg.AssetSelection.groups("finance") - dg.AssetSelection.assets(finance.PACKS),
+    description="Bring the finance tables up to the ledger, and reconcile.",
+)
+finance_packs_build = dg.define_asset_job(
+    "finance_packs_build",
+    selection=dg.AssetSelection.assets(finance.PACKS),
+    description="Build the report packs of one accounting period.",
+)
+underwriting_retrain = dg.define_asset_job(
+    "underwriting_retrain",
+    selection=dg.AssetSelection.assets(models.UNDERWRITING),
+    description="Train the underwriting model on what is known now and register the version.",
+)
+fraud_retrain = dg.define_asset_job(
+    "fraud_retrain",
+    selection=dg.AssetSelection.assets(models.FRAUD),
+    description="Train the fraud model on labels known by now and register the version.",
+)
+scores_refresh = dg.define_asset_job(
+    "scores_refresh",
+    selection=dg.AssetSelection.assets(
+        ["models", "underwriting_scores"], ["models", "fraud_scores"]
+    ),
+    description="Score what has no score of the model in force yet, and rank the day's alerts.",
+)
+
+JOBS = [
+    landing_ingest,
+    curated_tables_build,
+    features_publish,
+    rewards_accrual,
+    finance_tables_build,
+    finance_packs_build,
+    underwriting_retrain,
+    fraud_retrain,
+    scores_refresh,
+]
+
+
+def _daily(job: dg.UnresolvedAssetJobDefinition, hour: int, minute: int) -> dg.ScheduleDefinition:
+    return dg.ScheduleDefinition(
+        name=f"{job.name}_schedule",
+        job=job,
+        cron_schedule=f"{minute} {hour} * * *",
+        execution_timezone="UTC",
+    )
+
+
+SCHEDULES = [
+    _daily(curated_tables_build, 4, 0),
+    _daily(rewards_accrual, 5, 0),
+    _daily(finance_tables_build, 5, 30),
+    _daily(scores_refresh, 6, 0),
+    dg.build_schedule_from_partitioned_job(
+        finance_packs_build, name="finance_packs_build_schedule", hour_of_day=6, day_of_month=2
+    ),
+    dg.ScheduleDefinition(
+        name="underwriting_retrain_schedule",
+        job=underwriting_retrain,
+        cron_schedule="0 7 3 * *",
+        execution_timezone="UTC",
+    ),
+    dg.ScheduleDefinition(
+        name="fraud_retrain_schedule",
+        job=fraud_retrain,
+        cron_schedule="0 7 * * 1",
+        execution_timezone="UTC",
+    ),
+]
+
+feature_automation_sensor = dg.AutomationConditionSensorDefinition(
+    "feature_automation_sensor",
+    target=dg.AssetSelection.assets(OFFLINE, ONLINE),
+    description="Publishes and serves features when their tables have changed.",
+)

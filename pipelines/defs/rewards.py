@@ -1,0 +1,108 @@
+"""The rewards accrual: decisions, journal, postings, lots and balances."""
+
+from collections.abc import Iterator
+from datetime import date
+
+import dagster as dg
+
+from pipelines.defs.common import (
+    DAILY_FRESHNESS,
+    OWNERS,
+    POOL,
+    RETRIES,
+    daily_bars,
+    markdown_table,
+    table_metadata,
+)
+from pipelines.warehouse import connect
+
+TABLES = {
+    "programs": "One row per version of a program's terms.",
+    "decisions": "One row per posted event and rule: why these points, the zero ones too.",
+    "journal": "One row per journal entry, chained by hash to the one before.",
+    "postings": "One row per leg of a journal entry; debits equal credits per asset.",
+    "lots": "One row per lot of points that was issued together and expires together.",
+    "balances": "One row per account and program.",
+}
+
+
+class AccrualConfig(dg.Config):
+    """Last known day to accrue, ISO date; None: everything that has arrived."""
+
+    through: str | None = None
+
+
+@dg.multi_asset(
+    name="rewards_ledger",
+    specs=[
+        dg.AssetSpec(
+            ["rewards", name],
+            deps=[
+                dg.AssetKey(["marts", "fct_posted_events"]),
+                dg.AssetKey(["marts", "fct_reward_events"]),
+            ],
+            group_name="rewards",
+            owners=OWNERS,
+            kinds={"python", "duckdb"},
+            description=description,
+            freshness_policy=DAILY_FRESHNESS,
+        )
+        for name, description in TABLES.items()
+    ],
+    pool=POOL,
+    retry_policy=RETRIES,
+)
+def rewards_ledger(config: AccrualConfig) -> Iterator[dg.MaterializeResult]:
+    from pipelines.rewards.accrual import accrue
+
+    accrue(date.fromisoformat(config.through) if config.through else None)
+    with connect(read_only=True) as con:
+        points = con.execute(
+            "select effective_on, sum(points)::bigint as points from rewards.decisions "
+            "group by effective_on order by effective_on"
+        ).pl()
+        reasons = con.execute(
+            "select program_id, coalesce(zero_reason, 'earned') as outcome, count(*) as decisions, "
+            "sum(points)::bigint as points from rewards.decisions group by all order by all"
+        ).pl()
+        for name in TABLES:
+            metadata = table_metadata(con, f"rewards.{name}")
+            if name == "decisions" and points.height:
+                metadata["points_by_day"] = daily_bars(
+                    points, "effective_on", "points", "Points accrued by effective day"
+                )
+                metadata["outcomes"] = markdown_table(reasons)
+            yield dg.MaterializeResult(asset_key=["rewards", name], metadata=metadata)
+
+
+@dg.asset_check(
+    asset=["rewards", "postings"],
+    blocking=True,
+    description="Debits equal credits in every journal entry, the hash chain and the seals hold, "
+    "and lots add up to the balances.",
+)
+def ledger_balances() -> dg.AssetCheckResult:
+    from pipelines.rewards.verification import verify_ledger
+
+    results = verify_ledger()
+    return dg.AssetCheckResult(
+        passed=all(result.ok for result in results),
+        metadata={result.name: result.detail for result in results},
+    )
+
+
+@dg.asset_check(
+    asset=["rewards", "decisions"],
+    blocking=True,
+    description="Every posted event of a known program has a decision.",
+)
+def every_posted_event_is_decided() -> dg.AssetCheckResult:
+    with connect(read_only=True) as con:
+        row = con.execute(
+            "select count(*) from marts.fct_posted_events as event "
+            "where program_id in (select program_id from rewards.programs) "
+            "and not exists (select 1 from rewards.decisions as decision "
+            "where decision.event_id = event.event_id)"
+        ).fetchone()
+    undecided = int(row[0]) if row else 0
+    return dg.AssetCheckResult(passed=undecided == 0, metadata={"undecided_events": undecided})

@@ -1,0 +1,51 @@
+"""Starting work when files arrive."""
+
+import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
+
+from pipelines.defs.jobs import curated_tables_build, landing_ingest
+from pipelines.ingestion.load import pending
+
+
+def range_tags(start: str, end: str) -> dict[str, str]:
+    """Tags of a run over a range of partitions, both ends included."""
+    return {ASSET_PARTITION_RANGE_START_TAG: start, ASSET_PARTITION_RANGE_END_TAG: end}
+
+
+@dg.sensor(
+    job=landing_ingest,
+    minimum_interval_seconds=60,
+    description="Starts ingest of the batch dates whose files are new or changed, in one run.",
+)
+def landing_arrival_sensor() -> dg.RunRequest | dg.SkipReason:
+    waiting = [delivery for delivery in pending() if delivery.problem is None]
+    if not waiting:
+        return dg.SkipReason("no new file in landing")
+    first = min(delivery.batch_date for delivery in waiting).isoformat()
+    last = max(delivery.batch_date for delivery in waiting).isoformat()
+    # The key names exactly these files: while they are being taken in, no second run is asked for.
+    key = ";".join(sorted(f"{d.path.name}@{d.fingerprint()}" for d in waiting))
+    return dg.RunRequest(run_key=str(hash_text(key)), tags=range_tags(first, last))
+
+
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.SUCCESS,
+    monitored_jobs=[landing_ingest],
+    request_job=curated_tables_build,
+    description="Builds the curated tables when an ingest has ended.",
+)
+def landing_ingested_sensor(context: dg.RunStatusSensorContext) -> dg.RunRequest:
+    return dg.RunRequest(run_key=context.dagster_run.run_id)
+
+
+def hash_text(text: str) -> str:
+    """Hex SHA-256 of a text."""
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+SENSORS = [landing_arrival_sensor, landing_ingested_sensor]

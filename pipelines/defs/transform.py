@@ -1,0 +1,97 @@
+"""dbt's models as assets, their data tests as asset checks."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import (
+    DagsterDbtTranslator,
+    DagsterDbtTranslatorSettings,
+    DbtCliResource,
+    DbtProject,
+    dbt_assets,
+)
+
+from pipelines.defs.common import DAILY_FRESHNESS, OWNERS, POOL, RETRIES
+from pipelines.settings import get_settings
+from pipelines.transform import DBT_DIR, WATERMARK, dbt_vars, ensure_manifest
+from pipelines.warehouse import connect, latest_load_no, set_watermark, watermark
+
+MANIFEST = ensure_manifest()
+
+
+class Translator(DagsterDbtTranslator):
+    """Names assets `[layer, model]`: the schema of a model is its layer."""
+
+    def __init__(self) -> None:
+        super().__init__(settings=DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        if dbt_resource_props["resource_type"] == "source":
+            source = dbt_resource_props["source_name"]
+            if source in ("landing", "quarantine"):
+                return dg.AssetKey(["landing", "deliveries"])
+            return dg.AssetKey([source, dbt_resource_props["name"]])
+        return dg.AssetKey([self._layer(dbt_resource_props), dbt_resource_props["name"]])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        return self._layer(dbt_resource_props)
+
+    @staticmethod
+    def _layer(properties: Mapping[str, Any]) -> str:
+        folder = properties["fqn"][1] if len(properties["fqn"]) > 2 else properties["schema"]
+        return str(folder)
+
+    def get_asset_spec(self, manifest: Any, unique_id: str, project: DbtProject | None) -> Any:
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        return spec.replace_attributes(owners=OWNERS, freshness_policy=DAILY_FRESHNESS)
+
+
+_PROJECT = DbtProject(
+    project_dir=DBT_DIR,
+    profiles_dir=DBT_DIR,
+    target_path=get_settings().dbt_target_dir,
+)
+
+
+@dbt_assets(
+    manifest=MANIFEST,
+    project=_PROJECT,
+    exclude="finance,resource_type:model",
+    name="curated_tables",
+    dagster_dbt_translator=Translator(),
+    pool=POOL,
+    retry_policy=RETRIES,
+)
+def curated_tables(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
+    with connect() as con:
+        load_no = latest_load_no(con)
+        since = -1 if context.op_config.get("full_refresh") else watermark(con, WATERMARK)
+    yield from _build(context, dbt, since)
+    with connect() as con:
+        set_watermark(con, WATERMARK, load_no)
+
+
+@dbt_assets(
+    manifest=MANIFEST,
+    project=_PROJECT,
+    select="finance",
+    name="finance_tables",
+    dagster_dbt_translator=Translator(),
+    pool=POOL,
+    retry_policy=RETRIES,
+)
+def finance_tables(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
+    yield from _build(context, dbt, -1)
+
+
+def _build(context: dg.AssetExecutionContext, dbt: DbtCliResource, since: int) -> Iterator[Any]:
+    arguments = [
+        "build",
+        "--exclude-resource-type",
+        "unit_test",
+        "--vars",
+        json.dumps(dbt_vars(since)),
+    ]
+    yield from dbt.cli(arguments, context=context).stream()

@@ -1,0 +1,92 @@
+"""The Dagster instance of a home, and running its jobs inside this process."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import CardlineError
+from pipelines.files import written_aside
+from pipelines.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+INSTANCE_CONFIG = """\
+# Written by Cardline at every start; settings of this home's Dagster instance.
+telemetry:
+  enabled: false
+freshness:
+  enabled: true
+concurrency:
+  pools:
+    # One writer at a time (docs/adr/001-warehouse.md).
+    default_limit: 1
+    granularity: op
+run_queue:
+  max_concurrent_runs: 4
+"""
+
+
+def prepare_home(settings: Settings | None = None) -> None:
+    """Make the home's Dagster folder and point this process and its children to it."""
+    settings = settings or get_settings()
+    settings.dagster_dir.mkdir(parents=True, exist_ok=True)
+    config = settings.dagster_dir / "dagster.yaml"
+    if not config.exists() or config.read_text() != INSTANCE_CONFIG:
+        with written_aside(config) as aside:
+            aside.write_text(INSTANCE_CONFIG)
+    os.environ["DAGSTER_HOME"] = str(settings.dagster_dir)
+    os.environ["CARDLINE_HOME"] = str(settings.home)
+
+
+@contextmanager
+def dagster_instance() -> Iterator["dg.DagsterInstance"]:
+    """The instance that the UI shows: runs made with it are there to look at."""
+    import dagster as dg
+
+    prepare_home()
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def run_job(
+    instance: "dg.DagsterInstance",
+    name: str,
+    *,
+    config: dict[str, Any] | None = None,
+    tags: dict[str, str] | None = None,
+    partition_key: str | None = None,
+) -> None:
+    """Run one job of the code location to its end, in this process.
+
+    Raises `CardlineError` with the step that failed and the first line of why; a failed blocking
+    check counts as a failure.
+    """
+    from pipelines.definitions import defs
+
+    job = defs().resolve_job_def(name)
+    result = job.execute_in_process(
+        instance=instance,
+        run_config={"ops": config or {}, "loggers": _QUIET},
+        tags=tags,
+        partition_key=partition_key,
+        raise_on_error=False,
+    )
+    if result.success:
+        return
+    for event in result.all_events:
+        if event.is_step_failure:
+            failure = event.step_failure_data
+            error = failure.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            why = error.message.strip().splitlines()[0] if error is not None else "unknown"
+            raise CardlineError(
+                f"{name} failed in {event.step_key}: {why} (`cardline ui` shows run "
+                f"{result.run_id[:8]}; the next `cardline run` goes on from there)"
+            )
+    raise CardlineError(f"{name} failed: `cardline ui` shows run {result.run_id[:8]}")
+
+
+_QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}

@@ -1,0 +1,190 @@
+"""Everything that is due: `cardline run`.
+
+Each stage asks whether there is something new for it and runs its Dagster job only then, so a run
+with nothing new changes nothing, and a run after a kill goes on with the stage that was cut off.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import CardlineError
+from pipelines.instance import dagster_instance, run_job
+from pipelines.progress import console, step
+from pipelines.settings import get_settings
+from pipelines.warehouse import connect, latest_load_no, set_watermark, watermark
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+MODELS = ("underwriting", "fraud")
+
+
+@dataclass
+class RunSummary:
+    """What a run did: stages with their seconds, and new rows by feed."""
+
+    stages: dict[str, float] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    files_quarantined: int = 0
+    rows_quarantined: int = 0
+
+    def show(self, as_json: bool = False) -> None:
+        """Print it, for a reader or for a program."""
+        if as_json:
+            print(json.dumps(self.__dict__))
+            return
+        if not self.stages:
+            print("nothing new: nothing was changed")
+            return
+        for feed, rows in self.rows.items():
+            print(f"{feed:<26}{rows:>12,} rows")
+        print(f"{'quarantined':<26}{self.rows_quarantined:>12,} rows, "
+              f"{self.files_quarantined} files")  # fmt: skip
+        for stage, seconds in self.stages.items():
+            print(f"{stage:<26}{seconds:>12.1f} s")
+
+
+@dataclass
+class _Runner:
+    instance: "dg.DagsterInstance"
+    summary: RunSummary
+
+    def job(self, name: str, **options: Any) -> None:
+        """Run a job, telling a terminal what is going on."""
+        started = time.monotonic()
+        with step(name):
+            run_job(self.instance, name, **options)
+        seconds = time.monotonic() - started
+        self.summary.stages[name] = self.summary.stages.get(name, 0.0) + seconds
+        if console.is_terminal:
+            console.print(f"[green]✓[/green] {name} [dim]{seconds:.1f} s[/dim]")
+
+
+def run_due(landing: Path | None = None, through: date | None = None) -> RunSummary:
+    """Ingest, curated tables, features, rewards, finance, models and packs, where there is news.
+
+    `through` is the last batch date to take in; later files stay for the next run.
+    """
+    folder = (landing or get_settings().landing_dir).absolute()
+    if not folder.is_dir():
+        raise CardlineError(
+            f"there is no landing folder {folder}: make one with `cardline demo` or "
+            "`cardline adapt`, or name yours with --landing"
+        )
+    summary = RunSummary()
+    with dagster_instance() as instance:
+        runner = _Runner(instance, summary)
+        _ingest(runner, folder, through)
+        stages: tuple[tuple[str, Callable[[_Runner], None]], ...] = (
+            ("dbt", _curate),
+            ("features", _publish),
+            ("rewards", _accrue),
+            ("finance", _report),
+            ("models", _learn),
+            ("packs", _packs),
+        )
+        for name, stage in stages:
+            with connect() as con:
+                load_no, done = latest_load_no(con), watermark(con, f"run:{name}")
+            if done >= load_no:
+                continue
+            stage(runner)
+            with connect() as con:
+                set_watermark(con, f"run:{name}", load_no)
+    return summary
+
+
+def _ingest(runner: _Runner, landing: Path, through: date | None) -> None:
+    from pipelines.defs.sensors import range_tags
+    from pipelines.ingestion.load import ingest, pending
+
+    waiting = pending(landing=landing, through=through)
+    if not waiting:
+        return
+    with connect() as con:
+        before = latest_load_no(con)
+    dated = [d.batch_date for d in waiting if d.problem is None]
+    if len(dated) < len(waiting):
+        # What has no place in landing has no partition either; it is recorded all the same.
+        ingest(landing, through=through, misplaced_only=True)
+    if dated:
+        start = get_settings().partitions_start_on
+        if min(dated) < start:
+            raise CardlineError(
+                f"{landing} has batch date {min(dated)}, before the first partition {start}: set "
+                "CARDLINE_PARTITIONS_START_ON to that date or an earlier one"
+            )
+        runner.job(
+            "landing_ingest",
+            config={"landing__deliveries": {"config": {"landing": str(landing)}}},
+            tags=range_tags(min(dated).isoformat(), max(dated).isoformat()),
+        )
+    with connect(read_only=True) as con:
+        runner.summary.rows = dict(
+            con.execute(
+                "select feed, sum(rows)::bigint from landing.files "
+                "where load_no > ? and state = 'LOADED' group by feed order by feed",
+                [before],
+            ).fetchall()
+        )
+        counted = con.execute(
+            "select count(*) filter (state = 'QUARANTINED'), "
+            "coalesce(sum(rows_quarantined), 0)::bigint from landing.files where load_no > ?",
+            [before],
+        ).fetchone()
+        if counted is not None:
+            runner.summary.files_quarantined, runner.summary.rows_quarantined = counted
+
+
+def _curate(runner: _Runner) -> None:
+    runner.job("curated_tables_build")
+
+
+def _publish(runner: _Runner) -> None:
+    runner.job("features_publish")
+
+
+def _accrue(runner: _Runner) -> None:
+    runner.job("rewards_accrual")
+
+
+def _report(runner: _Runner) -> None:
+    runner.job("finance_tables_build")
+
+
+def _learn(runner: _Runner) -> None:
+    from pipelines.training import is_due
+
+    for name in MODELS:
+        if is_due(name):
+            runner.job(f"{name}_retrain")
+    runner.job("scores_refresh")
+
+
+def _packs(runner: _Runner) -> None:
+    from pipelines.finance.packs import periods_due
+
+    for period in periods_due():
+        runner.job("finance_packs_build", partition_key=f"{period}-01")
+
+
+def train_model(name: str) -> tuple[str, dict[str, Any]]:
+    """Train one model now through its job; returns its version and metrics."""
+    from pipelines.training import newest
+
+    if name not in MODELS:
+        raise CardlineError(f"there is no model {name!r}: it is one of {', '.join(MODELS)}")
+    before = newest(name)
+    with dagster_instance() as instance, step(f"training {name}"):
+        run_job(instance, f"{name}_retrain")
+    after = newest(name)
+    if after is None:
+        raise CardlineError(f"{name} was not trained: too few known outcomes yet")
+    if before is not None and before.version == after.version:
+        console.print("the data are those of the newest version: no new version was made")
+    return after.version, after.metrics
