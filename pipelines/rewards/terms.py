@@ -63,14 +63,14 @@ def _known_zone(name: str) -> str:
     return name
 
 
-type Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
-type Codes = Annotated[
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Codes = Annotated[
     tuple[int | str, ...], BeforeValidator(_as_list), AfterValidator(_known_codes)
 ]
-type Categories = Annotated[
+Categories = Annotated[
     tuple[str, ...], BeforeValidator(_as_list), AfterValidator(_known_categories)
 ]
-type Days = tuple[date, date]
+Days = tuple[date, date]
 
 
 class _Terms(BaseModel):
@@ -237,15 +237,14 @@ class Economics(_Terms):
     """What points are worth to finance.
 
     `point_value_micros` is the cost of one program unit (of `10 ** -asset_scale` points) in
-    millionths of a minor unit of `currency`; `partner_price_micros` what the partner is paid per
-    transferred unit; `redemption_rate_bps` the share expected to be redeemed in the end.
+    millionths of a minor unit of `currency`; `purchase_price_micros` what the partner is paid per
+    transferred unit; `breakage_bps` the share that is expected never to be redeemed.
     """
 
     point_value_micros: int = Field(1_000_000, ge=0)
-    partner_price_micros: int | None = Field(None, ge=0)
-    redemption_rate_bps: int = Field(10_000, ge=0, le=10_000)
+    purchase_price_micros: int = Field(0, ge=0)
+    breakage_bps: int = Field(0, ge=0, le=10_000)
     presentation: Literal["EXPENSE", "CONTRA_REVENUE"] = "EXPENSE"
-    rate_card: tuple[dict[str, Any], ...] = ()
 
 
 class ProgramTerms(_Terms):

@@ -1,0 +1,369 @@
+"""Terms compiled for the engine: each rule as one integer fraction, each transaction as a plan.
+
+A plan is what the terms say about transactions that look alike (same version, type, category
+code, partner …): a reason to earn nothing, or the rules that apply. It is worked out once per
+distinct look, not once per event.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import IntEnum
+from functools import cached_property
+from math import gcd
+
+from pipelines.rewards.mcc import MccSet, categories
+from pipelines.rewards.terms import MINOR_UNITS, Bonus, Match, Program, ProgramTerms, Rate
+
+EPOCH = date(1970, 1, 1)
+
+FEE_CLASSES = frozenset({"FEE", "INTEREST"})
+FLAG_MCC = {"p2p": MccSet(["6538"])}
+
+
+class Kind(IntEnum):
+    """What an event does to points."""
+
+    NOTHING = 0
+    EARN = 1
+    TAKE_BACK = 2
+    UNDO = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledCap:
+    """A cap; `amount` in minor units of spend or in ledger units of points."""
+
+    share_key: str
+    is_spend: bool
+    amount: int
+    window: str
+    promo: tuple[int, int] | None
+
+    def window_start(self, day: date) -> int:
+        """First day of the window that holds `day`, in days since 1970-01-01."""
+        match self.window:
+            case "CALENDAR_MONTH":
+                start = day.replace(day=1)
+            case "CALENDAR_QUARTER":
+                start = date(day.year, 3 * ((day.month - 1) // 3) + 1, 1)
+            case "CALENDAR_YEAR":
+                start = date(day.year, 1, 1)
+            case _:
+                return self.promo[0] if self.promo else 0
+        return (start - EPOCH).days
+
+    def holds(self, window_start: int, day: date) -> bool:
+        """Whether `day` is still in the window that began on `window_start`."""
+        if self.promo is not None:
+            return self.promo[0] <= (day - EPOCH).days <= self.promo[1]
+        return self.window_start(day) == window_start
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRule:
+    """points(amount) = round(amount // block × numerator / denominator), in ledger units."""
+
+    index: int
+    rule_id: str
+    version_index: int
+    block: int
+    numerator: int
+    denominator: int
+    mode: str
+    cap: CompiledCap | None
+    funding_partner_bps: int
+
+    def raw(self, amount: int) -> int:
+        """Numerator of the exact points over `denominator`."""
+        return amount // self.block * self.numerator
+
+    def points(self, amount: int) -> int:
+        """Ledger units for `amount` minor units."""
+        return rounded(self.raw(amount), self.denominator, self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the terms say about one look of a transaction."""
+
+    kind: Kind
+    version_index: int
+    zero_reason: str | None
+    rules: tuple[CompiledRule, ...] = ()
+    inactive: tuple[CompiledRule, ...] = ()
+    floor: tuple[CompiledRule, int] | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the terms can tell transactions apart by."""
+
+    day: date
+    event_type: str
+    direction: str
+    transaction_class: str | None
+    currency: str
+    mcc: str | None
+    partner_id: str | None
+    merchant_id: str | None
+    merchant_country: str | None
+    activated: frozenset[str] = frozenset()
+
+
+def rounded(numerator: int, denominator: int, mode: str) -> int:
+    """`numerator / denominator` (not negative) as an integer, by the named mode."""
+    whole, rest = divmod(numerator, denominator)
+    match mode:
+        case "DOWN":
+            return whole
+        case "UP":
+            return whole + (rest > 0)
+        case "HALF_UP":
+            return whole + (2 * rest >= denominator)
+        case _:
+            return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2))
+
+
+def largest_remainder(total: int, weights: list[int]) -> list[int]:
+    """`total` split in proportion to `weights`, adding up exactly; ties go to the first.
+
+    Weights that are all zero give everything to the first.
+    """
+    weight = sum(weights)
+    if weight == 0:
+        return [total, *[0] * (len(weights) - 1)]
+    shares = [divmod(total * each, weight) for each in weights]
+    missing = total - sum(whole for whole, _ in shares)
+    by_rest = sorted(range(len(shares)), key=lambda index: (-shares[index][1], index))
+    extra = set(by_rest[:missing])
+    return [whole + (index in extra) for index, (whole, _) in enumerate(shares)]
+
+
+class RuleBook:
+    """Every rule of every version of a program, and the plans they make."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.rules: list[CompiledRule] = []
+        self._by_version: list[dict[str, CompiledRule]] = []
+        for index, version in enumerate(program.versions):
+            self._by_version.append(self._compile(index, version.terms))
+
+    @cached_property
+    def boundaries(self) -> list[date]:
+        """The days on which anything in the terms begins or stops to hold, ascending."""
+        days: set[date] = set()
+        for index, version in enumerate(self.program.versions):
+            days.add(version.terms.valid_from)
+            if ends := self.program.valid_to(index):
+                days.add(ends + timedelta(days=1))
+            for bonus in version.terms.earn.bonus:
+                if bonus.valid:
+                    days |= {bonus.valid[0], bonus.valid[1] + timedelta(days=1)}
+        return sorted(days)
+
+    @cached_property
+    def offers(self) -> tuple[str, ...]:
+        """Ids of the rules that members must activate."""
+        return tuple(
+            sorted(
+                {
+                    bonus.id
+                    for version in self.program.versions
+                    for bonus in version.terms.earn.bonus
+                    if bonus.activation == "required"
+                }
+            )
+        )
+
+    @cached_property
+    def matches_merchants(self) -> bool:
+        """Whether any rule names single merchants."""
+        return any(
+            rule.match.merchant_id
+            for version in self.program.versions
+            for rule in (*version.terms.earn.bonus, version.terms.earn.floor)
+            if rule is not None
+        )
+
+    @cached_property
+    def needs_fold(self) -> bool:
+        """Whether a transaction's points need all of its rules at once."""
+        return any(
+            version.terms.rounding.scope != "TXN_RULE" or version.terms.earn.floor is not None
+            for version in self.program.versions
+        )
+
+    @cached_property
+    def has_caps(self) -> bool:
+        """Whether what one purchase earns can depend on others."""
+        return any(rule.cap for rule in self.rules)
+
+    @cached_property
+    def caps_change(self) -> bool:
+        """Whether versions disagree about a cap that they share a key for."""
+        meanings: dict[str, CompiledCap] = {}
+        return any(
+            meanings.setdefault(rule.cap.share_key, rule.cap) != rule.cap
+            for rule in self.rules
+            if rule.cap
+        )
+
+    def rule(self, version_index: int, rule_id: str) -> CompiledRule | None:
+        """The rule of that id in a version, if it has one."""
+        return self._by_version[version_index].get(rule_id)
+
+    def base(self, version_index: int) -> CompiledRule:
+        """A version's base rule."""
+        return self._by_version[version_index][self._terms(version_index).earn.base.id]
+
+    def by_number(self, version: int, rule_id: str) -> CompiledRule | None:
+        """The rule of that id in the version of that number."""
+        for index, candidate in enumerate(self.program.versions):
+            if candidate.terms.version == version:
+                return self.rule(index, rule_id)
+        return None
+
+    def plan(self, look: Look) -> Plan:
+        """What the terms say about transactions of this look."""
+        index = self.program.index_on(look.day)
+        kind = _kind(look)
+        if index is None:
+            return Plan(kind, 0, "BEFORE_ENROLMENT")
+        terms = self._terms(index)
+        if kind is Kind.EARN or kind is Kind.TAKE_BACK:
+            if reason := _ineligible(terms, look):
+                is_mine = kind is Kind.TAKE_BACK and reason == "EXCLUDED_MCC"
+                return Plan(kind if is_mine or kind is Kind.EARN else Kind.NOTHING, index, reason)
+        if look.currency != terms.currency:
+            return Plan(Kind.NOTHING, index, "EXCLUDED_CLASS", problem="CURRENCY_MISMATCH")
+        rules, inactive = self._applicable(index, terms, look)
+        floor = terms.earn.floor
+        has_floor = floor is not None and _matches(floor.match, look)
+        return Plan(
+            kind,
+            index,
+            None,
+            rules,
+            inactive,
+            (self._by_version[index][floor.id], floor.min_points * terms.units_per_point)
+            if floor is not None and has_floor
+            else None,
+        )
+
+    def _terms(self, index: int) -> ProgramTerms:
+        return self.program.versions[index].terms
+
+    def _applicable(
+        self, index: int, terms: ProgramTerms, look: Look
+    ) -> tuple[tuple[CompiledRule, ...], tuple[CompiledRule, ...]]:
+        """The base and the best bonus of each group; and the promotions that want activation."""
+        compiled = self._by_version[index]
+        best: dict[str, CompiledRule] = {}
+        inactive = []
+        for bonus in terms.earn.bonus:
+            if bonus.valid and not bonus.valid[0] <= look.day <= bonus.valid[1]:
+                continue
+            if not _matches(bonus.match, look):
+                continue
+            rule = compiled[bonus.id]
+            if bonus.activation == "required" and bonus.id not in look.activated:
+                inactive.append(rule)
+                continue
+            group = f"group:{bonus.group}" if bonus.group else f"rule:{bonus.id}"
+            if group not in best or _is_better(rule, best[group]):
+                best[group] = rule
+        chosen = sorted(best.values(), key=lambda rule: rule.index)
+        return (compiled[terms.earn.base.id], *chosen), tuple(inactive)
+
+    def _compile(self, version_index: int, terms: ProgramTerms) -> dict[str, CompiledRule]:
+        compiled = {}
+        for rate in terms.earn.rules():
+            compiled[rate.id] = self._compile_rate(version_index, terms, rate)
+        if floor := terms.earn.floor:
+            compiled[floor.id] = CompiledRule(
+                len(self.rules), floor.id, version_index, 1, 0, 1, terms.rounding.mode, None, 0
+            )
+            self.rules.append(compiled[floor.id])
+        return compiled
+
+    def _compile_rate(self, version_index: int, terms: ProgramTerms, rate: Rate) -> CompiledRule:
+        block = 1
+        if rate.rate_milli is not None:
+            numerator = rate.rate_milli * terms.units_per_point
+            denominator = 1000 * 10 ** MINOR_UNITS.get(terms.currency, 2)
+        else:
+            assert rate.per_minor is not None and rate.points is not None
+            numerator, denominator = rate.points * terms.units_per_point, rate.per_minor
+            if rate.partial == "FLOOR":
+                block, denominator = rate.per_minor, 1
+        shared = gcd(numerator, denominator)
+        rule = CompiledRule(
+            len(self.rules),
+            rate.id,
+            version_index,
+            block,
+            numerator // shared,
+            denominator // shared,
+            terms.rounding.mode,
+            _compile_cap(terms, rate),
+            rate.funding.partner_bps,
+        )
+        self.rules.append(rule)
+        return rule
+
+
+def _compile_cap(terms: ProgramTerms, rate: Rate) -> CompiledCap | None:
+    if rate.cap is None:
+        return None
+    promo = None
+    if rate.cap.window == "PROMO" and isinstance(rate, Bonus) and rate.valid:
+        promo = ((rate.valid[0] - EPOCH).days, (rate.valid[1] - EPOCH).days)
+    is_spend = rate.cap.unit == "SPEND_MINOR"
+    amount = rate.cap.amount if is_spend else rate.cap.amount * terms.units_per_point
+    return CompiledCap(rate.cap.share_key or rate.id, is_spend, amount, rate.cap.window, promo)
+
+
+def _is_better(rule: CompiledRule, other: CompiledRule) -> bool:
+    """Whether `rule` gives more per minor unit than `other`; equal ones keep the first."""
+    return (
+        rule.numerator * other.denominator * other.block
+        > other.numerator * rule.denominator * rule.block
+    )
+
+
+def _kind(look: Look) -> Kind:
+    if look.direction == "CREDIT":
+        return Kind.TAKE_BACK
+    if look.event_type == "RETURN_REVERSAL" or look.transaction_class == "REFUND":
+        return Kind.UNDO
+    return Kind.EARN
+
+
+def _ineligible(terms: ProgramTerms, look: Look) -> str | None:
+    """The reason why the terms leave out such a transaction, or None."""
+    name = look.transaction_class
+    rules = terms.eligibility
+    if name in FEE_CLASSES:
+        return "FEE_OR_INTEREST"
+    if (
+        look.mcc in MccSet(rules.exclude_mcc)
+        or any(look.mcc in categories()[each] for each in rules.exclude_mcc_category)
+        or any(look.mcc in FLAG_MCC[flag] for flag in rules.exclude_flags if flag in FLAG_MCC)
+    ):
+        return "EXCLUDED_MCC"
+    allowed = set(rules.txn_class)
+    if look.direction == "CREDIT":
+        allowed.add("REFUND")
+    return None if name is None or name in allowed else "EXCLUDED_CLASS"
+
+
+def _matches(match: Match, look: Look) -> bool:
+    return (
+        (not match.mcc_category or any(look.mcc in categories()[each] for each in match.mcc_category))
+        and (not match.mcc or look.mcc in MccSet(match.mcc))
+        and (not match.partner_id or look.partner_id in match.partner_id)
+        and (not match.merchant_id or look.merchant_id in match.merchant_id)
+        and (not match.merchant_country or look.merchant_country in match.merchant_country)
+    )
