@@ -56,14 +56,15 @@ OPTIONAL = (
     "ORIGINAL CUR", "BILLING GROSS AMT", "BILLING CUR CODE", "TRANS CAC DESC 1", "DIRECTORATE",
 )  # fmt: skip
 DATE_FORMATS = (
-    "%Y-%m-%d %H:%M:%S", "%Y-%m-%d", "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d/%m/%Y",
-    "%d-%b-%Y", "%d-%b-%y",
+    "%Y-%m-%d %H:%M:%S", "%Y-%m-%d", "%d/%m/%y", "%d/%m/%Y", "%d/%m/%Y %H:%M",
+    "%d/%m/%Y %H:%M:%S", "%d-%b-%y", "%d-%b-%Y",
 )  # fmt: skip
+"""Two-digit years come first: `%Y` would read them as years of the first century."""
 DIRECTORATES = {"adults-comms": "adult-communities"}
 """Other spellings of a directorate, as in ids."""
 FACILITATORS = ("izettle", "paypal", "sq", "sumup", "zettle")
-LONG_NUMBER = r"(?:\d[ -]?){8,}\d"
-"""Nine digits or more, as in phone, social security and card numbers."""
+LONG_NUMBER = r"(?:[0-9][^0-9A-Za-z]*){8,}[0-9]"
+"""Nine digits or more, however grouped, as in phone, social security and card numbers."""
 
 
 def adapt(source: Path, landing: Path) -> AdaptSummary:
@@ -105,11 +106,12 @@ def _read(path: Path) -> pl.DataFrame:
     for column in table.collect_schema().names():
         # The first of several columns of one name counts; readers number the others.
         names.setdefault(" ".join(column.upper().split()), column)
-    names["DIRECTORATE"] = names.get("DIRECTORATE", names.get("DIRECTORATES", ""))
     require_columns(path, list(names), REQUIRED)
+    if "DIRECTORATES" in names:
+        names.setdefault("DIRECTORATE", names["DIRECTORATES"])
 
     def text(column: str) -> pl.Expr:
-        if not names.get(column):
+        if column not in names:
             return pl.lit(None, pl.String)
         stripped = pl.col(names[column]).str.strip_chars()
         return pl.when(stripped != "").then(stripped)

@@ -11,8 +11,9 @@ do not say, and how it is landed:
 * Some ids have two applications of plainly different people. Both are landed under their id, in
   the order of the file, so that the second is a version of the first.
 * One person often applies several times: rows that agree in everything but the id are taken for
-  one person, named after the smallest id. The attributes are as of the extract (a person's age in
-  days is the same on all applications), not as of each application.
+  one person, named after the smallest id (with its number where that id occurs again). The
+  attributes are as of the extract, not as of each application: the age in days of one person is
+  the same on applications that are years apart.
 * Status `0`-`5` is days past due 1-29, 30-59, 60-89, 90-119, 120-149 and 150 or written off: the
   statement has the lower end. `C` (paid off that month) is 0. `X` (no loan that month) has none.
 * The data hold no amounts but income: balances and limits are 0, which stands for "not stated".
@@ -132,8 +133,20 @@ def _lives(statuses: pl.LazyFrame) -> pl.DataFrame:
 def _applications(table: pl.LazyFrame, lives: pl.DataFrame) -> pl.DataFrame:
     """Rows of the feed in the order of the file, and `birth_year`."""
     attributes = [column for column in APPLICATIONS if column != "ID"]
-    rows = table.select(APPLICATIONS).with_row_index("row_no").collect()
-    people = rows.group_by(attributes).agg(pl.col("ID").min().alias("person"))
+    rows = (
+        table.select(APPLICATIONS)
+        .with_row_index("row_no")
+        .collect()
+        .with_columns(pl.int_range(1, pl.len() + 1).over("ID").alias("occurrence"))
+    )
+    person = (
+        pl.when(pl.col("occurrence") == 1)
+        .then(pl.format("{}", "ID"))
+        .otherwise(pl.format("{}_{}", "ID", "occurrence"))
+    )
+    people = rows.group_by(attributes).agg(
+        person.sort_by("ID", "occurrence").first().alias("person")
+    )
     born_on = pl.lit(EXTRACTED_ON) + pl.duration(days=pl.col("DAYS_BIRTH"))
     submitted_at = pl.coalesce("opened_on", pl.lit(EXTRACTED_ON)).cast(pl.Datetime("us"))
     has_account = pl.col("opened_on").is_not_null()
