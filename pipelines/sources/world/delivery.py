@@ -1,0 +1,55 @@
+"""Sorting rows into the files in which they arrive.
+
+Daily (batch date = day of `received_at`): transactions, payments, statements, fraud labels,
+disputes, reward events. Weekly, on Mondays at 05:00, which is then also their known time:
+customers, accounts, cards, merchants' changes, settlement. Weekly too, but with the earlier known
+time of the API call that made them: applications and the bureau feeds.
+
+What would arrive after the last day of the world has not arrived: it is left out.
+"""
+
+import polars as pl
+
+from pipelines.contracts import FEEDS
+from pipelines.progress import track
+from pipelines.sources.landing import LandingWriter
+from pipelines.sources.world.clock import Window, instants, weekly_delivery
+
+BY_API = frozenset(
+    {
+        "applications", "bureau_pulls", "bureau_tradelines", "bureau_trended",
+        "bureau_inquiries", "bureau_records", "bureau_attributes",
+    }
+)  # fmt: skip
+"""Feeds whose rows were known before their weekly file."""
+
+
+def batched(feed: str, rows: pl.DataFrame, window: Window) -> pl.DataFrame:
+    """`rows` with `batch_date`, in the order of delivery; without what comes too late."""
+    if feed in BY_API:
+        known = rows["received_at"].to_physical().to_numpy()
+        batch = instants(weekly_delivery(known)).dt.date()
+    else:
+        batch = rows["received_at"].dt.date()
+    order = ["batch_date", "received_at", *FEEDS[feed].key]
+    order = list(dict.fromkeys(order))
+    return (
+        rows.with_columns(batch_date=batch)
+        .filter(pl.col("batch_date") <= window.ends_on)
+        .sort(order)
+    )
+
+
+def deliver(
+    writer: LandingWriter, feeds: dict[str, pl.DataFrame], window: Window, part: str
+) -> int:
+    """Write what arrives of `feeds` (rows with `received_at`); returns the number of files."""
+    files = 0
+    for feed, rows in track(feeds.items(), "Writing landing files"):
+        known = [*FEEDS[feed].column_names, "received_at", "batch_date"]
+        frame = batched(feed, rows, window)
+        frame = frame.select(column for column in dict.fromkeys(known) if column in frame.columns)
+        for batch in frame.partition_by("batch_date", maintain_order=True):
+            writer.write(feed, batch["batch_date"][0], batch.drop("batch_date"), part)
+            files += 1
+    return files

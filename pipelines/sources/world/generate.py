@@ -1,0 +1,213 @@
+"""Making the synthetic world: chunk by chunk of accounts, each written as soon as it is made."""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from pipelines.errors import CardlineError
+from pipelines.files import written_aside
+from pipelines.progress import track
+from pipelines.sources.landing import LandingWriter
+from pipelines.sources.world import applicants, settlement
+from pipelines.sources.world.attempts import genuine_attempts
+from pipelines.sources.world.bureau import bureau_frames
+from pipelines.sources.world.cards import build_cards, card_rows
+from pipelines.sources.world.claims import dispute_rows, label_rows
+from pipelines.sources.world.clock import Window
+from pipelines.sources.world.delivery import deliver
+from pipelines.sources.world.fraud import SCENARIOS, Incidents, card_blocks, fraud_attempts
+from pipelines.sources.world.holders import Holders, build_holders
+from pipelines.sources.world.lifecycle import plan
+from pipelines.sources.world.merchants import Merchants, build_merchants, merchant_rows
+from pipelines.sources.world.messages import build_messages
+from pipelines.sources.world.onboarding import (
+    account_ids,
+    application_rows,
+    customer_rows,
+    person_suffix,
+)
+from pipelines.sources.world.portfolio import (
+    account_rows,
+    payment_rows,
+    reward_event_rows,
+    statement_rows,
+)
+from pipelines.sources.world.programs import PROGRAMS
+from pipelines.sources.world.servicing import Serviced, mature_bad_rate, service
+
+DEFAULT_END = date(2026, 10, 31)
+CHUNK = 2_500
+"""Accounts made at a time: about 1 GB at a year and a half."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorldSummary:
+    """What was made. Rates are shares: bad ones (ever 90 days late in their first twelve months)
+    of the accounts with a year on book, fraud of the transactions that were attempted."""
+
+    starts_on: date
+    ends_on: date
+    accounts: int
+    applications: int
+    transactions: int
+    fraud_transactions: int
+    mature_accounts: int
+    bad_rate: float
+    fraud_rate: float
+    rows: dict[str, int]
+    files: int
+    truth: Path
+
+
+@dataclass(slots=True)
+class _Chunk:
+    feeds: dict[str, pl.DataFrame]
+    truth: dict[str, pl.DataFrame]
+    settled: pl.DataFrame
+    applications: int
+    transactions: int
+    frauds: int
+    mature: int
+    bad: int
+
+
+def generate(
+    landing: Path,
+    accounts: int,
+    days: int,
+    seed: int,
+    ends_on: date | None = None,
+    truth: Path | None = None,
+) -> WorldSummary:
+    """Write the landing files of a world of `accounts` accounts over `days` days.
+
+    The same arguments give the same bytes; more accounts add rows and change none of the others.
+    `ends_on` is the last day (2026-10-31 if none is given). What the pipeline must not know,
+    latent risk and what is fraud, goes to the folder `truth` (`truth` beside `landing`).
+    Raises `CardlineError` where the world would be empty.
+    """
+    if accounts < 1 or days < 60:
+        raise CardlineError(
+            f"a world needs at least 1 account and 60 days, not {accounts} and {days}"
+        )
+    window = Window.ending(ends_on or DEFAULT_END, days)
+    truth = truth or landing.parent / "truth"
+    writer = LandingWriter(landing)
+    partners = tuple(
+        (p.partner_id, p.partner_category) if p.partner_id and p.partner_category else None
+        for p in PROGRAMS
+    )
+    merchants = build_merchants(seed, window, partners)
+    files = deliver(writer, {"merchants": merchant_rows(merchants, window)}, window, "part-0")
+    done: list[_Chunk] = []
+    starts = range(0, accounts, CHUNK)
+    for part, first in enumerate(track(starts, "Making the world", len(starts))):
+        chunk = _make(seed, first, min(CHUNK, accounts - first), merchants, window)
+        files += deliver(writer, chunk.feeds, window, f"part-{part}")
+        for name, frame in chunk.truth.items():
+            with written_aside(truth / f"{name}-{part}.parquet") as aside:
+                frame.write_parquet(aside)
+        chunk.feeds, chunk.truth = {}, {}
+        done.append(chunk)
+    fees, totals = settlement.closing_rows([chunk.settled for chunk in done], window)
+    files += deliver(
+        writer, {"settlement_details": fees, "settlement_totals": totals}, window, "totals"
+    )
+    transactions = sum(chunk.transactions for chunk in done)
+    frauds, mature = sum(chunk.frauds for chunk in done), sum(chunk.mature for chunk in done)
+    summary = WorldSummary(
+        starts_on=window.starts_on,
+        ends_on=window.ends_on,
+        accounts=accounts,
+        applications=sum(chunk.applications for chunk in done),
+        transactions=transactions,
+        fraud_transactions=frauds,
+        mature_accounts=mature,
+        bad_rate=sum(chunk.bad for chunk in done) / max(mature, 1),
+        fraud_rate=frauds / max(transactions, 1),
+        rows=dict(sorted(writer.rows.items())),
+        files=files,
+        truth=truth,
+    )
+    with written_aside(truth / "summary.json") as aside:
+        aside.write_text(json.dumps(asdict(summary), default=str, indent=1) + "\n")
+    return summary
+
+
+def _make(seed: int, first: int, count: int, merchants: Merchants, window: Window) -> _Chunk:
+    """All rows of the accounts `first` … `first + count − 1`."""
+    applications = applicants.build_applications(seed, first, count, window)
+    holders = build_holders(seed, applications, window)
+    genuine = genuine_attempts(seed, holders, merchants, window)
+    frauds, incidents = fraud_attempts(seed, holders, merchants, genuine, window)
+    blocks = card_blocks(incidents, window)
+    attempts = pl.concat([genuine, frauds])
+    blocked = blocks.covers(attempts["holder"].to_numpy(), attempts["at"].to_numpy())
+    attempts = attempts.filter(~pl.Series(blocked)).sort("holder", "at", "salt")
+    plans = plan(seed, holders, merchants, attempts, incidents)
+    serviced = service(seed, holders, attempts, plans, window)
+    cards = build_cards(seed, holders, blocks, window)
+    messages = build_messages(seed, holders, merchants, attempts, plans, serviced, cards)
+    ids = messages.transaction_ids
+    details = settlement.settlement_detail_rows(holders, messages.rows)
+    feeds = {
+        "applications": application_rows(seed, applications),
+        "customers": customer_rows(seed, applications),
+        **bureau_frames(seed, applications),
+        "accounts": account_rows(seed, holders, serviced),
+        "cards": card_rows(seed, holders, cards),
+        "transactions": messages.rows,
+        "payments": payment_rows(seed, holders, serviced),
+        "statements": statement_rows(seed, holders, serviced),
+        "fraud_labels": label_rows(seed, holders, attempts, ids, incidents, plans, serviced),
+        "disputes": dispute_rows(plans, serviced, ids),
+        "settlement_details": details,
+        "reward_events": reward_event_rows(seed, holders, serviced, window),
+    }
+    mature, is_bad = mature_bad_rate(serviced, holders, window)
+    is_fraud = attempts["incident"].to_numpy() >= 0
+    return _Chunk(
+        feeds=feeds,
+        truth={
+            "risk": _risk_truth(seed, holders),
+            "fraud": _fraud_truth(attempts, ids, incidents, serviced),
+        },
+        settled=settlement.sums(details),
+        applications=applications.height,
+        transactions=int(serviced.emitted.sum()),
+        frauds=int((serviced.emitted & is_fraud).sum()),
+        mature=mature,
+        bad=int(is_bad.sum()),
+    )
+
+
+def _risk_truth(seed: int, holders: Holders) -> pl.DataFrame:
+    onset = np.where(holders.hardship.any(axis=1), np.argmax(holders.hardship, axis=1), -1)
+    return pl.DataFrame(
+        {
+            "account_id": account_ids(seed, holders.number),
+            "person_id": "per_" + person_suffix(seed, holders.number, holders.person),
+            "latent_risk": holders.risk,
+            "hardship_from_cycle": onset,
+        }
+    )
+
+
+def _fraud_truth(
+    attempts: pl.DataFrame, ids: pl.Series, incidents: Incidents, serviced: Serviced
+) -> pl.DataFrame:
+    incident = attempts["incident"].to_numpy()
+    rows = np.flatnonzero((incident >= 0) & serviced.emitted)
+    return pl.DataFrame(
+        {
+            "transaction_id": ids[rows],
+            "incident": incident[rows],
+            "scenario": pl.Series(SCENARIOS)[incidents.scenario[incident[rows]]],
+            "is_approved": serviced.approved[rows],
+            "is_ever_known": incidents.known_at[incident[rows]] >= 0,
+        }
+    )

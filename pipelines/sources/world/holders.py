@@ -1,0 +1,118 @@
+"""Who holds each account and how they live: spending, paying habits, months of hardship.
+
+Hardship is what makes accounts go bad. Its onset has a monthly hazard that grows with latent risk
+and falls with income, so what the bureau knows at application predicts it without determining it;
+spending speeds up in the months before, and stops being paid for afterwards.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from pipelines.sources.world.clock import DAY, Cycles, Window
+from pipelines.sources.world.draws import Bools, Draws, Floats, Ints
+from pipelines.sources.world.merchants import CATEGORIES, CATEGORY
+from pipelines.sources.world.programs import PROGRAMS
+
+CYCLE_DAYS = np.array([2, 5, 8, 11, 14, 17, 20, 23, 26])
+FIRST_USE_AFTER_DAYS = 8
+"""The card is in the post for a week; by then the weekly account file has arrived too."""
+ONSET_HAZARD = 0.016
+ONSET_RISK_SLOPE = 1.15
+ONSET_INCOME_SLOPE = 0.5
+HARDSHIP_PERSISTS = 0.90
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """One entry per account. `number` is the account's number in the world, money in cents."""
+
+    number: Ints
+    person: Ints
+    program: Ints
+    city: Ints
+    risk: Floats
+    limit: Ints
+    opened_at: Ints
+    first_use: Ints
+    cycles: Cycles
+    daily_spending: Floats
+    ticket_factor: Floats
+    category_weights: Floats
+    full_payer: Floats
+    hardship: Bools
+    """Accounts × cycles."""
+
+    @property
+    def count(self) -> int:
+        """How many accounts."""
+        return self.number.size
+
+    @property
+    def opened_on(self) -> Ints:
+        """Day of opening."""
+        return self.opened_at // DAY
+
+
+def build_holders(seed: int, applications: pl.DataFrame, window: Window) -> Holders:
+    """The holders of the accounts that `applications` booked, in the order of their numbers."""
+    booked = applications.filter("is_booked").sort("account")
+    number, risk = booked["account"].to_numpy(), booked["risk"].to_numpy()
+    opened_at = booked["decided"].to_numpy()
+    draws = Draws(seed, "holders")
+    cycle_day = CYCLE_DAYS[draws.integers(0, CYCLE_DAYS.size, number, 1)]
+    cycles = Cycles.of(opened_at // DAY, cycle_day, window.last)
+    income = booked["income"].to_numpy() / 6_200_000
+    first_use = opened_at // DAY + FIRST_USE_AFTER_DAYS
+    first_use += np.floor(draws.exponential(5.0, number, 2)).astype(np.int64)
+    is_dormant = draws.happens(0.03, number, 3)
+    spending = 0.78 * np.exp(0.55 * draws.normal(number, 4)) * np.where(is_dormant, 0.0, 1.0)
+    taste = Draws(seed, "tastes").normal(
+        number[:, None], np.arange(len(CATEGORIES), dtype=np.int64)[None, :]
+    )
+    weights = np.array([c.weight for c in CATEGORIES])[None, :] * np.exp(0.55 * taste)
+    for code, program in enumerate(PROGRAMS):
+        if program.partner_category is not None:
+            weights[booked["program"].to_numpy() == code, CATEGORY[program.partner_category]] *= 2.5
+    # Cash at a machine is drawn by those who are short of it.
+    weights[:, CATEGORY["cash"]] *= np.exp(0.6 * risk)
+    return Holders(
+        number=number,
+        person=booked["person"].to_numpy(),
+        program=booked["program"].to_numpy(),
+        city=booked["city"].to_numpy(),
+        risk=risk,
+        limit=booked["limit"].to_numpy(),
+        opened_at=opened_at,
+        first_use=first_use,
+        cycles=cycles,
+        daily_spending=np.minimum(spending, 3.0),
+        ticket_factor=np.sqrt(income) * np.exp(0.20 * draws.normal(number, 5)),
+        category_weights=weights,
+        full_payer=1 / (1 + np.exp(-(0.5 - 1.1 * risk + 0.8 * draws.normal(number, 6)))),
+        hardship=_hardship(seed, number, risk, income, cycles.count),
+    )
+
+
+def _hardship(seed: int, number: Ints, risk: Floats, income: Floats, cycles: int) -> Bools:
+    draws = Draws(seed, "hardship")
+    hazard = ONSET_HAZARD * np.exp(
+        ONSET_RISK_SLOPE * risk - ONSET_INCOME_SLOPE * np.log(np.maximum(income, 0.05))
+    )
+    hazard = np.minimum(hazard, 0.5)
+    states = np.zeros((number.size, cycles), np.bool_)
+    state = np.zeros(number.size, np.bool_)
+    for cycle in range(1, cycles):
+        u = draws.uniform(number, cycle)
+        state = np.where(state, u < HARDSHIP_PERSISTS, u < hazard)
+        states[:, cycle] = state
+    return states
+
+
+def spending_pressure(hardship: Bools) -> Floats:
+    """Factor on daily spending, accounts × cycles: more in the two before hardship, less in it."""
+    ahead = np.zeros_like(hardship)
+    ahead[:, :-1] |= hardship[:, 1:]
+    ahead[:, :-2] |= hardship[:, 2:]
+    return np.where(hardship, 0.75, np.where(ahead, 1.35, 1.0))
