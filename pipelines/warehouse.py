@@ -4,9 +4,11 @@ The only module that opens DuckDB. One process writes at a time (the pool `wareh
 read beside it and never wait (`docs/adr/001-warehouse.md`).
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import duckdb
@@ -46,14 +48,25 @@ create table if not exists finance.exceptions (
 
 
 @cache
-def install_extensions(directory: Path) -> None:
-    """Unpack DuckDB's extensions from their wheels into `directory`; nothing is downloaded."""
-    from duckdb_extensions import import_extension
+def link_extensions(directory: Path) -> None:
+    """Make DuckDB's extensions loadable from `directory`, out of their wheels.
 
-    directory.mkdir(parents=True, exist_ok=True)
-    with duckdb.connect(config={"extension_directory": str(directory)}) as con:
-        for name in EXTENSIONS:
-            import_extension(name, con=con)
+    Nothing is downloaded and nothing is copied: links lead to the installed packages.
+    """
+    with duckdb.connect() as con:
+        version = con.execute("pragma version").fetchone()
+        platform = con.execute("pragma platform").fetchone()
+    assert version is not None and platform is not None
+    target = directory / version[0] / platform[0]
+    target.mkdir(parents=True, exist_ok=True)
+    for name in EXTENSIONS:
+        wheel = import_module(f"duckdb_extension_{name}")
+        source = Path(wheel.__path__[0]) / "extensions" / version[0] / f"{name}.duckdb_extension"
+        link = target / source.name
+        if not link.exists() or link.resolve() != source.resolve():
+            aside = link.with_name(f".{link.name}.{os.getpid()}")
+            aside.symlink_to(source)
+            aside.replace(link)
 
 
 def memory() -> duckdb.DuckDBPyConnection:
@@ -75,7 +88,7 @@ def connect(read_only: bool = False, settings: Settings | None = None) -> duckdb
             f"no warehouse in {settings.home}: run `cardline demo` or `cardline run` first, "
             "or set CARDLINE_HOME to a home that has one"
         )
-    install_extensions(settings.extensions_dir)
+    link_extensions(settings.extensions_dir)
     settings.lake_dir.mkdir(parents=True, exist_ok=True)
     con = duckdb.connect(config={"extension_directory": str(settings.extensions_dir)})
     try:

@@ -124,7 +124,7 @@ def _csv_header(path: Path) -> list[str]:
         with _open_text(path) as file:
             header = next(csv.reader(file), [])
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, csv.Error) as error:
-        raise UnreadableFile("the header is not UTF-8 text") from error
+        raise UnreadableFile("the file is not UTF-8 text") from error
     if not any(header):
         raise UnreadableFile("the header is empty")
     repeated = sorted({name for name in header if header.count(name) > 1})
@@ -154,7 +154,7 @@ def _csv_line_by_line(path: Path, header: list[str]) -> Iterator[Chunk]:
                     yield _from_rows(header, rows, lines, bad)
                     rows, lines, bad = [], [], []
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise UnreadableFile("the file is not UTF-8 text to its end") from error
+        raise UnreadableFile("the file is not UTF-8 text") from error
     except csv.Error as error:
         raise UnreadableFile("the file is not CSV") from error
     yield _from_rows(header, rows, lines, bad)
@@ -189,7 +189,7 @@ def _json_lines(path: Path) -> Iterator[Chunk]:
                     yield _from_objects(rows, lines, bad)
                     rows, lines, bad = [], [], []
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise UnreadableFile("the file is not UTF-8 text to its end") from error
+        raise UnreadableFile("the file is not UTF-8 text") from error
     yield _from_objects(rows, lines, bad)
 
 

@@ -1,0 +1,355 @@
+"""What ingest takes in, what it sets aside and why, and that nothing is done twice."""
+
+import json
+from collections.abc import Callable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+
+from pipelines.contracts import FEEDS
+from pipelines.files import sha256_of
+from pipelines.ingestion import load
+from pipelines.ingestion.load import ingest
+from pipelines.settings import Settings
+from pipelines.sources.landing import LandingWriter
+from pipelines.warehouse import connect
+
+HEADER = (
+    "event_id,transaction_id,event_type,account_id,card_id,event_at,amount_minor,currency,direction"
+)
+DAY = "2024-03-05"
+
+
+def _row(number: int, **changes: str) -> str:
+    values = {
+        "event_id": f"e{number}",
+        "transaction_id": f"t{number}",
+        "event_type": "CLEARING",
+        "account_id": "a1",
+        "card_id": "c1",
+        "event_at": "2024-03-05T10:00:00Z",
+        "amount_minor": "100",
+        "currency": "USD",
+        "direction": "DEBIT",
+    } | changes
+    return ",".join(values[name] for name in HEADER.split(","))
+
+
+def _csv(rows: list[str], header: str = HEADER) -> str:
+    return "\n".join([header, *rows]) + "\n"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", max_bad_row_share=0.5)  # pyright: ignore
+
+
+@pytest.fixture
+def drop(settings: Settings) -> Callable[..., Path]:
+    """Puts a text file into the landing folder of `transactions`."""
+
+    def put(
+        text: str | bytes,
+        name: str = "part.csv",
+        day: str = DAY,
+        feed: str = "transactions",
+        manifest: dict[str, Any] | None = None,
+    ) -> Path:
+        path = settings.landing_dir / feed / day / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        if manifest is not None:
+            path.with_name(f"{name}.manifest.json").write_text(json.dumps(manifest))
+        return path
+
+    return put
+
+
+def _query(settings: Settings, query: str) -> list[tuple[Any, ...]]:
+    with connect(read_only=True, settings=settings) as con:
+        return con.execute(query).fetchall()
+
+
+def _file_reasons(settings: Settings) -> list[str]:
+    return [reason for (reason,) in _query(settings, "select reason from quarantine.files")]
+
+
+def _row_reasons(settings: Settings) -> list[tuple[Any, ...]]:
+    return _query(settings, "select line_no, reason from quarantine.rows order by line_no")
+
+
+def test_every_feed_has_an_empty_table_before_anything_arrives(settings: Settings) -> None:
+    with connect(settings=settings):
+        pass
+    for name, feed in FEEDS.items():
+        with connect(read_only=True, settings=settings) as con:
+            relation = con.table(f"lake.raw.{name}")
+            assert relation.columns == list(feed.raw_schema())
+            assert relation.fetchall() == []
+
+
+def test_rows_land_typed_with_their_lineage(settings: Settings, drop: Any) -> None:
+    path = drop(_csv([_row(1), _row(2, event_at="2024-03-05 12:00:00+02:00")]))
+    summary = ingest(settings=settings)
+    assert summary.rows == {"transactions": 2}
+    rows = _query(
+        settings,
+        "select event_id, event_at, amount_minor, posted_on, file_id, line_no, batch_date, "
+        "received_at from raw.transactions order by line_no",
+    )
+    file_id = sha256_of(path)[:32]
+    known = datetime(2024, 3, 5, 23, 59, 59, 999999)
+    ten = datetime(2024, 3, 5, 10)
+    assert rows == [
+        ("e1", ten, 100, None, file_id, 2, date(2024, 3, 5), known),
+        ("e2", ten, 100, None, file_id, 3, date(2024, 3, 5), known),
+    ]
+
+
+def test_the_same_landing_folder_twice_changes_nothing(settings: Settings, drop: Any) -> None:
+    path = drop(_csv([_row(1)]))
+    ingest(settings=settings)
+    before = _query(settings, "from landing.files"), _query(settings, "from raw.transactions")
+    assert ingest(settings=settings).load_no is None
+    path.touch()
+    assert ingest(settings=settings).load_no is None
+    after = _query(settings, "from landing.files"), _query(settings, "from raw.transactions")
+    assert len(before[0]) == len(after[0]) == 1
+    assert before[1] == after[1]
+
+
+def test_a_file_delivered_again_under_another_name_adds_no_rows(
+    settings: Settings, drop: Any
+) -> None:
+    drop(_csv([_row(1)]))
+    ingest(settings=settings)
+    drop(_csv([_row(1)]), name="again.csv", day="2024-03-09")
+    assert ingest(settings=settings).files_duplicate == 1
+    assert _query(settings, "select count(*) from raw.transactions") == [(1,)]
+
+
+def test_other_content_under_a_known_key_is_kept_as_another_version(
+    settings: Settings, drop: Any
+) -> None:
+    drop(_csv([_row(1)]))
+    drop(_csv([_row(1, amount_minor="175")]), day="2024-03-06")
+    ingest(settings=settings)
+    rows = _query(
+        settings, "select amount_minor, count(distinct record_hash) over () from raw.transactions"
+    )
+    assert sorted(rows) == [(100, 2), (175, 2)]
+
+
+def test_equal_content_has_an_equal_hash_in_whatever_format_it_comes(
+    settings: Settings, drop: Any
+) -> None:
+    drop(_csv([_row(1)]))
+    columns = HEADER.split(",")
+    drop(json.dumps(dict(zip(columns, _row(1).split(","), strict=True))), name="x.jsonl")
+    frame = pl.read_csv(_csv([_row(1)]).encode()).with_columns(
+        pl.lit(datetime(2024, 3, 5, 10)).alias("event_at")
+    )
+    LandingWriter(settings.landing_dir).write("transactions", date(2024, 3, 7), frame)
+    ingest(settings=settings)
+    counted = _query(settings, "select count(*), count(distinct record_hash) from raw.transactions")
+    assert counted == [(3, 1)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"amount_minor": "ten"}, "amount_minor is no integer: ten"),
+        ({"amount_minor": "10.5"}, "amount_minor is no integer: 10.5"),
+        ({"amount_minor": "-5"}, "amount_minor is below 0: -5"),
+        ({"direction": "UP"}, "direction is none of the allowed values: UP"),
+        ({"currency": "usd"}, "currency is not like [A-Z]{3}: usd"),
+        ({"event_at": "yesterday"}, "event_at is no timestamp: yesterday"),
+        ({"account_id": ""}, "account_id is missing"),
+        (
+            {"event_type": "X", "amount_minor": ""},
+            "event_type is none of the allowed values: X; amount_minor is missing",
+        ),
+    ],
+)
+def test_a_row_that_breaks_its_contract_waits_with_line_reason_and_payload(
+    settings: Settings, drop: Any, changes: dict[str, str], reason: str
+) -> None:
+    drop(_csv([_row(1), _row(2, **changes)]))
+    summary = ingest(settings=settings)
+    assert summary.rows == {"transactions": 1}
+    assert summary.rows_quarantined == {"transactions": 1}
+    assert _row_reasons(settings) == [(3, reason)]
+    [(payload,)] = _query(settings, "select payload from quarantine.rows")
+    expected = dict(zip(HEADER.split(","), _row(2, **changes).split(","), strict=True))
+    assert json.loads(payload) == {name: value for name, value in expected.items() if value}
+
+
+def test_a_ragged_line_costs_only_itself(settings: Settings, drop: Any) -> None:
+    drop(_csv([_row(1), _row(2) + ",surplus", _row(3)]))
+    assert ingest(settings=settings).rows == {"transactions": 2}
+    assert _row_reasons(settings) == [(3, "the line has 10 fields and the header 9")]
+
+
+def test_a_broken_line_of_json_costs_only_itself(settings: Settings, drop: Any) -> None:
+    good = json.dumps(dict(zip(HEADER.split(","), _row(1).split(","), strict=True)))
+    drop(f'{good}\n{{"event_id": \n', name="part.jsonl")
+    assert ingest(settings=settings).rows == {"transactions": 1}
+    assert _row_reasons(settings) == [(2, "the line is not a JSON object")]
+
+
+def test_too_many_bad_rows_make_the_file_wait_whole(tmp_path: Path, drop: Any) -> None:
+    strict = Settings(home=tmp_path / "home")  # pyright: ignore
+    rows = [_row(n) for n in range(199)]
+    drop(_csv([*rows, _row(200, direction="UP"), _row(201, direction="UP")]))
+    drop(_csv([*rows, _row(200), _row(202, direction="UP")]), name="other.csv")
+    summary = ingest(settings=strict)
+    assert summary.files_quarantined == 0
+    drop(_csv([*rows[:50], _row(200, direction="UP")]), name="third.csv")
+    ingest(settings=strict)
+    assert _file_reasons(strict) == [
+        "1 of 51 rows break the contract, over the share of 0.01: the file waits whole"
+    ]
+
+
+def test_unknown_columns_are_kept_and_reported(settings: Settings, drop: Any) -> None:
+    drop(_csv([_row(1) + ",blue"], HEADER + ",colour"))
+    ingest(settings=settings)
+    assert _query(settings, "select extra from raw.transactions") == [('{"colour": "blue"}',)]
+    assert _query(settings, "select unknown_columns from landing.files") == [("colour",)]
+
+
+def test_a_missing_required_column_makes_the_file_wait(settings: Settings, drop: Any) -> None:
+    drop("event_id,transaction_id\ne1,t1\n")
+    ingest(settings=settings)
+    [reason] = _file_reasons(settings)
+    assert reason.startswith("required column missing: event_type, account_id")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "reason"),
+    [
+        ({"rows": 3}, "the manifest says 3 rows and the file has 2"),
+        ({"sha256": "0" * 64}, "the file is not the one of its manifest: sha256 differs"),
+        (
+            {"control_totals": {"amount_minor": {"DEBIT": 201}}},
+            "control total amount_minor of DEBIT: the manifest says 201, the file has 200",
+        ),
+        (
+            {"control_totals": {"amount_minor": {"DEBIT": 200, "CREDIT": 1}}},
+            "control total amount_minor of CREDIT: the manifest says 1, the file has 0",
+        ),
+        ({"received_at": "noon"}, "received_at of the manifest is no timestamp"),
+    ],
+)
+def test_a_file_that_is_not_as_its_manifest_says_waits_whole(
+    settings: Settings, drop: Any, manifest: dict[str, Any], reason: str
+) -> None:
+    drop(_csv([_row(1), _row(2)]), manifest=manifest)
+    ingest(settings=settings)
+    assert _file_reasons(settings) == [reason]
+    assert _query(settings, "select count(*) from raw.transactions") == [(0,)]
+
+
+def test_a_mended_manifest_lets_the_waiting_file_in(settings: Settings, drop: Any) -> None:
+    drop(_csv([_row(1)]), manifest={"rows": 2})
+    ingest(settings=settings)
+    drop(_csv([_row(1)]), manifest={"rows": 1, "received_at": "2024-03-06T08:00:00+02:00"})
+    assert ingest(settings=settings).rows == {"transactions": 1}
+    known = _query(settings, "select received_at from raw.transactions")
+    assert known == [(datetime(2024, 3, 6, 6),)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("empty.csv", b"", "the file is empty: it has not even a header"),
+        ("latin.csv", "größe\n".encode("latin-1"), "the file is not UTF-8 text"),
+        (
+            "body.csv",
+            _csv([_row(1, card_id="größe")]).encode("latin-1"),
+            "the file is not UTF-8 text",
+        ),
+        ("cut.parquet", b"PAR1 and no more", "not a whole Parquet file"),
+        ("notes.docx", b"x", "the file is of no known format"),
+    ],
+)
+def test_an_unreadable_file_waits_with_its_reason(
+    settings: Settings, drop: Any, name: str, content: bytes, reason: str
+) -> None:
+    drop(content, name=name)
+    ingest(settings=settings)
+    assert _file_reasons(settings) == [reason]
+
+
+def test_files_being_written_are_passed_over(settings: Settings, drop: Any) -> None:
+    drop(_csv([_row(1)]), name="part.csv.tmp")
+    drop(_csv([_row(1)]), name=".hidden.csv")
+    assert ingest(settings=settings).load_no is None
+
+
+def test_a_feed_and_a_day_that_do_not_exist_are_reported(settings: Settings, drop: Any) -> None:
+    drop(_csv([_row(1)]), feed="transaction")
+    drop(_csv([_row(1)]), day="2024-13-01")
+    ingest(settings=settings)
+    assert sorted(_file_reasons(settings)) == [
+        "the folder '2024-13-01' is no batch date (YYYY-MM-DD)",
+        "there is no feed 'transaction'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        (HEADER + ",note", _row(1) + ",pay 4111 1111 1111 1111 now"),
+        (HEADER, _row(1, card_id="4111111111111111")),
+        (HEADER, _row(1, amount_minor="4111-1111-1111-1111")),
+        (HEADER + ",note", _row(1) + ",115-04-4507"),
+    ],
+)
+def test_sensitive_numbers_reach_nothing(
+    settings: Settings, drop: Any, header: str, row: str, caplog: Any
+) -> None:
+    drop(_csv([_row(0) + ",fine" if header != HEADER else _row(0), row], header))
+    ingest(settings=settings)
+    [reason] = _file_reasons(settings)
+    assert "must be tokenised" in reason
+    assert _query(settings, "select count(*) from raw.transactions") == [(0,)]
+    assert _query(settings, "select count(*) from quarantine.rows") == [(0,)]
+    secrets = (b"4111111111111111", b"4111 1111 1111 1111", b"4111-1111-1111-1111", b"115-04-4507")
+    for path in settings.home.rglob("*"):
+        if path.is_file() and settings.landing_dir not in path.parents:
+            content = path.read_bytes()
+            assert not any(secret in content for secret in secrets), path
+    assert not any(secret.decode() in caplog.text for secret in secrets)
+
+
+def test_a_kill_before_the_commit_leaves_no_trace_in_the_next_run(
+    settings: Settings, drop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = drop(_csv([_row(1)]), name="lost.csv")
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(load, "_record", die)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(settings=settings)
+    assert len(list(settings.raw_dir.rglob("*.parquet"))) == 1
+    lost.unlink()
+    drop(_csv([_row(2)]), name="kept.csv")
+    ingest(settings=settings)
+    assert _query(settings, "select event_id from raw.transactions") == [("e2",)]
+    assert len(list(settings.raw_dir.rglob("*.parquet"))) == 1
+
+
+def test_raw_rows_are_plain_parquet_by_batch_date(settings: Settings, drop: Any) -> None:
+    drop(_csv([_row(1)]))
+    ingest(settings=settings)
+    [path] = (settings.raw_dir / "transactions" / f"batch_date={DAY}").glob("*.parquet")
+    found = duckdb.sql(f"select event_id, batch_date from read_parquet('{path}')").fetchall()
+    assert found == [("e1", date(2024, 3, 5))]
