@@ -116,7 +116,8 @@ def _read(path: Path) -> pl.DataFrame:
         stripped = pl.col(names[column]).str.strip_chars()
         return pl.when(stripped != "").then(stripped)
 
-    billed = "BILLING GROSS AMT" if "BILLING GROSS AMT" in names else "ORIGINAL GROSS AMT"
+    has_billed_amount = "BILLING GROSS AMT" in names
+    billed = "BILLING GROSS AMT" if has_billed_amount else "ORIGINAL GROSS AMT"
     raw = table.select(
         pl.concat_str(pl.all().fill_null(""), separator="\x1f").alias("line"),
         *(text(column).alias(column) for column in (*REQUIRED, *OPTIONAL)),
@@ -138,7 +139,7 @@ def _read(path: Path) -> pl.DataFrame:
                 pl.col("TRANS DATE").str.to_date(layout, strict=False) for layout in DATE_FORMATS
             ).alias("event_on"),
             to_minor(amount, CURRENCY).alias("amount_minor"),
-            billing_currency.alias("currency"),
+            (billing_currency if has_billed_amount else original_currency).alias("currency"),
             (original_currency != billing_currency).alias("is_foreign"),
             name.str.replace_all(LONG_NUMBER, "#").alias("merchant_name"),
             name.str.contains(LONG_NUMBER).alias("has_long_number"),
@@ -160,7 +161,7 @@ def _read(path: Path) -> pl.DataFrame:
             .when(pl.col("card").is_null())
             .then(pl.lit("no card number"))
             .when(pl.col("currency") != CURRENCY)
-            .then(pl.lit("billed in another currency"))
+            .then(pl.lit("amount in another currency"))
             .alias("reason")
         )
         .collect()

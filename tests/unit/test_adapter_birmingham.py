@@ -168,6 +168,21 @@ def test_what_is_no_amount_is_left_out(amount, tmp_path):
     assert not summary.rows
 
 
+def test_an_original_amount_does_not_pass_for_a_billed_one(tmp_path):
+    folder = tmp_path / "birmingham_pcard"
+    folder.mkdir()
+    (folder / "2014-07.csv").write_text(
+        "\ufeffTRANS DATE,ORIGINAL GROSS AMT,ORIGINAL CUR,BILLING CUR CODE,MERCHANT NAME,"
+        "CARD NUMBER\n"
+        "2014-07-03,100,EUR,GBP,hotel,************5770\n"
+        "2014-07-03,100,GBP,GBP,shop,************5770\n"
+    )
+    summary = birmingham.adapt(folder, tmp_path / "landing")
+    assert any("1 rows left out (amount in another currency)" in note for note in summary.notes)
+    rows = landed(tmp_path / "landing", "transactions")
+    assert rows["card_id"].to_list() == ["bcc_card_unknown_5770"]
+
+
 @given(
     digits=st.lists(st.integers(0, 9), min_size=9, max_size=24), grouping=st.sampled_from(" -/.")
 )
