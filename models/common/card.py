@@ -4,8 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 METRIC_ORDER = (
-    "rows", "positives", "prevalence", "auc", "gini", "ks", "average_precision", "brier",
-    "log_loss", "calibration_ratio", "ece",
+    "rows",
+    "positives",
+    "prevalence",
+    "auc",
+    "gini",
+    "ks",
+    "average_precision",
+    "brier",
+    "log_loss",
+    "calibration_ratio",
+    "ece",
 )
 
 

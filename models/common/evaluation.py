@@ -197,9 +197,8 @@ def card_precision_at_k(
     detected: set[Any] = set()
     precisions: list[float] = []
     for block in cards.partition_by("day", maintain_order=True):
-        if remove_detected and detected:
-            block = block.filter(~pl.col("card").is_in(list(detected)))
-        found = block.head(k).filter(pl.col("target") == 1)
+        known = list(detected) if remove_detected else []
+        found = block.filter(~pl.col("card").is_in(known)).head(k).filter(pl.col("target") == 1)
         detected.update(found["card"].to_list())
         precisions.append(found.height / k)
     return float(np.mean(precisions))
@@ -210,12 +209,22 @@ def summary(
 ) -> dict[str, Any]:
     """Rows, prevalence and the threshold-free metrics of one sample; null where undefined."""
     result: dict[str, Any] = {
-        "rows": int(len(target)),
+        "rows": len(target),
         "positives": int(target.sum()),
         "prevalence": float(np.average(target, weights=weight)) if len(target) else None,
     }
-    names = ("auc", "gini", "ks", "average_precision", "brier", "log_loss", "calibration_ratio",
-             "calibration_slope", "calibration_intercept", "ece")
+    names = (
+        "auc",
+        "gini",
+        "ks",
+        "average_precision",
+        "brier",
+        "log_loss",
+        "calibration_ratio",
+        "calibration_slope",
+        "calibration_intercept",
+        "ece",
+    )
     result.update(dict.fromkeys(names))
     if not len(target):
         return result

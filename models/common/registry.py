@@ -32,8 +32,8 @@ class TrainedModel:
     """What a training hands to the registry.
 
     `estimator` is a scikit-learn style model, `parameters` and `seed` reproduce it from the data
-    set with `dataset_sha256`, `gates` maps a gate to "pass", "warn: why" or "fail: why", and
-    `tables` are further text files by name.
+    set with `dataset_sha256`, `context` is what a scorer needs to know beside it, `gates` maps a
+    gate to "pass", "warn: why" or "fail: why", and `tables` are further text files by name.
     """
 
     name: str
@@ -49,6 +49,7 @@ class TrainedModel:
     gates: dict[str, str]
     purpose: str
     target: str
+    context: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     tables: dict[str, str] = field(default_factory=dict)
 
@@ -105,6 +106,7 @@ class Registry:
                 "seed": trained.seed,
                 "window": trained.window,
                 "target": trained.target,
+                "context": trained.context,
                 "purpose": trained.purpose,
                 "notes": list(trained.notes),
                 "gates": trained.gates,
@@ -115,9 +117,7 @@ class Registry:
             }
             self._write(folder, trained, manifest)
         if not any(t.version == name for t in self.transitions(trained.name)):
-            self._append(
-                trained.name, [Transition(name, "CANDIDATE", _now(), trainer, "trained")]
-            )
+            self._append(trained.name, [Transition(name, "CANDIDATE", _now(), trainer, "trained")])
         return self.get(trained.name, name)
 
     @staticmethod
@@ -129,6 +129,7 @@ class Registry:
             "parameters": trained.parameters,
             "seed": trained.seed,
             "window": trained.window,
+            "context": trained.context,
             "libraries": library_versions(),
         }
         return hashlib.sha256(_json(core).encode()).hexdigest()
@@ -147,7 +148,7 @@ class Registry:
             for name, text in trained.tables.items():
                 (aside / name).write_text(text)
             aside.chmod(0o755)
-            os.rename(aside, folder)
+            aside.rename(folder)
         except OSError:
             # Another run with the same inputs may have renamed first: its version is the same.
             if not folder.exists():
@@ -259,7 +260,7 @@ class Registry:
         handle, aside = tempfile.mkstemp(prefix=".states-", dir=path.parent)
         with os.fdopen(handle, "w") as file:
             file.write(_json(lines))
-        os.replace(aside, path)
+        Path(aside).replace(path)
 
 
 def library_versions() -> dict[str, str]:

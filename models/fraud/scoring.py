@@ -22,8 +22,6 @@ def daily_alerts(scored: pl.DataFrame, per_day: int) -> pl.DataFrame:
         scored.with_columns(pl.col("event_at").dt.date().alias("alert_on"))
         .sort(["alert_on", "score", "transaction_id"], descending=[False, True, False])
         .unique(subset=["alert_on", "card_id"], keep="first", maintain_order=True)
-        .with_columns(
-            pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("alert_on").alias("rank")
-        )
+        .with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("alert_on").alias("rank"))
         .filter(pl.col("rank") <= per_day)
     )

@@ -40,8 +40,8 @@ class TransactionFrame:
     """Scored moments with the features known then.
 
     Columns: `transaction_id` (unique), `card_id`, `event_at`, `fraud_known_at` (null where the
-    transaction was never reported) and features. `weight` undoes a sampling of negatives that
-    was done before, 1 where there was none.
+    transaction was never reported), `fraud_withdrawn_at` (null where the report still stands) and
+    features. `weight` undoes a sampling of negatives that was done before, 1 where there was none.
     """
 
     frame: pl.DataFrame
@@ -49,9 +49,10 @@ class TransactionFrame:
 
 
 def known_fraud(frame: pl.DataFrame, known_by: datetime) -> np.ndarray:
-    """1 for transactions reported as fraud by a moment; later reports are not known yet."""
+    """1 for transactions held to be fraud at a moment; later news is not known yet."""
     reported = (frame["fraud_known_at"] <= known_by).fill_null(False)
-    return reported.cast(pl.Int64).to_numpy()
+    withdrawn = (frame["fraud_withdrawn_at"] <= known_by).fill_null(False)
+    return (reported & ~withdrawn).cast(pl.Int64).to_numpy()
 
 
 def without_compromised_cards(frame: pl.DataFrame, test: np.ndarray) -> np.ndarray:
@@ -78,18 +79,22 @@ def train_fraud(
     name: str,
     cutoff: datetime,
     delay: timedelta,
+    test_until: datetime,
     observed_through: datetime,
     purpose: str,
     target: str,
     parameters: FraudParameters | None = None,
     seed: int = 0,
     champion_precision: float | None = None,
+    context: Mapping[str, Any] | None = None,
 ) -> TrainedModel:
-    """Train on what was known at `cutoff`, test on the days from then to `observed_through`.
+    """Train on what was known at `cutoff`, test on transactions from then to before `test_until`.
 
-    A training label counts only if it was known by the cut-off, and the last `delay` before it is
-    left out because its labels are still arriving. Raises NotEnoughOutcomes where the frauds of
-    the training block are too few. `champion_precision` is the champion's average precision.
+    Test labels are those known at `observed_through`; a fraud reported later still counts as
+    legitimate there, so measured precision is a lower bound. A training label counts only if it
+    was known by the cut-off, and the last `delay` before it is left out because its labels are
+    still arriving. Raises NotEnoughOutcomes where the frauds of the training block are too few.
+    `champion_precision` is the champion's average precision.
     """
     settings = parameters or FraudParameters()
     frame = transactions.frame.sort("event_at", "transaction_id")
@@ -131,12 +136,20 @@ def train_fraud(
         notes.append("too few frauds in the later training slice: scores are not recalibrated")
     if len(rows) < len(fit_rows):
         notes.append(f"{len(fit_rows) - len(rows)} negatives were sampled out and weighted back")
-    test = split.test & (frame["event_at"] <= observed_through).to_numpy()
+    test = split.test & (frame["event_at"] < test_until).to_numpy()
     open_cards = without_compromised_cards(frame, test)
     probability = model.predict_proba(values)[:, 1]
     label = known_fraud(frame, observed_through)
-    metrics = _metrics(frame, label, known_at_cutoff, probability, weights, split.train, open_cards,
-                       settings)
+    metrics = _metrics(
+        frame,
+        label,
+        known_at_cutoff,
+        probability=probability,
+        weights=weights,
+        train=split.train,
+        test=open_cards,
+        settings=settings,
+    )
     metrics["test_rows_of_compromised_cards_removed"] = int((test & ~open_cards).sum())
     return TrainedModel(
         name=name,
@@ -145,7 +158,11 @@ def train_fraud(
         dropped_features=selection.dropped,
         dataset_sha256=dataset_sha256(
             frame.select(
-                "transaction_id", "card_id", "event_at", "fraud_known_at",
+                "transaction_id",
+                "card_id",
+                "event_at",
+                "fraud_known_at",
+                "fraud_withdrawn_at",
                 *[f for f in dict.fromkeys(features) if f in frame.columns],
             )
         ),
@@ -155,6 +172,7 @@ def train_fraud(
             "start": str(frame["event_at"].min()),
             "end": str(observed_through),
             "cutoff": str(cutoff),
+            "test_until": str(test_until),
         },
         metrics=metrics,
         reasons={
@@ -165,6 +183,7 @@ def train_fraud(
         gates=gates(metrics, champion_precision),
         purpose=purpose,
         target=target,
+        context=dict(context or {}),
         notes=tuple(notes),
     )
 
@@ -196,6 +215,7 @@ def _metrics(
     frame: pl.DataFrame,
     label: np.ndarray,
     known_at_cutoff: np.ndarray,
+    *,
     probability: np.ndarray,
     weights: np.ndarray,
     train: np.ndarray,
@@ -253,10 +273,13 @@ def _importance(
         return {f: {"importance": None} for f in model.features_}
     rows, _ = sample_negatives(rows, label, np.ones(len(label)), 20_000, seed)
     measured = permutation_importance(
-        model, values[rows], label[rows], scoring="average_precision", n_repeats=3,
+        model,
+        values[rows],
+        label[rows],
+        scoring="average_precision",
+        n_repeats=3,
         random_state=seed,
     )
-    order = np.argsort(-measured["importances_mean"], kind="stable")
-    return {
-        model.features_[i]: {"importance": float(measured["importances_mean"][i])} for i in order
-    }
+    importance = np.asarray(measured["importances_mean"], dtype=float)
+    order = np.argsort(-importance, kind="stable")
+    return {model.features_[i]: {"importance": float(importance[i])} for i in order}

@@ -100,9 +100,7 @@ def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
 Group = tuple[float, float, float]
 
 
-def _pool(
-    counts: np.ndarray, bads: np.ndarray, edges: np.ndarray, direction: int
-) -> list[Group]:
+def _pool(counts: np.ndarray, bads: np.ndarray, edges: np.ndarray, direction: int) -> list[Group]:
     """Pool adjacent violators; a group is (rows, bads, lower edge)."""
     lower = np.concatenate([[-np.inf], edges])
     groups: list[Group] = []
@@ -132,11 +130,7 @@ def _merge_small(groups: list[Group], minimum_rows: float) -> list[Group]:
     """Merge a group that is too small or one-sided into the neighbour with the closest rate."""
     merged = list(groups)
     while len(merged) > 1:
-        weak = [
-            i
-            for i, g in enumerate(merged)
-            if g[0] < minimum_rows or g[1] == 0 or g[1] == g[0]
-        ]
+        weak = [i for i, g in enumerate(merged) if g[0] < minimum_rows or g[1] == 0 or g[1] == g[0]]
         if not weak:
             break
         i = min(weak, key=lambda k: merged[k][0])

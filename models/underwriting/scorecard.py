@@ -31,6 +31,7 @@ class Scorecard(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
+        *,
         pdo: float = 20.0,
         base_score: float = 600.0,
         base_odds: float = 50.0,
@@ -61,9 +62,7 @@ class Scorecard(ClassifierMixin, BaseEstimator):
         names = list(features) if features is not None else [f"x{i}" for i in range(width)]
         signs = list(directions) if directions is not None else [0] * width
         bins = [
-            monotone_bins(
-                values[:, i], bad, direction=signs[i], minimum_share=self.minimum_share
-            )
+            monotone_bins(values[:, i], bad, direction=signs[i], minimum_share=self.minimum_share)
             for i in range(width)
         ]
         evidence = np.column_stack([b.woe[b.position(values[:, i])] for i, b in enumerate(bins)])
@@ -89,13 +88,9 @@ class Scorecard(ClassifierMixin, BaseEstimator):
         self.mean_points_ = self.points(values).mean(axis=0)
         return self
 
-    def _select(
-        self, names: list[str], bins: list[Bins], evidence: np.ndarray
-    ) -> list[int]:
+    def _select(self, names: list[str], bins: list[Bins], evidence: np.ndarray) -> list[int]:
         """Strongest features first, without those that repeat a stronger one (VIF)."""
-        ranked = sorted(
-            range(len(names)), key=lambda i: (-bins[i].information_value, names[i])
-        )
+        ranked = sorted(range(len(names)), key=lambda i: (-bins[i].information_value, names[i]))
         strong = [i for i in ranked if bins[i].information_value >= self.minimum_iv]
         for i in ranked:
             if i not in strong:
@@ -127,10 +122,14 @@ class Scorecard(ClassifierMixin, BaseEstimator):
         while True:
             regression = LogisticRegression(C=self.regularisation, max_iter=1000, tol=1e-8)
             regression.fit(-evidence[:, chosen], bad)
-            coefficients = regression.coef_[0]
+            coefficients = np.ravel(regression.coef_)
             turned = [k for k in range(len(chosen)) if coefficients[k] <= 0]
             if not turned or len(chosen) == 1:
-                return chosen, np.maximum(coefficients, 0.0), float(regression.intercept_[0])
+                return (
+                    chosen,
+                    np.maximum(coefficients, 0.0),
+                    float(np.ravel(regression.intercept_)[0]),
+                )
             weakest = min(turned, key=lambda k: bins[chosen[k]].information_value)
             self.notes_[names[chosen[weakest]]] = "sign turned beside stronger features"
             chosen = [i for k, i in enumerate(chosen) if k != weakest]

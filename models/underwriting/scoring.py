@@ -25,7 +25,7 @@ def score_frame(
             "pd": scorecard.predict_proba(values)[:, 1],
             "score": scorecard.total_points(values),
             "reasons": [_as_json(r) for r in row_reasons(scorecard, reasons, values)],
-            "feature_vector_sha256": vector_sha256(frame, scorecard.inputs_),
+            "feature_vector_sha256": vector_sha256(frame, scorecard.features_),
         }
     )
 

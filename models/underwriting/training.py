@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ class OutcomeFrame:
 
     One row per decision: `key` (unique), `person`, `decision_at`, `is_bad` (0/1) and features.
     Indeterminate and immature decisions are not in it; `population` counts them for the record.
+    `known_through` is the moment up to which outcomes were known.
     """
 
     frame: pl.DataFrame
@@ -52,6 +54,7 @@ class OutcomeFrame:
     decision_at: str
     target: str
     population: Mapping[str, int]
+    known_through: datetime
 
 
 def train_scorecard(
@@ -64,6 +67,7 @@ def train_scorecard(
     parameters: ScorecardParameters | None = None,
     seed: int = 0,
     champion_auc: float | None = None,
+    context: Mapping[str, Any] | None = None,
 ) -> TrainedModel:
     """A scorecard on the development persons of the earlier months, measured out of time.
 
@@ -117,22 +121,30 @@ def train_scorecard(
     return TrainedModel(
         name=name,
         estimator=scorecard,
-        features=tuple(scorecard.inputs_),
+        features=tuple(scorecard.features_),
         dropped_features={**unknown, **selection.dropped, **scorecard.notes_},
         dataset_sha256=dataset_sha256(
             frame.select(
-                outcomes.key, outcomes.person, outcomes.decision_at, outcomes.target,
+                outcomes.key,
+                outcomes.person,
+                outcomes.decision_at,
+                outcomes.target,
                 *[f for f in dict.fromkeys(features) if f in frame.columns],
             )
         ),
         parameters=asdict(settings),
         seed=seed,
-        window={"start": str(moments.min()), "end": str(moments.max())},
+        window={
+            "start": str(moments.min()),
+            "end": str(outcomes.known_through),
+            "decisions_through": str(moments.max()),
+        },
         metrics=metrics,
         reasons=_reasons(scorecard),
         gates=gates(metrics, scorecard, champion_auc),
         purpose=purpose,
         target=target,
+        context=dict(context or {}),
         notes=split.notes,
         tables={"scorecard.csv": scorecard_table(scorecard).write_csv()},
     )
@@ -153,7 +165,11 @@ def _metrics(
     bins = FixedBins.from_development(probability[split.train])
     metrics: dict[str, Any] = {"population": dict(outcomes.population)}
     persons = frame[outcomes.person].cast(pl.String).to_numpy()
-    samples = {"development": split.train, "holdout": split.holdout, "out_of_time": split.out_of_time}
+    samples = {
+        "development": split.train,
+        "holdout": split.holdout,
+        "out_of_time": split.out_of_time,
+    }
     for sample, mask in samples.items():
         block = summary(bad[mask], probability[mask])
         if mask.any():
@@ -192,9 +208,7 @@ def gates(
     result["calibration"] = _calibration_gate(later)
     shift = later["score_psi"]
     result["score_psi"] = (
-        "pass" if shift < 0.10
-        else f"warn: {shift:.3f}" if shift < 0.25
-        else f"fail: {shift:.3f}"
+        "pass" if shift < 0.10 else f"warn: {shift:.3f}" if shift < 0.25 else f"fail: {shift:.3f}"
     )
     bare = [f for f in scorecard.features_ if entry_for(f) is None]
     result["reason_coverage"] = f"fail: {', '.join(bare)}" if bare else "pass"

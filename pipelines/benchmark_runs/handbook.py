@@ -150,9 +150,7 @@ def _print(metrics: dict[str, Any]) -> None:
     for name in dict.fromkeys([*PUBLISHED, *metrics["ours"]]):
         published = metrics["published"].get(name, {})
         ours = metrics["ours"].get(name, {})
-        rows.append(
-            [name, *(cell for m in METRICS for cell in (published.get(m), ours.get(m)))]
-        )
+        rows.append([name, *(cell for m in METRICS for cell in (published.get(m), ours.get(m)))])
     print_table(
         "Fraud-Detection-Handbook, chapter 3 baseline (published | ours)",
         ["model", "AUC", "ours", "AP", "ours", "CP@100", "ours"],

@@ -83,7 +83,7 @@ def fraud(config: TrainConfig) -> dg.MaterializeResult:
     "reasons.",
 )
 def underwriting_scores() -> dg.MaterializeResult:
-    from pipelines.training import score_applications
+    from pipelines.scoring import score_applications
 
     written = score_applications()
     with connect(read_only=True) as con:
@@ -104,7 +104,7 @@ def underwriting_scores() -> dg.MaterializeResult:
     "budget.",
 )
 def fraud_scores() -> dg.MaterializeResult:
-    from pipelines.training import score_transactions
+    from pipelines.scoring import score_transactions
 
     written = score_transactions()
     with connect(read_only=True) as con:

@@ -1,0 +1,215 @@
+"""Scoring: what the current model version says about applications and transactions.
+
+The champion scores; without one the newest candidate does, and `model_state` says so. The same
+version and the same row write nothing new.
+"""
+
+import json
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import polars as pl
+
+from pipelines.settings import get_settings
+from pipelines.training import FRAUD, UNDERWRITING, registry
+from pipelines.training_frames import (
+    data_clock,
+    unscored_transactions,
+    with_features,
+)
+from pipelines.warehouse import connect, transaction
+
+if TYPE_CHECKING:
+    from models.common.registry import ModelVersion
+
+_TABLES = """
+create table if not exists risk.scores (
+    application_id varchar, account_id varchar, model_name varchar, model_version varchar,
+    model_state varchar, pd double, score double, reasons varchar, feature_vector_sha256 varchar,
+    as_of_at timestamp, scored_at timestamp
+);
+create table if not exists fraud.scores (
+    transaction_id varchar, score double, model_version varchar, model_state varchar,
+    event_at timestamp, scored_at timestamp
+);
+create table if not exists fraud.daily_alerts (
+    alert_on date, rank bigint, transaction_id varchar, account_id varchar, card_id varchar,
+    score double, amount_minor bigint, model_version varchar
+);
+"""
+
+
+def score_applications() -> int:
+    """Score every application, or account, that the current version has not scored; returns rows.
+
+    An application is scored as it was known at its decision, which does not change. An account
+    (where a source has no applications) is scored as it is known now: its row is replaced when
+    its features have changed. Returns 0 without a model.
+    """
+    with connect() as con:
+        con.execute(_TABLES)
+        version = registry().current(UNDERWRITING)
+        clock = data_clock(con)
+        if version is None or clock is None:
+            return 0
+        return _score_by_grain(con, version, clock)
+
+
+def _score_by_grain(
+    con: duckdb.DuckDBPyConnection, version: "ModelVersion", clock: datetime
+) -> int:
+    if version.manifest["context"]["grain"] == "account_id":
+        rows = con.execute(
+            "select null::varchar as application_id, account_id, ?::timestamp as as_of_at "
+            "from marts.dim_accounts where is_current order by account_id",
+            [clock],
+        ).pl()
+    else:
+        rows = con.execute(
+            """
+            select application_id, account_id, decision_at as as_of_at, customer_id, pull_id,
+                stated_income_minor, housing_payment_minor, requested_limit_minor
+            from risk.underwriting_spine
+            where application_id not in (
+                select application_id from risk.scores
+                where model_version = ? and model_name = ? and application_id is not null
+            )
+            order by application_id
+            """,
+            [version.version, version.name],
+        ).pl()
+    if rows.is_empty():
+        return 0
+    scored = _scored(version, rows).with_columns(
+        pl.lit(version.name).alias("model_name"),
+        pl.lit(version.version).alias("model_version"),
+        pl.lit(version.state).alias("model_state"),
+        pl.lit(clock).alias("scored_at"),
+    )
+    if version.manifest["context"]["grain"] == "account_id":
+        scored = _changed_accounts(con, scored)
+    with transaction(con):
+        con.execute(
+            "delete from risk.scores where model_version = ? and application_id is null "
+            "and account_id in (select account_id from scored where application_id is null)",
+            [version.version],
+        )
+        con.execute("insert into risk.scores by name select * from scored")
+    return scored.height
+
+
+def _scored(version: "ModelVersion", rows: pl.DataFrame) -> pl.DataFrame:
+    from models.underwriting.scoring import score_frame
+
+    scorecard = registry().load(version.name, version.version)
+    reasons: dict[str, Any] = json.loads((version.path / "reasons.json").read_text())
+    service = version.manifest["context"]["feature_service"]
+    frame = with_features(service, rows, "as_of_at")
+    return pl.concat(
+        [
+            rows.select("application_id", "account_id", "as_of_at"),
+            score_frame(scorecard, reasons, frame),
+        ],
+        how="horizontal",
+    )
+
+
+def _changed_accounts(con: duckdb.DuckDBPyConnection, scored: pl.DataFrame) -> pl.DataFrame:
+    """Accounts whose vector differs from the one that this version scored before."""
+    known = con.execute(
+        "select account_id, model_version, feature_vector_sha256 from risk.scores "
+        "where application_id is null"
+    ).pl()
+    return scored.join(
+        known, on=["account_id", "model_version", "feature_vector_sha256"], how="anti",
+        maintain_order="left",
+    )  # fmt: skip
+
+
+def score_transactions(through: date | None = None) -> int:
+    """Score transactions from the version's training cut-off on, and choose the daily alerts.
+
+    Earlier transactions are not scored: the version has learned from them. `through` is the last
+    day to score (default: the last day in the warehouse). The alerts of a day are those of the
+    version that scored it first. Returns the number of new scores; 0 without a model.
+    """
+    with connect() as con:
+        con.execute(_TABLES)
+        version = registry().current(FRAUD)
+        clock = data_clock(con)
+        if version is None or clock is None:
+            return 0
+        start = datetime.fromisoformat(version.manifest["window"]["cutoff"])
+        last = through or clock.date()
+        end = datetime.combine(last, datetime.min.time()) + timedelta(days=1)
+        rows = unscored_transactions(con, version.version, start, end)
+        if rows.is_empty():
+            return 0
+        scored = _scored_transactions(version, rows).with_columns(
+            pl.lit(version.version).alias("model_version"),
+            pl.lit(version.state).alias("model_state"),
+            pl.lit(clock).alias("scored_at"),
+        )
+        new_scores = scored.select(
+            "transaction_id", "score", "model_version", "model_state", "event_at", "scored_at"
+        )
+        with transaction(con):
+            con.register("new_scores", new_scores)
+            con.execute("insert into fraud.scores by name select * from new_scores")
+            con.unregister("new_scores")
+            _choose_alerts(con, version.version, scored)
+    return new_scores.height
+
+
+def _scored_transactions(version: "ModelVersion", rows: pl.DataFrame) -> pl.DataFrame:
+    from models.fraud.scoring import score_frame
+
+    model = registry().load(version.name, version.version)
+    frame = with_features(version.manifest["context"]["feature_service"], rows, "event_at")
+    return rows.with_columns(score_frame(model, frame))
+
+
+def _choose_alerts(
+    con: duckdb.DuckDBPyConnection, model_version: str, scored: pl.DataFrame
+) -> None:
+    """Rewrite the alerts of days with new scores; a day keeps the version it was alerted by."""
+    from models.fraud.scoring import daily_alerts
+
+    approved = scored.filter(~pl.col("is_declined")).with_columns(
+        pl.col("event_at").dt.date().alias("alert_on")
+    )
+    days = approved.select("alert_on").unique()
+    taken = con.execute(
+        "select distinct alert_on from fraud.daily_alerts where model_version <> ?",
+        [model_version],
+    ).pl()
+    open_days = days.join(taken, on="alert_on", how="anti")
+    if open_days.is_empty():
+        return
+    earlier = con.execute(
+        """
+        select alerts.alert_on, alerts.transaction_id, alerts.account_id, alerts.card_id,
+            alerts.score, alerts.amount_minor, scores.event_at
+        from fraud.daily_alerts as alerts
+        inner join open_days on alerts.alert_on = open_days.alert_on
+        inner join fraud.scores as scores
+            on alerts.transaction_id = scores.transaction_id
+                and alerts.model_version = scores.model_version
+        """
+    ).pl()
+    columns = ["transaction_id", "account_id", "card_id", "score", "amount_minor", "event_at"]
+    candidates = pl.concat(
+        [
+            approved.join(open_days, on="alert_on", how="semi").select(columns),
+            earlier.select(columns),
+        ]
+    )
+    alerts = daily_alerts(candidates, get_settings().alert_budget_per_day).select(
+        "alert_on", "rank", "transaction_id", "account_id", "card_id", "score", "amount_minor",
+        pl.lit(model_version).alias("model_version"),
+    )  # fmt: skip
+    con.execute("delete from fraud.daily_alerts where alert_on in (select alert_on from open_days)")
+    con.register("new_alerts", alerts)
+    con.execute("insert into fraud.daily_alerts by name select * from new_alerts")
+    con.unregister("new_alerts")

@@ -1,0 +1,303 @@
+"""Training: from the warehouse to a registered model version, when it is due."""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import CardlineError
+from pipelines.settings import PROJECT_DIR, get_settings
+from pipelines.warehouse import connect
+
+if TYPE_CHECKING:
+    from models.common.registry import ModelVersion, Registry, TrainedModel
+
+UNDERWRITING = "underwriting"
+FRAUD = "fraud"
+TRAINER = "scheduler"
+FRAUD_TRAINING_DAYS = 90
+FRAUD_TEST_DAYS = 14
+FRAUD_RETRAIN_DAYS = 7
+FRAUD_MAXIMUM_NEGATIVES = 100_000
+
+
+class NotDue(CardlineError):
+    """There are not enough known outcomes to learn from yet."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A registered version: its metrics as flat scalars and its model card (Markdown)."""
+
+    name: str
+    version: str
+    state: str
+    metrics: dict[str, Any]
+    card: str
+
+
+@dataclass(frozen=True)
+class FraudWindow:
+    """Blocks of a fraud training: `[start, cutoff − delay)` teaches, `[cutoff, test_until)` tests.
+
+    `test_until` leaves the label delay before `known_by`, so that test labels have had that time
+    to arrive.
+    """
+
+    start: datetime
+    cutoff: datetime
+    test_until: datetime
+    known_by: datetime
+    delay: timedelta
+
+
+def registry() -> "Registry":
+    """The model registry of this home."""
+    from models.common.registry import Registry
+
+    return Registry(get_settings().models_dir)
+
+
+def train(name: str, trainer: str = TRAINER) -> Training:
+    """Train `underwriting` or `fraud` on what is known now and register it as a candidate.
+
+    The same data give the same version: nothing is written twice. Raises `NotDue` where outcomes
+    are too few or of one class, `CardlineError` for an unknown model or unusable data.
+    """
+    from models.common.errors import ModelError, NotEnoughOutcomes
+
+    makers: dict[str, Callable[[], TrainedModel]] = {
+        UNDERWRITING: _underwriting,
+        FRAUD: _fraud,
+    }
+    if name not in makers:
+        raise CardlineError(f"there is no model {name!r}: it is one of {', '.join(makers)}")
+    try:
+        version = registry().register(makers[name](), trainer=trainer, git_sha=_git_sha())
+    except NotEnoughOutcomes as reason:
+        raise NotDue(str(reason)) from reason
+    except ModelError as error:
+        raise CardlineError(str(error)) from error
+    return _training(version)
+
+
+def train_underwriting(trainer: str = TRAINER) -> Training:
+    """Train and register the underwriting scorecard; see `train`."""
+    return train(UNDERWRITING, trainer)
+
+
+def train_fraud(trainer: str = TRAINER) -> Training:
+    """Train and register the fraud model; see `train`."""
+    return train(FRAUD, trainer)
+
+
+def newest(name: str) -> Training | None:
+    """The version registered last, whatever its state."""
+    versions = registry().list_versions(name)
+    return _training(versions[-1]) if versions else None
+
+
+def is_due(name: str) -> bool:
+    """Whether enough is known for a first version, or enough is new for another.
+
+    Underwriting learns again in every new month of the warehouse's clock, fraud after
+    FRAUD_RETRAIN_DAYS days. Never raises for lack of data.
+    """
+    from pipelines.training_frames import data_clock
+
+    with connect(read_only=True) as con:
+        clock = data_clock(con)
+    if clock is None:
+        return False
+    versions = registry().list_versions(name)
+    last = versions[-1].manifest["window"] if versions else None
+    if name == UNDERWRITING:
+        if last is not None:
+            trained = datetime.fromisoformat(last["end"])
+            return (clock.year, clock.month) > (trained.year, trained.month)
+        return _has_outcomes(clock)
+    window = _fraud_window()
+    if window is None or not _has_frauds(window):
+        return False
+    return last is None or window.cutoff >= datetime.fromisoformat(last["cutoff"]) + timedelta(
+        days=FRAUD_RETRAIN_DAYS
+    )
+
+
+def _has_outcomes(clock: datetime) -> bool:
+    from models.underwriting.training import ScorecardParameters
+    from pipelines.training_frames import underwriting_outcomes
+
+    with connect(read_only=True) as con:
+        frame = underwriting_outcomes(con, clock).frame
+    needed = ScorecardParameters()
+    bads = int(frame["is_bad"].sum())
+    return (
+        frame.height >= needed.minimum_rows
+        and min(bads, frame.height - bads) >= needed.minimum_class_rows
+    )
+
+
+def _has_frauds(window: FraudWindow) -> bool:
+    from models.fraud.training import FraudParameters
+    from pipelines.training_frames import known_fraud_count
+
+    with connect(read_only=True) as con:
+        known = known_fraud_count(con, window.start, window.cutoff - window.delay, window.cutoff)
+    return known >= FraudParameters().minimum_frauds
+
+
+def _underwriting() -> "TrainedModel":
+    from models.common.errors import NotEnoughOutcomes
+    from models.underwriting.catalogue import refuse_prohibited
+    from models.underwriting.training import OutcomeFrame, train_scorecard
+    from pipelines.training_frames import (
+        data_clock,
+        underwriting_features,
+        underwriting_outcomes,
+        with_features,
+    )
+
+    with connect(read_only=True) as con:
+        clock = data_clock(con)
+        if clock is None:
+            raise NotEnoughOutcomes("the warehouse is empty: land outcomes first")
+        outcomes = underwriting_outcomes(con, clock)
+    if outcomes.frame.is_empty():
+        raise NotEnoughOutcomes(
+            "no application or account has a matured outcome yet: deliver statements over the "
+            "performance window, or credit_outcomes"
+        )
+    features = underwriting_features(outcomes.service)
+    refuse_prohibited(features)
+    frame = with_features(outcomes.service, outcomes.frame, "decision_at")
+    kind = "an application" if outcomes.grain == "application_id" else "an account"
+    return train_scorecard(
+        OutcomeFrame(
+            frame=frame,
+            key=outcomes.grain,
+            person="person",
+            decision_at="decision_at",
+            target="is_bad",
+            population=outcomes.population,
+            known_through=clock,
+        ),
+        features,
+        name=UNDERWRITING,
+        purpose=f"Probability that {kind} turns out bad, with the reasons that count against it.",
+        target="BAD against GOOD as in risk.underwriting_spine and risk.account_performance; "
+        "indeterminate and immature outcomes are not learned from",
+        champion_auc=_champion_metric(UNDERWRITING, "auc"),
+        context={"feature_service": outcomes.service, "grain": outcomes.grain},
+    )
+
+
+def _fraud() -> "TrainedModel":
+    from models.common.errors import NotEnoughOutcomes
+    from models.fraud.training import FraudParameters, TransactionFrame, train_fraud
+    from pipelines.training_frames import (
+        FRAUD_SERVICE,
+        fraud_features,
+        labelled_transactions,
+        with_features,
+    )
+
+    window = _fraud_window()
+    if window is None:
+        raise NotEnoughOutcomes(
+            "too few days of transactions for a training block, the label delay and a test block"
+        )
+    if not _has_frauds(window):
+        raise NotEnoughOutcomes(
+            f"fewer than {FraudParameters().minimum_frauds} frauds of the days before "
+            f"{window.cutoff - window.delay:%Y-%m-%d} were known by {window.cutoff:%Y-%m-%d}: "
+            "train again when more labels have arrived"
+        )
+    with connect(read_only=True) as con:
+        frame = labelled_transactions(
+            con,
+            window.start,
+            window.test_until,
+            sampled_until=window.cutoff,
+            maximum_negatives=FRAUD_MAXIMUM_NEGATIVES,
+        )
+    return train_fraud(
+        TransactionFrame(with_features(FRAUD_SERVICE, frame, "event_at"), weight="weight"),
+        fraud_features(),
+        name=FRAUD,
+        cutoff=window.cutoff,
+        delay=window.delay,
+        test_until=window.test_until,
+        observed_through=window.known_by,
+        purpose="Probability that a purchase is a third-party fraud, for the alerts of the day.",
+        target="reported as fraud by a third party; a transaction without a report counts as "
+        "legitimate",
+        parameters=FraudParameters(alerts_per_day=get_settings().alert_budget_per_day),
+        champion_precision=_champion_metric(FRAUD, "average_precision"),
+        context={"feature_service": FRAUD_SERVICE, "grain": "transaction_id"},
+    )
+
+
+def _fraud_window() -> FraudWindow | None:
+    """The blocks that the warehouse's clock asks for; none where the days do not suffice."""
+    from pipelines.training_frames import data_clock, day_of, next_day, transaction_span
+
+    delay = timedelta(days=get_settings().label_delay_days)
+    with connect(read_only=True) as con:
+        clock, span = data_clock(con), transaction_span(con)
+    if clock is None or span is None:
+        return None
+    first, last = span[0], min(next_day(span[1]), next_day(clock))
+    test_until = min(last, day_of(clock + timedelta(microseconds=1)) - delay)
+    days = (test_until - first) // timedelta(days=1)
+    test_days = min(FRAUD_TEST_DAYS, max(1, days // 5))
+    cutoff = test_until - timedelta(days=test_days)
+    start = max(first, cutoff - delay - timedelta(days=FRAUD_TRAINING_DAYS))
+    if cutoff - delay <= start:
+        return None
+    return FraudWindow(start, cutoff, test_until, clock, delay)
+
+
+def _champion_metric(name: str, metric: str) -> float | None:
+    champion = registry().current(name)
+    if champion is None or champion.state != "CHAMPION":
+        return None
+    return champion.metrics.get("out_of_time", {}).get(metric)
+
+
+def _training(version: "ModelVersion") -> Training:
+    return Training(
+        version.name,
+        version.version,
+        version.state,
+        headline_metrics(version),
+        (version.path / "model_card.md").read_text(),
+    )
+
+
+def headline_metrics(version: "ModelVersion") -> dict[str, Any]:
+    """Scalars that say how good a version is, of the latest sample that could be measured."""
+    metrics = version.metrics
+    later = metrics.get("out_of_time", {})
+    measured = "out_of_time" if later.get("auc") is not None else "holdout"
+    sample = metrics.get(measured) or {}
+    names = ("rows", "positives", "auc", "gini", "ks", "average_precision", "calibration_ratio")
+    result: dict[str, Any] = {"sample": measured, "features": len(version.manifest["features"])}
+    result |= {name: sample.get(name) for name in names}
+    result |= {k: v for k, v in sample.items() if k.startswith("card_precision")}
+    gates = version.manifest["gates"].values()
+    result["gates_failed"] = sum(gate.startswith("fail") for gate in gates)
+    return result
+
+
+def _git_sha() -> str | None:
+    """The commit of the code, where it runs from a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=PROJECT_DIR, capture_output=True, text=True,
+            check=False, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None
