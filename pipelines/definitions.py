@@ -7,7 +7,7 @@ from dagster_dbt import DbtCliResource
 
 from pipelines.defs import features, finance, jobs, landing, models, rewards, sensors, transform
 from pipelines.settings import get_settings
-from pipelines.transform import DBT_DIR, dbt_environment
+from pipelines.transform import DBT_DIR, DBT_EXECUTABLE, dbt_environment
 
 os.environ.update(dbt_environment())
 
@@ -42,6 +42,10 @@ def defs() -> dg.Definitions:
         jobs=jobs.JOBS,
         schedules=jobs.SCHEDULES,
         sensors=[*sensors.SENSORS, jobs.feature_automation_sensor],
-        resources={"dbt": DbtCliResource(project_dir=DBT_DIR, profiles_dir=DBT_DIR)},
+        resources={
+            "dbt": DbtCliResource(
+                project_dir=DBT_DIR, profiles_dir=DBT_DIR, dbt_executable=str(DBT_EXECUTABLE)
+            )
+        },
         executor=dg.in_process_executor,
     )

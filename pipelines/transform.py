@@ -11,6 +11,9 @@ from pipelines.files import written_aside
 from pipelines.settings import PROJECT_DIR, Settings, get_settings
 
 DBT_DIR = PROJECT_DIR / "dbt"
+DBT_EXECUTABLE = Path(sys.executable).with_name("dbt")
+"""The dbt beside this Python: another one may come first on the path."""
+
 WATERMARK = "dbt"
 
 
@@ -36,12 +39,9 @@ def dbt(arguments: Sequence[str], settings: Settings | None = None) -> None:
     """Run one dbt command in a process of its own; raises `CardlineError` with dbt's last words."""
     settings = settings or get_settings()
     settings.dbt_target_dir.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable, "-c", "from dbt.cli.main import cli; cli()", *arguments,
-        "--project-dir", str(DBT_DIR), "--profiles-dir", str(DBT_DIR),
-    ]  # fmt: skip
+    folders = ["--project-dir", str(DBT_DIR), "--profiles-dir", str(DBT_DIR)]
     done = subprocess.run(
-        command,
+        [str(DBT_EXECUTABLE), *arguments, *folders],
         env=os.environ | dbt_environment(settings),
         cwd=DBT_DIR,
         capture_output=True,

@@ -1,1 +1,7 @@
 """Dagster objects and nothing else: what they call is importable and testable without Dagster."""
+
+import warnings
+
+# Beta marks on partitions' backfill policies and on freshness policies would be printed at every
+# start; docs/dependencies.md names the versions that they were tested with.
+warnings.filterwarnings("ignore", message=".*is currently in (beta|preview).*")

@@ -70,34 +70,25 @@ JOBS = [
 ]
 
 
-def _daily(job: dg.UnresolvedAssetJobDefinition, hour: int, minute: int) -> dg.ScheduleDefinition:
-    return dg.ScheduleDefinition(
-        name=f"{job.name}_schedule",
-        job=job,
-        cron_schedule=f"{minute} {hour} * * *",
-        execution_timezone="UTC",
-    )
-
-
 SCHEDULES = [
-    _daily(curated_tables_build, 4, 0),
-    _daily(rewards_accrual, 5, 0),
-    _daily(finance_tables_build, 5, 30),
-    _daily(scores_refresh, 6, 0),
+    *(
+        dg.ScheduleDefinition(
+            name=f"{job.name}_schedule",
+            job=job,
+            cron_schedule=cron,
+            execution_timezone="UTC",
+        )
+        for job, cron in (
+            (curated_tables_build, "0 4 * * *"),
+            (rewards_accrual, "0 5 * * *"),
+            (finance_tables_build, "30 5 * * *"),
+            (scores_refresh, "0 6 * * *"),
+            (fraud_retrain, "0 7 * * 1"),
+            (underwriting_retrain, "0 7 3 * *"),
+        )
+    ),
     dg.build_schedule_from_partitioned_job(
         finance_packs_build, name="finance_packs_build_schedule", hour_of_day=6, day_of_month=2
-    ),
-    dg.ScheduleDefinition(
-        name="underwriting_retrain_schedule",
-        job=underwriting_retrain,
-        cron_schedule="0 7 3 * *",
-        execution_timezone="UTC",
-    ),
-    dg.ScheduleDefinition(
-        name="fraud_retrain_schedule",
-        job=fraud_retrain,
-        cron_schedule="0 7 * * 1",
-        execution_timezone="UTC",
     ),
 ]
 

@@ -40,7 +40,7 @@ def _trained(name: str, trainer: str) -> dg.MaterializeResult:
 
 @dg.asset(
     key=UNDERWRITING,
-    deps=[OFFLINE, dg.AssetKey(["risk", "underwriting_spine"])],
+    deps=[OFFLINE, dg.AssetKey(["marts", "underwriting_spine"])],
     group_name="models",
     owners=OWNERS,
     kinds={"scikitlearn", "feast"},

@@ -29,10 +29,10 @@ class Translator(DagsterDbtTranslator):
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         if dbt_resource_props["resource_type"] == "source":
-            source = dbt_resource_props["source_name"]
-            if source in ("landing", "quarantine"):
+            layer = dbt_resource_props["schema"]
+            if layer in ("landing", "quarantine", "ops"):
                 return dg.AssetKey(["landing", "deliveries"])
-            return dg.AssetKey([source, dbt_resource_props["name"]])
+            return dg.AssetKey([layer, dbt_resource_props["name"]])
         return dg.AssetKey([self._layer(dbt_resource_props), dbt_resource_props["name"]])
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
