@@ -1,0 +1,19 @@
+"""Fixtures that tests of several rooms share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.settings import get_settings
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty home that the settings of this process point to, and nothing else of the user's."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("CARDLINE_HOME", str(folder))
+    monkeypatch.delenv("CARDLINE_LANDING", raising=False)
+    get_settings.cache_clear()
+    yield folder
+    get_settings.cache_clear()
