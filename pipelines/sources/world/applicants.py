@@ -42,9 +42,7 @@ def build_applications(seed: int, first: int, count: int, window: Window) -> pl.
     people = _people(seed, account, slot)
     frame = people.with_columns(submitted=pl.Series(_submitted(seed, account, slot, window)))
     frame = _decided(seed, frame)
-    frame = frame.filter(
-        pl.col("slot") <= pl.col("slot").filter("is_booked").min().over("account")
-    )
+    frame = frame.filter(pl.col("slot") <= pl.col("slot").filter("is_booked").min().over("account"))
     return pl.concat([frame, _second_applications(seed, frame)], how="vertical").sort(
         "account", "slot"
     )
@@ -124,9 +122,7 @@ def _decided(seed: int, frame: pl.DataFrame) -> pl.DataFrame:
         default=DECLINED,
     )
     source = np.where((decision == APPROVED) & (score < 622), TEST_CELL, MODEL)
-    by_rule = (
-        frame["has_bankruptcy"].to_numpy() | (income < 1_400_000) | (hit == 2) | (hit == 4)
-    )
+    by_rule = frame["has_bankruptcy"].to_numpy() | (income < 1_400_000) | (hit == 2) | (hit == 4)
     thick = np.where(by_rule, DECLINED, decision)
     source = np.where(by_rule, POLICY_RULE, source)
     lucky = by_rule & (hit == 2) & draws.happens(0.3, *keys, 3)
@@ -162,9 +158,7 @@ def _decided(seed: int, frame: pl.DataFrame) -> pl.DataFrame:
         decision=pl.Series(decision),
         source=pl.Series(source),
         is_booked=pl.Series(booked),
-        decided=pl.Series(
-            frame["submitted"].to_numpy() + (takes * SECOND).astype(np.int64)
-        ),
+        decided=pl.Series(frame["submitted"].to_numpy() + (takes * SECOND).astype(np.int64)),
         limit=pl.Series(np.where(offered, limit, -1).astype(np.int64)),
         pull_offset_days=pl.Series(np.zeros(len(u), np.int64)),
     )

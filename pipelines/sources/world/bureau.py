@@ -142,7 +142,7 @@ def _lines(seed: int, seen: pl.DataFrame) -> _Lines:
         0.6 * draws.normal(*keys, 6) - np.where(is_revolving, 0.30 * risk, 0.10 * risk)
     )
     limit = np.maximum(np.round(limit / 10_000), 3).astype(np.int64) * 10_000
-    wear = 0.6 * risk + 0.75 * Draws(seed, "usage").normal(account, person, 1)
+    wear = 0.95 * risk + 0.60 * Draws(seed, "usage").normal(account, person, 1)
     usage = 1 / (1 + np.exp(-(-1.25 + wear + 0.8 * draws.normal(*keys, 7))))
     usage = np.where(draws.happens(0.12, *keys, 8), 0.0, usage)
     elapsed = (pulled - opened) / 30.4
@@ -150,7 +150,7 @@ def _lines(seed: int, seen: pl.DataFrame) -> _Lines:
     is_paid_off = ~is_revolving & (remaining <= 0)
     closed_share = draws.happens(0.16, *keys, 9) & (age > 14) & (number > 0)
     is_open = ~(closed_share | is_paid_off)
-    states = _histories(seed, keys, risk, opened, anchor, seen, of)
+    states = _histories(seed, keys, risk=risk, opened=opened, anchor=anchor, seen=seen, of=of)
     late = states[:, 0]
     is_bad = (late >= 1) & (late < 8)
     is_open |= is_bad & (late < _CHARGED_OFF)
@@ -213,6 +213,7 @@ def _lines(seed: int, seen: pl.DataFrame) -> _Lines:
 def _histories(
     seed: int,
     keys: tuple[Ints, Ints, Ints],
+    *,
     risk: Floats,
     opened: Ints,
     anchor: Ints,
@@ -222,8 +223,8 @@ def _histories(
     """Monthly states of each tradeline, newest first, as the pull sees them."""
     draws = Draws(seed, "payment history")
     months = HISTORY_MONTHS + _MONTHS_AFTER
-    own = 0.45 * draws.normal(*keys, 999)
-    hazard = np.clip(0.0042 * np.exp(1.0 * risk + own), 0, 0.3)
+    own = 0.35 * draws.normal(*keys, 999)
+    hazard = np.clip(0.0045 * np.exp(1.35 * risk + own), 0, 0.3)
     grid = np.empty((of.size, months), np.int64)
     state = np.zeros(of.size, np.int64)
     for month in range(months):
@@ -333,7 +334,7 @@ def _inquiry_rows(seed: int, seen: pl.DataFrame) -> pl.DataFrame:
     draws = Draws(seed, "inquiries")
     account, person = seen["account"].to_numpy(), seen["person"].to_numpy()
     risk = seen["risk"].to_numpy()
-    count = np.minimum(draws.poisson(1.6 * np.exp(0.40 * risk), account, person, 1), 18)
+    count = np.minimum(draws.poisson(1.6 * np.exp(0.55 * risk), account, person, 1), 18)
     of = np.repeat(np.arange(seen.height), count)
     number = np.arange(of.size) - np.repeat(np.cumsum(count) - count, count)
     keys = (account[of], person[of], number)
@@ -371,7 +372,7 @@ def _record_rows(seed: int, seen: pl.DataFrame) -> pl.DataFrame:
     risk = seen["risk"].to_numpy()
     pulled = seen["answered"].to_numpy() // DAY
     anchor = pulled - seen["pull_offset_days"].to_numpy()
-    collections = np.minimum(draws.poisson(0.10 * np.exp(0.95 * risk), account, person, 1), 6)
+    collections = np.minimum(draws.poisson(0.10 * np.exp(1.1 * risk), account, person, 1), 6)
     counts = {
         "COLLECTION": collections,
         "BANKRUPTCY": seen["has_bankruptcy"].to_numpy().astype(np.int64),

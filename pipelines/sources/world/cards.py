@@ -73,9 +73,7 @@ def build_cards(seed: int, holders: Holders, blocks: Blocks, window: Window) -> 
     was_compromised = np.zeros(holder.size, np.bool_)
     was_compromised[:-1] = has_next[:-1] & compromised[1:]
     names = Identifiers(seed).of("card", holders.number)[holder] + letters(position, 2)
-    return CardBook(
-        "crd_" + names, holder, position, issued, used_from, closed, was_compromised
-    )
+    return CardBook("crd_" + names, holder, position, issued, used_from, closed, was_compromised)
 
 
 def card_rows(seed: int, holders: Holders, cards: CardBook) -> pl.DataFrame:
@@ -119,7 +117,5 @@ def card_rows(seed: int, holders: Holders, cards: CardBook) -> pl.DataFrame:
     )
     # A card that is blocked before it was used is never activated.
     unused = pl.Series((cards.closed >= 0) & (cards.closed <= activated))
-    ended = ended.with_columns(
-        activated_at=ended["activated_at"].set(unused[closed], None)
-    )
+    ended = ended.with_columns(activated_at=ended["activated_at"].set(unused[closed], None))
     return pl.concat([issued, active.filter(~unused), ended])

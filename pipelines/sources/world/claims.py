@@ -11,11 +11,11 @@ import polars as pl
 from pipelines.sources.world import lifecycle
 from pipelines.sources.world.clock import DAY, HOUR, instants
 from pipelines.sources.world.draws import Draws
-from pipelines.sources.world.fraud import FRAUD_TYPES, Incidents
-from pipelines.sources.world.holders import Holders
+from pipelines.sources.world.fraud import FRAUD_TYPES
 from pipelines.sources.world.lifecycle import Plans
 from pipelines.sources.world.onboarding import labels
 from pipelines.sources.world.servicing import Serviced
+from pipelines.sources.world.story import Story
 
 _CLEARED_ALERTS = 0.002
 _REASONS = ("", "FRAUD", "GOODS_SERVICES_NOT_RECEIVED", "FRAUD_CARD_NOT_PRESENT")
@@ -30,23 +30,17 @@ def disputed(plans: Plans, serviced: Serviced):
     return np.unique(postings.attempt[credited])
 
 
-def label_rows(
-    seed: int,
-    holders: Holders,
-    attempts: pl.DataFrame,
-    ids: pl.Series,
-    incidents: Incidents,
-    plans: Plans,
-    serviced: Serviced,
-) -> pl.DataFrame:
-    """Labels of attempts, known when they are made."""
+def label_rows(story: Story, ids: pl.Series) -> pl.DataFrame:
+    """Labels of attempts (whose transactions are `ids`), known when they are made."""
+    seed, holders, attempts = story.seed, story.holders, story.attempts
+    incidents, plans, serviced = story.incidents, story.plans, story.serviced
     incident = attempts["incident"].to_numpy()
     at = attempts["at"].to_numpy()
     holder = attempts["holder"].to_numpy()
     salt = attempts["salt"].to_numpy()
     draws = Draws(seed, "labels")
 
-    def rows(chosen, label, known, kind, source, tag) -> pl.DataFrame:
+    def rows(chosen, label, known, *, kind, source, tag) -> pl.DataFrame:
         return pl.DataFrame(
             {
                 "label_id": "lab_" + ids[chosen].str.slice(3) + tag,
@@ -67,9 +61,9 @@ def label_rows(
             frauds,
             "FRAUD",
             plans.label_known_at[frauds],
-            labels(FRAUD_TYPES, incidents.scenario[incident[frauds]]),
-            labels(("CUSTOMER_CLAIM", "ANALYST", "NETWORK_FRAUD_REPORT"), who),
-            "f",
+            kind=labels(FRAUD_TYPES, incidents.scenario[incident[frauds]]),
+            source=labels(("CUSTOMER_CLAIM", "ANALYST", "NETWORK_FRAUD_REPORT"), who),
+            tag="f",
         )
     ]
     decoys = disputed(plans, serviced)
@@ -80,8 +74,8 @@ def label_rows(
     by_customer = pl.repeat("CUSTOMER_CLAIM", decoys.size, eager=True)
     by_analyst = pl.repeat("ANALYST", decoys.size, eager=True)
     parts += [
-        rows(decoys, "UNKNOWN", claimed, first_party, by_customer, "u"),
-        rows(decoys, "LEGIT", decided, first_party, by_analyst, "g"),
+        rows(decoys, "UNKNOWN", claimed, kind=first_party, source=by_customer, tag="u"),
+        rows(decoys, "LEGIT", decided, kind=first_party, source=by_analyst, tag="g"),
     ]
     looked_at = serviced.emitted & (incident < 0)
     looked_at &= draws.happens(_CLEARED_ALERTS, holders.number[holder], salt, 2)
@@ -92,18 +86,19 @@ def label_rows(
             cleared,
             "LEGIT",
             at[cleared] + wait,
-            pl.repeat(None, cleared.size, dtype=pl.String, eager=True),
-            pl.repeat("ANALYST", cleared.size, eager=True),
-            "k",
+            kind=pl.repeat(None, cleared.size, dtype=pl.String, eager=True),
+            source=pl.repeat("ANALYST", cleared.size, eager=True),
+            tag="k",
         )
     )
     return pl.concat(parts)
 
 
-def dispute_rows(plans: Plans, serviced: Serviced, ids: pl.Series) -> pl.DataFrame:
+def dispute_rows(story: Story, ids: pl.Series) -> pl.DataFrame:
     """Events of each dispute. `denied + recovered + written off` never exceeds the amount, and
     equals it once the dispute is closed."""
-    chosen = disputed(plans, serviced)
+    plans = story.plans
+    chosen = disputed(plans, story.serviced)
     outcome, amount = plans.dispute_outcome[chosen], plans.disputed_amount[chosen]
     claim_day = plans.claimed_at[chosen] // DAY
     denied = np.where(outcome == lifecycle.DENIED, amount, 0)

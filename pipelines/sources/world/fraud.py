@@ -27,10 +27,10 @@ from pipelines.sources.world.merchants import CATEGORY, ONLINE, Merchants
 
 SCENARIOS = ("CNP_BURST", "TERMINAL_COMPROMISE")
 FRAUD_TYPES = ("CNP", "COUNTERFEIT")
-BURST_PER_30_DAYS = 0.011
+BURST_PER_30_DAYS = 0.015
 COMPROMISED_SHARE = 0.022
 """Share of merchants that are compromised in any block of 60 days."""
-CLONED_SHARE = 0.30
+CLONED_SHARE = 0.38
 REPLACED_AFTER_DAYS = 8
 _BLOCK_DAYS = 30
 _NEVER = 1 << 61
@@ -66,7 +66,7 @@ def fraud_attempts(
     # Few are found while they still run.
     known = np.where(known < _NEVER, np.maximum(known, first + (last - first) // 2), -1)
     incidents = Incidents(holder, scenario, known)
-    return attempts.filter((pl.col("at") < (window.last + 1) * DAY)), incidents
+    return attempts.filter(pl.col("at") < (window.last + 1) * DAY), incidents
 
 
 def discovery_delay(seed: int, *keys: Ints) -> Ints:
@@ -78,15 +78,16 @@ def discovery_delay(seed: int, *keys: Ints) -> Ints:
     return np.where(part == 3, _NEVER, delay)
 
 
-def _bursts(
-    seed: int, holders: Holders, merchants: Merchants, window: Window
-) -> pl.DataFrame:
+def _bursts(seed: int, holders: Holders, merchants: Merchants, window: Window) -> pl.DataFrame:
     draws = Draws(seed, "fraud/bursts")
     blocks = np.arange(window.first // _BLOCK_DAYS, window.last // _BLOCK_DAYS + 1)
     holder = np.repeat(np.arange(holders.count), blocks.size)
     block = np.tile(blocks, holders.count)
     number = holders.number[holder]
-    start = block * _BLOCK_DAYS * DAY + draws.integers(0, _BLOCK_DAYS * 86_400, number, block, 1) * SECOND
+    start = (
+        block * _BLOCK_DAYS * DAY
+        + draws.integers(0, _BLOCK_DAYS * 86_400, number, block, 1) * SECOND
+    )
     hit = draws.happens(BURST_PER_30_DAYS, number, block, 2)
     hit &= start > (holders.first_use[holder] + 5) * DAY
     hit &= start < window.last * DAY
@@ -227,9 +228,7 @@ class Blocks:
         for owner, low, high in zip(owners.tolist(), left, right, strict=True):
             rows = order[low:high]
             for start in starts[owner]:
-                inside[rows] |= (at[rows] >= start) & (
-                    at[rows] < start + REPLACED_AFTER_DAYS * DAY
-                )
+                inside[rows] |= (at[rows] >= start) & (at[rows] < start + REPLACED_AFTER_DAYS * DAY)
         return inside
 
 

@@ -19,7 +19,7 @@ from pipelines.sources.world.cards import build_cards, card_rows
 from pipelines.sources.world.claims import dispute_rows, label_rows
 from pipelines.sources.world.clock import Window
 from pipelines.sources.world.delivery import deliver
-from pipelines.sources.world.fraud import SCENARIOS, Incidents, card_blocks, fraud_attempts
+from pipelines.sources.world.fraud import SCENARIOS, card_blocks, fraud_attempts
 from pipelines.sources.world.holders import Holders, build_holders
 from pipelines.sources.world.lifecycle import plan
 from pipelines.sources.world.merchants import Merchants, build_merchants, merchant_rows
@@ -37,7 +37,8 @@ from pipelines.sources.world.portfolio import (
     statement_rows,
 )
 from pipelines.sources.world.programs import PROGRAMS
-from pipelines.sources.world.servicing import Serviced, mature_bad_rate, service
+from pipelines.sources.world.servicing import mature_bad_rate, service
+from pipelines.sources.world.story import Story
 
 DEFAULT_END = date(2026, 10, 31)
 CHUNK = 2_500
@@ -81,6 +82,7 @@ def generate(
     days: int,
     seed: int,
     ends_on: date | None = None,
+    *,
     truth: Path | None = None,
 ) -> WorldSummary:
     """Write the landing files of a world of `accounts` accounts over `days` days.
@@ -140,6 +142,44 @@ def generate(
 
 def _make(seed: int, first: int, count: int, merchants: Merchants, window: Window) -> _Chunk:
     """All rows of the accounts `first` … `first + count − 1`."""
+    story = _tell(seed, first, count, merchants, window)
+    holders, serviced = story.holders, story.serviced
+    messages = build_messages(story)
+    ids = messages.transaction_ids
+    details = settlement.settlement_detail_rows(holders, messages.rows)
+    feeds = {
+        "applications": application_rows(seed, story.applications),
+        "customers": customer_rows(seed, story.applications),
+        **bureau_frames(seed, story.applications),
+        "accounts": account_rows(seed, holders, serviced),
+        "cards": card_rows(seed, holders, story.cards),
+        "transactions": messages.rows,
+        "payments": payment_rows(seed, holders, serviced),
+        "statements": statement_rows(seed, holders, serviced),
+        "fraud_labels": label_rows(story, ids),
+        "disputes": dispute_rows(story, ids),
+        "settlement_details": details,
+        "reward_events": reward_event_rows(seed, holders, serviced, window),
+    }
+    mature, is_bad = mature_bad_rate(serviced, holders, window)
+    is_fraud = story.attempts["incident"].to_numpy() >= 0
+    return _Chunk(
+        feeds=feeds,
+        truth={
+            "risk": _risk_truth(seed, holders),
+            "fraud": _fraud_truth(story, ids),
+        },
+        settled=settlement.sums(details),
+        applications=story.applications.height,
+        transactions=int(serviced.emitted.sum()),
+        frauds=int((serviced.emitted & is_fraud).sum()),
+        mature=mature,
+        bad=int(is_bad.sum()),
+    )
+
+
+def _tell(seed: int, first: int, count: int, merchants: Merchants, window: Window) -> Story:
+    """What happens to the accounts `first` … `first + count − 1`."""
     applications = applicants.build_applications(seed, first, count, window)
     holders = build_holders(seed, applications, window)
     genuine = genuine_attempts(seed, holders, merchants, window)
@@ -149,39 +189,17 @@ def _make(seed: int, first: int, count: int, merchants: Merchants, window: Windo
     blocked = blocks.covers(attempts["holder"].to_numpy(), attempts["at"].to_numpy())
     attempts = attempts.filter(~pl.Series(blocked)).sort("holder", "at", "salt")
     plans = plan(seed, holders, merchants, attempts, incidents)
-    serviced = service(seed, holders, attempts, plans, window)
-    cards = build_cards(seed, holders, blocks, window)
-    messages = build_messages(seed, holders, merchants, attempts, plans, serviced, cards)
-    ids = messages.transaction_ids
-    details = settlement.settlement_detail_rows(holders, messages.rows)
-    feeds = {
-        "applications": application_rows(seed, applications),
-        "customers": customer_rows(seed, applications),
-        **bureau_frames(seed, applications),
-        "accounts": account_rows(seed, holders, serviced),
-        "cards": card_rows(seed, holders, cards),
-        "transactions": messages.rows,
-        "payments": payment_rows(seed, holders, serviced),
-        "statements": statement_rows(seed, holders, serviced),
-        "fraud_labels": label_rows(seed, holders, attempts, ids, incidents, plans, serviced),
-        "disputes": dispute_rows(plans, serviced, ids),
-        "settlement_details": details,
-        "reward_events": reward_event_rows(seed, holders, serviced, window),
-    }
-    mature, is_bad = mature_bad_rate(serviced, holders, window)
-    is_fraud = attempts["incident"].to_numpy() >= 0
-    return _Chunk(
-        feeds=feeds,
-        truth={
-            "risk": _risk_truth(seed, holders),
-            "fraud": _fraud_truth(attempts, ids, incidents, serviced),
-        },
-        settled=settlement.sums(details),
-        applications=applications.height,
-        transactions=int(serviced.emitted.sum()),
-        frauds=int((serviced.emitted & is_fraud).sum()),
-        mature=mature,
-        bad=int(is_bad.sum()),
+    return Story(
+        seed=seed,
+        window=window,
+        merchants=merchants,
+        applications=applications,
+        holders=holders,
+        attempts=attempts,
+        incidents=incidents,
+        plans=plans,
+        serviced=service(seed, holders, attempts, plans, window),
+        cards=build_cards(seed, holders, blocks, window),
     )
 
 
@@ -197,10 +215,9 @@ def _risk_truth(seed: int, holders: Holders) -> pl.DataFrame:
     )
 
 
-def _fraud_truth(
-    attempts: pl.DataFrame, ids: pl.Series, incidents: Incidents, serviced: Serviced
-) -> pl.DataFrame:
-    incident = attempts["incident"].to_numpy()
+def _fraud_truth(story: Story, ids: pl.Series) -> pl.DataFrame:
+    incidents, serviced = story.incidents, story.serviced
+    incident = story.attempts["incident"].to_numpy()
     rows = np.flatnonzero((incident >= 0) & serviced.emitted)
     return pl.DataFrame(
         {

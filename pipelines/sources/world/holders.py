@@ -18,9 +18,9 @@ from pipelines.sources.world.programs import PROGRAMS
 CYCLE_DAYS = np.array([2, 5, 8, 11, 14, 17, 20, 23, 26])
 FIRST_USE_AFTER_DAYS = 8
 """The card is in the post for a week; by then the weekly account file has arrived too."""
-ONSET_HAZARD = 0.016
-ONSET_RISK_SLOPE = 1.15
-ONSET_INCOME_SLOPE = 0.5
+ONSET_HAZARD = 0.0165
+ONSET_RISK_SLOPE = 1.6
+ONSET_INCOME_SLOPE = 0.6
 HARDSHIP_PERSISTS = 0.90
 
 

@@ -109,8 +109,13 @@ def plan(
     parts = _clearings(draws, keys, day + lag, cleared, np.where(clears, pieces, 0))
     last_day = day + lag + 2 * (pieces - 1)
 
-    tables = [parts, *_fees(category, merchants, attempts, day + lag, cleared, clears)]
-    refunds, link = _refunds(draws, keys, category, last_day, cleared, clears & ~is_fraud)
+    tables = [
+        parts,
+        *_fees(category, merchants, attempts, day=day + lag, amount=cleared, clears=clears),
+    ]
+    refunds, link = _refunds(
+        draws, keys, category, last_day=last_day, amount=cleared, can=clears & ~is_fraud
+    )
     tables += refunds
 
     noise = draws.uniform(*keys, 12)
@@ -118,7 +123,15 @@ def plan(
     frauds = np.flatnonzero(is_fraud)
     incident = attempts["incident"].to_numpy()[frauds]
     known[frauds] = known_times(incidents, incident, at[frauds], noise[frauds])
-    disputes = _disputes(draws, keys, is_fraud, is_present, clears, known, last_day)
+    disputes = _disputes(
+        draws,
+        keys,
+        is_fraud=is_fraud,
+        is_present=is_present,
+        clears=clears,
+        known=known,
+        last_day=last_day,
+    )
     kind, outcome, claimed, chargeback_days, decided_days = disputes
     kind = np.where(np.isin(np.arange(at.size), refunds[0].attempt), NO_DISPUTE, kind)
     credited = claimed // DAY + 2
@@ -183,6 +196,7 @@ def _fees(
     category: Ints,
     merchants: Merchants,
     attempts: pl.DataFrame,
+    *,
     day: Ints,
     amount: Ints,
     clears: Bools,
@@ -200,6 +214,7 @@ def _refunds(
     draws: Draws,
     keys: tuple[Ints, Ints],
     category: Ints,
+    *,
     last_day: Ints,
     amount: Ints,
     can: Bools,
@@ -240,6 +255,7 @@ def _refunds(
 def _disputes(
     draws: Draws,
     keys: tuple[Ints, Ints],
+    *,
     is_fraud: Bools,
     is_present: Bools,
     clears: Bools,

@@ -154,12 +154,16 @@ def build_merchants(seed: int, window: Window, partners: tuple[tuple[str, str] |
                 partner_number[program, place] = merchant
                 partner[merchant] = owned[0]
     mcc_pick = draws.bits(index, 1).astype(np.int64) & 0xFFFF
-    mccs = [CATEGORIES[c].mccs[m % len(CATEGORIES[c].mccs)] for c, m in zip(category_of, mcc_pick)]
+    mccs = [
+        CATEGORIES[c].mccs[m % len(CATEGORIES[c].mccs)]
+        for c, m in zip(category_of, mcc_pick, strict=True)
+    ]
+    name_pick = draws.bits(index, 2).astype(np.int64) & 0xFFFF
     names = [
         f"{_NAMES[n % len(_NAMES)]} {CATEGORIES[c].name.replace('_', ' ').title()}"
         if not owner
         else f"{owner.title()} {CATEGORIES[c].name.title()}"
-        for n, c, owner in zip(draws.bits(index, 2).astype(np.int64) & 0xFFFF, category_of, partner)
+        for n, c, owner in zip(name_pick, category_of, partner, strict=True)
     ]
     is_online = city_of == ONLINE
     where = np.where(is_online, 0, city_of)

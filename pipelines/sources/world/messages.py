@@ -13,15 +13,12 @@ import polars as pl
 
 from pipelines.sources.world import lifecycle, servicing
 from pipelines.sources.world.attempts import ENTRY_MODES
-from pipelines.sources.world.cards import CardBook
 from pipelines.sources.world.clock import DAY, HOUR, SECOND, dates, instants
 from pipelines.sources.world.draws import Draws, Ints
-from pipelines.sources.world.holders import Holders
 from pipelines.sources.world.identifiers import Identifiers, letters
-from pipelines.sources.world.lifecycle import Plans
-from pipelines.sources.world.merchants import CATEGORY, Merchants
+from pipelines.sources.world.merchants import CATEGORY
 from pipelines.sources.world.onboarding import account_ids
-from pipelines.sources.world.servicing import Serviced
+from pipelines.sources.world.story import Story
 
 _TAIL = "bcdfghjkmnpqrstvwxyz"
 _ENTRY_TYPES = {
@@ -64,41 +61,29 @@ def posted_at(seed: int, number: Ints, salt: Ints, day: Ints) -> tuple[Ints, Int
     return event, (day + 1 + late) * DAY + 3 * HOUR + minute
 
 
-def build_messages(
-    seed: int,
-    holders: Holders,
-    merchants: Merchants,
-    attempts: pl.DataFrame,
-    plans: Plans,
-    serviced: Serviced,
-    cards: CardBook,
-) -> Messages:
+def build_messages(story: Story) -> Messages:
     """All messages of the chunk. A transaction is numbered within its account, in time order."""
+    seed, holders, attempts = story.seed, story.holders, story.attempts
     holder = attempts["holder"].to_numpy()
     first = np.searchsorted(holder, np.arange(holders.count))
     sequence = np.arange(holder.size) - first[holder]
     names = Identifiers(seed).of("account", holders.number)
     ids = "tx_" + names[holder] + letters(sequence, 5)
-    common = _common(seed, holders, merchants, attempts, ids, cards)
+    common = _common(story, ids)
     parts = [
-        _authorizations(common, attempts, plans, serviced),
-        _endings(common, attempts, plans, serviced),
-        _postings(seed, holders, merchants, common, attempts, plans, serviced),
-        _entries(seed, holders, serviced, cards),
+        _authorizations(story, common),
+        _endings(story, common),
+        _postings(story, common),
+        _entries(story),
     ]
     rows = pl.concat(parts, how="diagonal").with_columns(currency=pl.lit("USD"))
     return Messages(rows, ids)
 
 
-def _common(
-    seed: int,
-    holders: Holders,
-    merchants: Merchants,
-    attempts: pl.DataFrame,
-    ids: pl.Series,
-    cards: CardBook,
-) -> pl.DataFrame:
+def _common(story: Story, ids: pl.Series) -> pl.DataFrame:
     """What all messages of an attempt share, one row per attempt."""
+    seed, holders, merchants = story.seed, story.holders, story.merchants
+    attempts = story.attempts
     holder, at = attempts["holder"].to_numpy(), attempts["at"].to_numpy()
     merchant, device = attempts["merchant"].to_numpy(), attempts["device"].to_numpy()
     is_present = attempts["is_present"]
@@ -125,7 +110,7 @@ def _common(
         {
             "transaction_id": ids,
             "account_id": account_ids(seed, holders.number)[holder],
-            "card_id": cards.at(holder, at),
+            "card_id": story.cards.at(holder, at),
             "merchant_id": merchants.identifiers[merchant],
             "mcc": merchants.mcc[merchant],
             "merchant_country": merchants.country[merchant],
@@ -142,18 +127,15 @@ def _common(
     )
 
 
-def _authorizations(
-    common: pl.DataFrame, attempts: pl.DataFrame, plans: Plans, serviced: Serviced
-) -> pl.DataFrame:
+def _authorizations(story: Story, common: pl.DataFrame) -> pl.DataFrame:
+    plans, serviced, attempts = story.plans, story.serviced, story.attempts
     rows = np.flatnonzero(serviced.emitted & ~plans.is_forced)
     approved = serviced.approved[rows]
     single = plans.is_single_message[rows] & approved
     at = attempts["at"].to_numpy()[rows]
     return common[rows].with_columns(
         event_id=pl.col("transaction_id") + "a",
-        event_type=pl.Series(
-            np.where(single, "FINANCIAL_AUTHORIZATION", "AUTHORIZATION").tolist()
-        ),
+        event_type=pl.Series(np.where(single, "FINANCIAL_AUTHORIZATION", "AUTHORIZATION").tolist()),
         event_at=instants(at),
         amount_minor=pl.Series(plans.auth_amount[rows]),
         direction=pl.lit("DEBIT"),
@@ -164,10 +146,9 @@ def _authorizations(
     )
 
 
-def _endings(
-    common: pl.DataFrame, attempts: pl.DataFrame, plans: Plans, serviced: Serviced
-) -> pl.DataFrame:
+def _endings(story: Story, common: pl.DataFrame) -> pl.DataFrame:
     """Reversals within hours, expiries after a week."""
+    plans, serviced, attempts = story.plans, story.serviced, story.attempts
     rows = np.flatnonzero(
         serviced.approved & ~plans.is_forced & (plans.ending != lifecycle.CLEARED)
     )
@@ -188,15 +169,9 @@ def _endings(
     )
 
 
-def _postings(
-    seed: int,
-    holders: Holders,
-    merchants: Merchants,
-    common: pl.DataFrame,
-    attempts: pl.DataFrame,
-    plans: Plans,
-    serviced: Serviced,
-) -> pl.DataFrame:
+def _postings(story: Story, common: pl.DataFrame) -> pl.DataFrame:
+    seed, holders, merchants = story.seed, story.holders, story.merchants
+    attempts, plans, serviced = story.attempts, story.plans, story.serviced
     postings = plans.postings
     single = plans.is_single_message[postings.attempt] & (postings.kind == lifecycle.CLEARING)
     chosen = np.flatnonzero(serviced.happened & ~single)
@@ -254,11 +229,9 @@ def _postings(
     )
 
 
-def _entries(
-    seed: int, holders: Holders, serviced: Serviced, cards: CardBook
-) -> pl.DataFrame:
+def _entries(story: Story) -> pl.DataFrame:
     """Fees, interest, balance transfers and reward credits that the issuer posts itself."""
-    entries = serviced.entries
+    seed, holders, entries = story.seed, story.holders, story.serviced.entries
     holder, kind = entries["holder"].to_numpy(), entries["kind"].to_numpy()
     day, cycle = entries["day"].to_numpy(), entries["cycle"].to_numpy()
     number = holders.number[holder]
@@ -273,7 +246,7 @@ def _entries(
             "transaction_id": ids,
             "event_type": "CORRECTION_" + directions,
             "account_id": account_ids(seed, number),
-            "card_id": cards.at(holder, event),
+            "card_id": story.cards.at(holder, event),
             "event_at": instants(event),
             "amount_minor": entries["amount"],
             "direction": directions,

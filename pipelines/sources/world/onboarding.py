@@ -66,7 +66,9 @@ def application_rows(seed: int, frame: pl.DataFrame) -> pl.DataFrame:
         {
             "application_id": application_ids(seed, account, slot),
             "person_id": "per_" + person_id,
-            "program_id": labels(tuple(p.program_id for p in PROGRAMS), frame["program"].to_numpy()),
+            "program_id": labels(
+                tuple(p.program_id for p in PROGRAMS), frame["program"].to_numpy()
+            ),
             "submitted_at": instants(submitted),
             "customer_id": "cus_" + person_id,
             "channel": labels(applicants.CHANNELS, frame["channel"].to_numpy()),
@@ -121,30 +123,29 @@ def customer_rows(seed: int, frame: pl.DataFrame) -> pl.DataFrame:
         draws,
         account,
         person,
-        people["city"].to_numpy(),
-        1,
+        city=people["city"].to_numpy(),
+        version=1,
     )
     moves = np.flatnonzero(draws.happens(0.06, account, person, 9) & people["is_booked"].to_numpy())
-    moment = decided[moves] + draws.integers(40 * 86_400, 500 * 86_400, account, person, 10)[
-        moves
-    ] * SECOND
+    moment = (
+        decided[moves]
+        + draws.integers(40 * 86_400, 500 * 86_400, account, person, 10)[moves] * SECOND
+    )
     moved = _addressed(
-        first[moves].select(
-            "customer_id", "person_id", "birth_year", "email_hash", "phone_hash"
-        ).with_columns(
-            updated_at=instants(moment), received_at=instants(weekly_delivery(moment))
-        ),
+        first[moves]
+        .select("customer_id", "person_id", "birth_year", "email_hash", "phone_hash")
+        .with_columns(updated_at=instants(moment), received_at=instants(weekly_delivery(moment))),
         draws,
         account[moves],
         person[moves],
-        people["city"].to_numpy()[moves],
-        2,
+        city=people["city"].to_numpy()[moves],
+        version=2,
     )
     return pl.concat([first, moved.select(first.columns)])
 
 
 def _addressed(
-    frame: pl.DataFrame, draws: Draws, account: Ints, person: Ints, city: Ints, version: int
+    frame: pl.DataFrame, draws: Draws, account: Ints, person: Ints, *, city: Ints, version: int
 ) -> pl.DataFrame:
     """`frame` with an address in each customer's home city."""
     suffix = draws.integers(1, 99, account, person, 20 + version)
@@ -161,4 +162,3 @@ def _addressed(
             + 0.08 * draws.normal(account, person, 40 + version)
         ),
     )
-

@@ -142,9 +142,11 @@ def reward_event_rows(
     names = Identifiers(seed).of("account", holders.number)
     accounts = account_ids(seed, holders.number)
     programs = labels(_PROGRAM_IDS, holders.program)
-    posted_to_partner = np.array([p.network == "VISA" and p.partner_id is not None for p in PROGRAMS])
+    posted_to_partner = np.array(
+        [p.network == "VISA" and p.partner_id is not None for p in PROGRAMS]
+    )
 
-    def rows(holder, kind, at, tag, points, reference=None, offer=None) -> pl.DataFrame:
+    def rows(holder, kind, at, tag, points, *, reference=None, offer=None) -> pl.DataFrame:
         return pl.DataFrame(
             {
                 "reward_event_id": "rwe_" + names[holder] + tag,
@@ -196,7 +198,7 @@ def reward_event_rows(
             at[gone] + 30 * HOUR,
             tags[gone] + "x",
             redeemed["points"].to_numpy()[gone],
-            "rwe_" + names[holder[gone]] + tags[gone] + "r",
+            reference="rwe_" + names[holder[gone]] + tags[gone] + "r",
         )
     )
     parts.append(_activations(draws, holders, window, rows))
@@ -211,7 +213,7 @@ def reward_event_rows(
             moment * DAY + 16 * HOUR,
             pl.repeat("dj", kind_hearted.size, eager=True),
             np.full(kind_hearted.size, 500),
-            pl.repeat("GOODWILL", kind_hearted.size, eager=True),
+            reference=pl.repeat("GOODWILL", kind_hearted.size, eager=True),
         )
     )
     return pl.concat(parts)
@@ -238,6 +240,5 @@ def _activations(draws: Draws, holders: Holders, window: Window, rows) -> pl.Dat
         at,
         letters(quarter % 400, 2) + "v",
         None,
-        None,
-        pl.Series(offers, dtype=pl.String),
+        offer=pl.Series(offers, dtype=pl.String),
     )

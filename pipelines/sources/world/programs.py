@@ -1,4 +1,4 @@
-"""The three co-brand programs as the card processor knows them; their reward rules are elsewhere."""
+"""The three co-brand programs as the card processor knows them; reward rules are elsewhere."""
 
 from dataclasses import dataclass
 
@@ -19,9 +19,7 @@ class CardProgram:
 
 
 PROGRAMS: tuple[CardProgram, ...] = (
-    CardProgram(
-        "skyline_miles", "VISA", "skyline", "airline", 0.40, 2_399, 9_500, 0.8, 5_000
-    ),
+    CardProgram("skyline_miles", "VISA", "skyline", "airline", 0.40, 2_399, 9_500, 0.8, 5_000),
     CardProgram(
         "mercato_points", "MASTERCARD", "mercato", "department", 0.35, 2_749, 0, 0.8, 1_000
     ),

@@ -161,7 +161,7 @@ class _Servicing:
         redeemed_credit = self._redeem(cycle, lives, start, days)
         totals[:, CREDITS] += redeemed_credit
 
-        late = self._late_fee(cycle, lives, net_paid, offset, start, opening)
+        late = self._late_fee(cycle, lives, paid=net_paid, offset=offset, opening=opening)
         returned_fee = np.where(returned > 0, 2_900, 0)
         annual = self._annual_fee(cycle, lives)
         interest = self._interest(lives, opening, net_paid, offset, days)
@@ -188,7 +188,7 @@ class _Servicing:
         self._enter(cycle, BALANCE_TRANSFER, transfer, start + 12)
         self._enter(cycle, TRANSFER_FEE, transfer_fee, start + 12)
 
-        self._age(cycle, lives, closing, net_paid, end, interest + own_fees)
+        self._age(cycle, lives, closing=closing, paid=net_paid, charges=interest + own_fees)
         moved = totals.any(axis=1) | (paid > 0) | (fees + interest + transfer > 0)
         shown = lives & ((book.status != CLOSED) | (opening != 0) | moved)
         self._state(
@@ -236,14 +236,16 @@ class _Servicing:
         amount = np.where(owes & ~misses, amount, 0)
         is_tardy = draws.happens(0.025 + 0.02 * np.clip(holders.risk, 0, 2), *keys, 7)
         offset = np.where(is_tardy, 26, draws.integers(3, 24, *keys, 8))
-        bounces = draws.happens(
-            np.where(hard | (book.dpd > 0), 0.10, 0.004), *keys, 9
-        ) & (amount > 0)
+        bounces = draws.happens(np.where(hard | (book.dpd > 0), 0.10, 0.004), *keys, 9) & (
+            amount > 0
+        )
         offset = np.where(bounces, np.minimum(offset, 18), offset)
         returned = np.where(bounces, amount, 0)
         started = (holders.cycles.starts[:, cycle] - 1 + offset) * DAY
         started += draws.integers(11 * 3_600, 23 * 3_600, *keys, 10) * SECOND
-        settled = (started // DAY + 1) * DAY + draws.integers(6 * 3_600, 9 * 3_600, *keys, 11) * SECOND
+        settled = (started // DAY + 1) * DAY + draws.integers(
+            6 * 3_600, 9 * 3_600, *keys, 11
+        ) * SECOND
         back = (settled // DAY + draws.integers(2, 5, *keys, 12)) * DAY + 7 * HOUR
         rows = np.flatnonzero(amount > 0)
         self.payments.append(
@@ -297,7 +299,7 @@ class _Servicing:
         return np.rint(sums).astype(np.int64).reshape(self.holders.count, _CLASSES)
 
     def _late_fee(
-        self, cycle: int, lives: Bools, paid: Ints, offset: Ints, start: Ints, opening: Ints
+        self, cycle: int, lives: Bools, *, paid: Ints, offset: Ints, opening: Ints
     ) -> Ints:
         book = self.book
         in_time = (paid >= book.minimum) & (offset + 1 <= DUE_AFTER_DAYS)
@@ -314,9 +316,7 @@ class _Servicing:
         fee = np.array([program.annual_fee_minor for program in PROGRAMS])[self.holders.program]
         return np.where(lives & (self.book.status == OPEN), fee, 0)
 
-    def _interest(
-        self, lives: Bools, opening: Ints, paid: Ints, offset: Ints, days: Ints
-    ) -> Ints:
+    def _interest(self, lives: Bools, opening: Ints, paid: Ints, offset: Ints, days: Ints) -> Ints:
         """On what was carried over: before the payment all of it, after it the rest."""
         apr = np.array([program.apr_bps for program in PROGRAMS])[self.holders.program]
         carried = lives & (opening > 0) & (paid < opening)
@@ -382,11 +382,9 @@ class _Servicing:
                 )
             )
 
-    def _age(
-        self, cycle: int, lives: Bools, closing: Ints, paid: Ints, end: Ints, charges: Ints
-    ) -> None:
+    def _age(self, cycle: int, lives: Bools, *, closing: Ints, paid: Ints, charges: Ints) -> None:
         """Cover minimums with the payment, count days past due, bill the next minimum."""
-        book = self.book
+        book, end = self.book, self.holders.cycles.ends[:, cycle]
         billed = book.due[:, cycle - 1] if cycle else np.zeros_like(closing)
         book.covered = np.minimum(book.covered + paid, billed)
         # Nothing is past due beyond what is owed at all.
@@ -451,7 +449,9 @@ class _Servicing:
         good = lives & (book.worst_dpd < 5) & (book.status == OPEN) & (cycle >= 5)
         raised = good & (cycle % 3 == 2) & draws.happens(0.10, *keys, 2)
         cut = lives & (book.dpd >= 30) & (book.status == OPEN) & draws.happens(0.15, *keys, 3)
-        limit = np.where(raised, book.limit * 5 // 4, np.where(cut, book.limit * 3 // 4, book.limit))
+        limit = np.where(
+            raised, book.limit * 5 // 4, np.where(cut, book.limit * 3 // 4, book.limit)
+        )
         book.limit = np.maximum(limit // 10_000 * 10_000, 10_000)
         changed = np.flatnonzero((book.status != before) | (book.limit != limit_before))
         if changed.size:

@@ -71,9 +71,7 @@ def sums(details: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def closing_rows(
-    partial: list[pl.DataFrame], window: Window
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def closing_rows(partial: list[pl.DataFrame], window: Window) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The charge lines and the totals of every network and day with settlement."""
     total = (
         pl.concat(partial)
