@@ -74,7 +74,7 @@ create table if not exists rewards.waiting_accounts (
 );
 create table if not exists rewards.seals (
     program_id varchar, seal_no bigint, sealed_on date, first_seq bigint, last_seq bigint,
-    n_journals bigint, sum_debit bigint, sum_credit bigint, root_hash varchar,
+    n_journals bigint, sum_debit bigint, sum_credit bigint, root_hash varchar, last_hash varchar,
     prev_seal_hash varchar, seal_hash varchar
 );
 create table if not exists rewards.progress (through date);

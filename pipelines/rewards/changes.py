@@ -1,0 +1,434 @@
+"""What new events change: new decisions, and earlier ones that a late event makes different.
+
+Most events come after everything that their account has had before; the engine then goes on from
+the account's state. An event that comes late (it sorts before one already decided, corrects an
+earlier version, or takes a refund back) makes the account's whole history be decided again; what
+then differs is superseded, its entry reversed and posted anew, recorded for the day on which the
+late event became known. Decisions thus depend on the events alone, not on the order in which
+they arrived.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+import duckdb
+import polars as pl
+
+from pipelines.rewards import inputs
+from pipelines.rewards.engine import (
+    ACTIVATION_SCHEMA,
+    ALLOCATION_SCHEMA,
+    CAP_SCHEMA,
+    ORDER,
+    PROBLEM_SCHEMA,
+    Decided,
+    State,
+    decide,
+    items_of,
+)
+from pipelines.rewards.ledger import recorded_at
+from pipelines.rewards.posting import ACTION_SCHEMA
+from pipelines.rewards.rules import RuleBook
+
+CONTENT = (
+    "rule_id", "rule_version", "rule_hash", "event_class", "zero_reason", "amount_minor",
+    "eligible_minor", "cap_window_on", "cap_before", "cap_used", "points", "effective_on",
+)  # fmt: skip
+"""What makes a decision another one."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What one pass changes for one program.
+
+    `decisions` are new or replace earlier ones, with `revision`, `journal_id` and
+    `recorded_at`; `superseded` are the replaced rows with the `day` of their replacement;
+    `actions` (`ACTION_SCHEMA`) go to the ledger. `redecided` lists accounts whose allocations and cap usage
+    in this answer are all they have; `late_days` are the days on which they were decided again.
+    """
+
+    decisions: pl.DataFrame
+    superseded: pl.DataFrame
+    allocations: pl.DataFrame
+    caps: pl.DataFrame
+    problems: pl.DataFrame
+    actions: pl.DataFrame
+    redecided: list[str]
+    late_days: dict[str, list[date]]
+
+
+def find_changes(
+    con: duckdb.DuckDBPyConnection,
+    book: RuleBook,
+    events: pl.DataFrame,
+    states: pl.DataFrame,
+    activations: pl.DataFrame,
+    after: date | None,
+) -> Changes:
+    """Decide the new `events` of one program (`EVENT_SCHEMA` and `day`, when they are worked).
+
+    `states`: last event of each account; `activations`: account_id, offer_id, activated_on, day
+    and `is_new`. `after`: the day that the last pass went through.
+    """
+    program_id = book.program.program_id
+    events, late_days = _laps(events, states, activations if book.offers else activations.clear())
+    first = events.filter(pl.col("lap") == 0)
+    decided = decide(first.drop("day", "lap"), book, _state(con, book, first, activations))
+    current = _stamped(decided.decisions, first)
+    late = pl.Series("account_id", sorted(late_days), dtype=pl.String)
+    superseded: list[pl.DataFrame] = []
+    reversed_actions: list[pl.DataFrame] = []
+    allocations, caps, problems = decided.allocations, decided.caps, decided.problems
+    if late.len():
+        stored = inputs.decisions_of(con, program_id, late)
+        history = _history(con, book, late, events, after)
+        is_late = pl.col("account_id").is_in(late.implode())
+        redone = _redecide(book, history, events, activations, late_days, stored,
+                           current.filter(is_late))  # fmt: skip
+        superseded, reversed_actions = redone.superseded, redone.reversals
+        current = pl.concat([current.filter(~is_late), redone.decisions], how="diagonal_relaxed")
+        allocations = pl.concat([allocations.filter(~is_late), redone.last.allocations])
+        caps = pl.concat([caps.filter(~is_late), redone.last.caps])
+        problems = pl.concat([problems.filter(~is_late), redone.last.problems])
+    actions = _actions(current.filter(pl.col("is_posted")), allocations)
+    if reversed_actions:
+        actions = pl.concat([actions, *reversed_actions])
+    if not actions.is_empty():
+        actions = _placed(actions, current, superseded, is_sorted=late.is_empty())
+    return Changes(
+        current.drop("is_posted"),
+        pl.concat(superseded, how="diagonal_relaxed") if superseded else current.clear(),
+        allocations,
+        caps,
+        problems,
+        actions,
+        late.to_list(),
+        late_days,
+    )
+
+
+def _laps(
+    events: pl.DataFrame, states: pl.DataFrame, activations: pl.DataFrame
+) -> tuple[pl.DataFrame, dict[str, list[date]]]:
+    """Adds `lap`: how many late days the account has had up to the event's day; and those days."""
+    new_accounts = events["account_id"].unique()
+    before = states.filter(
+        pl.col("account_id").is_in(new_accounts.implode()), pl.col("posted_on").is_not_null()
+    ).select("account_id", *ORDER, day=pl.lit(date.min), is_new=pl.lit(False))
+    ranked = (
+        pl.concat([events.select("account_id", *ORDER, "day", is_new=pl.lit(True)), before])
+        # An event that was decided before ranks with itself, and so counts as late.
+        .sort("account_id", *ORDER, pl.col("is_new").not_())
+        .with_row_index("rank")
+    )
+    highest = (
+        ranked.group_by("account_id", "day")
+        .agg(pl.col("rank").max())
+        .sort("account_id", "day")
+        .with_columns(before=pl.col("rank").cum_max().shift(1).over("account_id"))
+        .filter(pl.col("before").is_not_null())
+    )
+    is_back = (pl.col("event_type") == "RETURN_REVERSAL") | (
+        (pl.col("transaction_class") == "REFUND") & (pl.col("direction") == "DEBIT")
+    )
+    ranks = ranked.filter("is_new").select("event_id", "rank")
+    late = (
+        events.join(ranks, on="event_id")
+        .join(highest.drop("rank"), on=["account_id", "day"], how="left")
+        .filter(
+            (pl.col("rank") < pl.col("before")).fill_null(False)
+            | (pl.col("version_no") > 1)
+            | is_back.fill_null(False)
+        )
+        .select("account_id", "day")
+    )
+    new_offers = activations.filter("is_new").select("account_id", "day")
+    days = pl.concat([late, new_offers]).unique().sort("account_id", "day")
+    if days.is_empty():
+        return events.with_columns(lap=pl.lit(0, dtype=pl.Int64)), {}
+    numbered = days.with_columns(
+        lap=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("account_id")
+    )
+    events = (
+        events.sort("day")
+        .join_asof(numbered.sort("day"), on="day", by="account_id", check_sortedness=False)
+        .with_columns(pl.col("lap").fill_null(0))
+    )
+    grouped = days.group_by("account_id", maintain_order=True).agg("day")
+    return events, dict(zip(grouped["account_id"], grouped["day"].to_list(), strict=True))
+
+
+def _state(
+    con: duckdb.DuckDBPyConnection, book: RuleBook, events: pl.DataFrame, activations: pl.DataFrame
+) -> State:
+    """What was written of earlier passes for events that go on from it."""
+    program_id = book.program.program_id
+    if events.is_empty():
+        return State()
+    caps = pl.DataFrame(schema=CAP_SCHEMA)
+    if book.has_caps:
+        caps = inputs.caps_of(con, program_id, events["account_id"].unique())
+    back = events.filter(pl.col("direction") == "CREDIT")
+    items = {}
+    if not back.is_empty():
+        wanted = pl.concat(
+            [
+                back.select("account_id", "transaction_id"),
+                back.select("account_id", transaction_id="refunds_transaction_id").drop_nulls(),
+            ]
+        ).unique()
+        decisions, allocations = inputs.decisions_on(con, program_id, wanted)
+        items = items_of(decisions, allocations, book)
+    known = activations.filter(~pl.col("is_new")).select(ACTIVATION_SCHEMA.names())
+    return State(caps, items, known)
+
+
+def _history(
+    con: duckdb.DuckDBPyConnection,
+    book: RuleBook,
+    accounts: pl.Series,
+    events: pl.DataFrame,
+    after: date | None,
+) -> pl.DataFrame:
+    """Events of late accounts that earlier passes have worked, as they are known now."""
+    if after is None:
+        return events.clear()
+    return (
+        inputs.events_of(con, accounts, after)
+        .filter(pl.col("program_id") == book.program.program_id)
+        .drop("program_id")
+        .join(events.select("event_id"), on="event_id", how="anti")
+        .with_columns(day=pl.lit(after), lap=pl.lit(0, dtype=pl.Int64))
+        .select(events.columns)
+    )
+
+
+@dataclass
+class _Redone:
+    decisions: pl.DataFrame
+    superseded: list[pl.DataFrame]
+    reversals: list[pl.DataFrame]
+    last: Decided
+
+
+def _redecide(
+    book: RuleBook,
+    history: pl.DataFrame,
+    events: pl.DataFrame,
+    activations: pl.DataFrame,
+    late_days: dict[str, list[date]],
+    stored: pl.DataFrame,
+    appended: pl.DataFrame,
+) -> _Redone:
+    """Work late days one after the other; each decides the account's history again."""
+    days = pl.DataFrame(
+        [(account, lap, day) for account, each in late_days.items()
+         for lap, day in enumerate(each, start=1)],
+        schema={"account_id": pl.String, "lap": pl.Int64, "late_day": pl.Date}, orient="row",
+    )  # fmt: skip
+    events = pl.concat(
+        [history, events.filter(pl.col("account_id").is_in(list(late_days)))]
+    )
+    stored = stored.drop("program_id").with_columns(
+        is_posted=pl.lit(False), day=pl.lit(None, dtype=pl.Date)
+    )
+    now = pl.concat([stored, appended], how="diagonal_relaxed")
+    done = _Redone(now.clear(), [], [], Decided(
+        now.clear(), pl.DataFrame(schema=ALLOCATION_SCHEMA), pl.DataFrame(schema=CAP_SCHEMA),
+        pl.DataFrame(schema=PROBLEM_SCHEMA),
+    ))  # fmt: skip
+    replaced = pl.DataFrame(schema={"event_id": pl.String})
+    for lap in range(1, max(map(len, late_days.values())) + 1):
+        turn = days.filter(pl.col("lap") == lap).select("account_id", "late_day")
+        known = events.filter(pl.col("lap") <= lap).join(turn, on="account_id")
+        offers = activations.join(turn, on="account_id", how="inner").filter(
+            pl.col("day") <= pl.col("late_day")
+        )
+        again = decide(
+            known.drop("day", "lap", "late_day"), book,
+            State(activations=offers.select(ACTIVATION_SCHEMA.names())),
+        )  # fmt: skip
+        stamped = _stamped(again.decisions, known)
+        now, changed, gone = _replace(now, stamped, turn)
+        if not gone.is_empty():
+            done.superseded.append(gone.drop("is_posted"))
+            done.reversals.append(_reversals(gone))
+        replaced = pl.concat([replaced, changed]).unique()
+        mine = pl.col("account_id").is_in(turn["account_id"].implode())
+        done.last = Decided(
+            now,
+            pl.concat([done.last.allocations.filter(~mine), again.allocations]),
+            pl.concat([done.last.caps.filter(~mine), again.caps]),
+            pl.concat([done.last.problems.filter(~mine), again.problems]),
+        )
+    written = pl.concat([replaced, appended.select("event_id").unique()]).unique()
+    done.decisions = now.join(written, on="event_id", how="semi")
+    return done
+
+
+def _replace(
+    now: pl.DataFrame, again: pl.DataFrame, turn: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Put what differs in `again` in the place of what is there `now`.
+
+    Returns the decisions that hold then, the ids of events that are new or differ, and the
+    decisions that were replaced, with the day of their replacement.
+    """
+    before, after = _signatures(now), _signatures(again)
+    compared = after.join(before, on="event_id", how="left", suffix="_before")
+    is_new = pl.col("content_before").is_null()
+    differs = compared.filter(is_new | (pl.col("content") != pl.col("content_before")))
+    events = differs.select("event_id")
+    if events.is_empty():
+        return now, events, now.clear()
+    old = now.join(events, on="event_id", how="semi").join(turn, on="account_id")
+    facts = differs.select(
+        "event_id",
+        old_revision=pl.col("revision_before"),
+        old_journal_id=pl.col("journal_id_before"),
+        keeps_entry=pl.col("money") == pl.col("money_before"),
+        is_replacement=pl.col("content_before").is_not_null(),
+    )
+    fresh = again.join(facts, on="event_id", maintain_order="left").join(
+        turn, on="account_id", maintain_order="left"
+    )
+    keeps = pl.col("keeps_entry").fill_null(False)
+    revision = pl.when(pl.col("is_replacement")).then(
+        pl.col("old_revision") + pl.when(keeps).then(0).otherwise(1)
+    ).otherwise(pl.col("revision"))  # fmt: skip
+    day = pl.when(pl.col("is_replacement")).then("late_day").otherwise("day")
+    fresh = fresh.with_columns(revision=revision, day=day, is_posted=~keeps).with_columns(
+        recorded_at=recorded_at()
+    )
+    fresh = _numbered(fresh).with_columns(
+        journal_id=pl.when(keeps).then("old_journal_id").otherwise("journal_id")
+    )
+    gone = (
+        old.join(facts.select("event_id", "keeps_entry"), on="event_id")
+        .with_columns(
+            day=pl.col("late_day"), keeps_entry=pl.col("keeps_entry").fill_null(False)
+        )
+        .drop("late_day")
+    )
+    rest = now.join(events, on="event_id", how="anti")
+    return pl.concat([rest, fresh.select(now.columns)]), events, gone
+
+
+def _signatures(decisions: pl.DataFrame) -> pl.DataFrame:
+    """Per event: its decisions' content as text, what of it moves points, revision and entry."""
+    text = pl.concat_str(
+        [pl.col(name).cast(pl.String).fill_null("") for name in CONTENT], separator="|"
+    )
+    money = pl.concat_str(
+        "points", "funding_partner_bps", "effective_on", "event_class", separator="|"
+    ).filter(pl.col("points") != 0)
+    return (
+        decisions.with_columns(text=text)
+        .group_by("event_id")
+        .agg(
+            content=pl.col("text").sort_by("rule_id").str.join("\n"),
+            money=money.sort().str.join("\n"),
+            revision=pl.col("revision").first(),
+            journal_id=pl.col("journal_id").first(),
+        )
+    )
+
+
+def _stamped(decisions: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Adds day, revision 1 and the entry's id to freshly made decisions."""
+    days = events.filter(pl.col("day") != pl.col("known_on")).select("event_id", "day")
+    if days.is_empty():
+        stamped = decisions.with_columns(day=pl.col("known_on"))
+    else:
+        stamped = decisions.join(
+            days, on="event_id", how="left", maintain_order="left"
+        ).with_columns(pl.col("day").fill_null(pl.col("known_on")))
+    stamped = stamped.with_columns(
+        revision=pl.lit(1, dtype=pl.Int64), is_posted=pl.lit(True), recorded_at=recorded_at()
+    ).drop("known_on")
+    return _numbered(stamped)
+
+
+def _numbered(decisions: pl.DataFrame) -> pl.DataFrame:
+    """Ids of decisions and of the entry that their event leads to, if it moves points."""
+    total = _event_total(decisions)
+    earns = pl.col("event_class") == "EARN"
+    name = pl.when(earns).then(pl.lit("accrual:")).otherwise(pl.lit("clawback:"))
+    return decisions.with_columns(
+        decision_id=pl.concat_str("event_id", pl.lit(":"), "rule_id", pl.lit(":"), "revision"),
+        journal_id=pl.when(total != 0).then(
+            pl.concat_str(name, "event_id", pl.lit(":"), "revision")
+        ),
+    )
+
+
+def _event_total(decisions: pl.DataFrame) -> pl.Series:
+    """Each row's event's points in all."""
+    run = decisions["event_id"].rle_id()
+    sums = decisions.select(run=run, points="points").group_by("run", maintain_order=True).agg(
+        pl.col("points").sum()
+    )  # fmt: skip
+    return sums["points"].gather(run)
+
+
+def _actions(decisions: pl.DataFrame, allocations: pl.DataFrame) -> pl.DataFrame:
+    """One action per event whose decisions move points."""
+    moving = decisions.filter(pl.col("journal_id").is_not_null())
+    by_funding = moving.group_by(
+        "event_id", "funding_partner_bps", maintain_order=True
+    ).agg(pl.col("points").sum(), pl.exclude("points").first())  # fmt: skip
+    actions = by_funding.group_by("event_id", maintain_order=True).agg(
+        pl.col("account_id", "day", "version_no", "revision", "event_class", "effective_on",
+               "rule_hash").first(),
+        pl.col("funding_partner_bps"),
+        parts=pl.col("points"),
+        points=pl.col("points").sum(),
+    )  # fmt: skip
+    taken = allocations.group_by("event_id").agg(
+        item_event_ids=pl.col("item_event_id").unique(maintain_order=True)
+    )
+    return (
+        actions.join(taken, on="event_id", how="left", maintain_order="left")
+        .with_columns(place=pl.lit(0, dtype=pl.Int64), reverses=pl.lit(False))
+        .select(pl.col(name).cast(kind) for name, kind in ACTION_SCHEMA.items())
+    )
+
+
+def _reversals(gone: pl.DataFrame) -> pl.DataFrame:
+    """Actions that take back the entries of replaced decisions."""
+    lost = gone.filter(~pl.col("keeps_entry")).drop("keeps_entry")
+    no_items = pl.DataFrame(schema=ALLOCATION_SCHEMA)
+    # Replaced decisions that kept their entry carry the revision of that entry.
+    return _actions(lost, no_items).with_columns(reverses=pl.lit(True))
+
+
+def _placed(
+    actions: pl.DataFrame,
+    current: pl.DataFrame,
+    superseded: list[pl.DataFrame],
+    is_sorted: bool,
+) -> pl.DataFrame:
+    """Actions with their place in the account's day: the events' order, reversals first."""
+    columns = ["event_id", "event_at", "transaction_id", "effective_on"]
+    if is_sorted:
+        order = current.select(columns).filter(pl.col("event_id").rle_id().is_first_distinct())
+        # The engine's answer is in the order of accounts and events already.
+        place = order.select("event_id").with_row_index("order")
+    else:
+        place = (
+            pl.concat([current.select(columns), *(each.select(columns) for each in superseded)])
+            .unique("event_id", keep="first", maintain_order=True)
+            .sort("effective_on", "event_at", "transaction_id", "event_id")
+            .select("event_id")
+            .with_row_index("order")
+        )
+    return (
+        actions.drop("place")
+        .join(place, on="event_id", how="left", maintain_order="left")
+        .with_columns(
+            place=pl.col("order").cast(pl.Int64) * 100
+            + pl.col("revision").clip(upper_bound=49) * 2
+            + pl.col("reverses").cast(pl.Int64)
+        )
+        .select(pl.col(name).cast(kind) for name, kind in ACTION_SCHEMA.items())
+    )

@@ -1,0 +1,549 @@
+"""Decisions and members' instructions become journal entries, legs and lots.
+
+Within a known day an account's entries come in this order: what posted events give and take (in
+the engine's order, a correction's reversal first), then members' instructions, then lots that
+expire at the end of that day, then the month-end transfer of a program whose points the partner
+posts. Days are worked one after the other, so one pass over many days writes what a pass for
+each day would have written.
+"""
+
+from calendar import monthrange
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+
+import polars as pl
+
+from pipelines.rewards.ledger import (
+    CONSUMPTION_SCHEMA,
+    JOURNAL_SCHEMA,
+    LOT_SCHEMA,
+    POSTING_SCHEMA,
+    Entries,
+)
+from pipelines.rewards.lots import AccountLots, Lot, Movement, expires_on
+from pipelines.rewards.terms import Program
+
+RESTORED_DAYS = 30
+"""Points of a cancelled redemption whose lot has lapsed live on for at least so many days."""
+
+ACTION_SCHEMA = pl.Schema(
+    {
+        "account_id": pl.String,
+        "day": pl.Date,
+        "place": pl.Int64,
+        "event_id": pl.String,
+        "version_no": pl.Int64,
+        "revision": pl.Int64,
+        "event_class": pl.String,
+        "points": pl.Int64,
+        "funding_partner_bps": pl.List(pl.Int64),
+        "parts": pl.List(pl.Int64),
+        "effective_on": pl.Date,
+        "rule_hash": pl.String,
+        "reverses": pl.Boolean,
+        "item_event_ids": pl.List(pl.String),
+    }
+)
+"""What posted events do to balances: `points` in all, `parts` by who funds them. `reverses`
+undoes the entry of the same event and revision; `place` orders an account's day."""
+
+PHASE_EVENT, PHASE_INSTRUCTION, PHASE_EXPIRY, PHASE_TRANSFER = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """A member's or an operator's instruction: REDEEM, REDEEM_CANCEL, TRANSFER or ADJUST."""
+
+    reward_event_id: str
+    kind: str
+    day: date
+    effective_on: date
+    points: int | None
+    reference: str | None
+    sort_key: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an instruction; `reason` is set where it was rejected."""
+
+    reward_event_id: str
+    outcome: str
+    reason: str | None
+    journal_id: str | None
+    day: date
+
+
+@dataclass(slots=True)
+class Redemption:
+    """A redemption that may still be cancelled: its entry and what it took from which lots."""
+
+    journal_id: str
+    movements: list[Movement]
+    is_cancelled: bool = False
+
+
+@dataclass
+class Account:
+    """One account's lots and what is to be done with it in this pass."""
+
+    account_id: str
+    lots: AccountLots
+    actions: list[dict[str, object]] = field(default_factory=list)
+    instructions: list[Instruction] = field(default_factory=list)
+    redemptions: dict[str, Redemption] = field(default_factory=dict)
+    known_lots: dict[str, Lot] = field(default_factory=dict)
+    retry_days: list[date] = field(default_factory=list)
+    rejected: list[Instruction] = field(default_factory=list)
+
+
+@dataclass
+class _Buffer:
+    """Rows to be written, as lists."""
+
+    journals: list[tuple[object, ...]] = field(default_factory=list)
+    order: list[tuple[date, int, str, int]] = field(default_factory=list)
+    postings: list[tuple[object, ...]] = field(default_factory=list)
+    lots: list[tuple[object, ...]] = field(default_factory=list)
+    consumption: list[tuple[object, ...]] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+def month_ends(after: date | None, through: date) -> list[date]:
+    """The last days of months later than `after` and up to `through`; none without `after`."""
+    if after is None:
+        return []
+    ends = []
+    day = after + timedelta(days=1)
+    while True:
+        day = day.replace(day=monthrange(day.year, day.month)[1])
+        if day > through:
+            return ends
+        ends.append(day)
+        day += timedelta(days=1)
+
+
+def post_plain(program: Program, actions: pl.DataFrame) -> tuple[pl.DataFrame, Entries]:
+    """Entries of accruals that only open lots, in columns.
+
+    For accounts without a deficit, instructions, clawbacks or lots that lapse in this pass.
+    Returns the order of the entries (day, phase, account_id, n) and the entries.
+    """
+    source = pl.col("event_id")
+    journal_id = pl.concat_str(pl.lit("accrual:"), source, pl.lit(":"), pl.col("revision"))
+    base = actions.with_columns(journal_id=journal_id)
+    order = base.select(
+        "day",
+        pl.lit(PHASE_EVENT, dtype=pl.Int64).alias("phase"),
+        "account_id",
+        pl.col("place").alias("n"),
+    )
+    journals = base.select(
+        pl.lit(program.program_id).alias("program_id"), "day", "journal_id",
+        pl.lit("ACCRUAL").alias("event_type"), pl.lit("POSTED_EVENT").alias("source_kind"),
+        source.alias("source_id"), "account_id",
+        pl.concat_str(
+            pl.lit(f"{program.program_id}|ACCRUAL|"), source, pl.lit("|"), "version_no",
+            pl.lit("|"), "revision",
+        ).alias("idempotency_key"),
+        "effective_on", pl.lit(None, dtype=pl.String).alias("reverses_journal_id"), "rule_hash",
+    )  # fmt: skip
+    opened = (
+        base.select("journal_id", "account_id", "event_id", "revision", "effective_on",
+                    "funding_partner_bps", "parts")
+        .explode("funding_partner_bps", "parts")
+        .filter(pl.col("parts") > 0)
+        .with_columns(lot_id=_lot_id_column())
+    )  # fmt: skip
+    days = opened["effective_on"].unique()
+    expiry = {day: expiry_of(program, day) for day in days.to_list()}
+    lots = opened.select(
+        "lot_id", "account_id", pl.col("event_id").alias("source_id"),
+        pl.col("journal_id").alias("issue_journal_id"), pl.col("effective_on").alias("issued_on"),
+        pl.col("effective_on").replace_strict(
+            list(expiry), list(expiry.values()), return_dtype=pl.Date
+        ).alias("expires_on"),
+        "funding_partner_bps", pl.col("parts").alias("points_issued"),
+    )  # fmt: skip
+    issued = base.select(
+        "journal_id", pl.lit(1, dtype=pl.Int64).alias("leg_no"),
+        pl.lit("ISSUANCE").alias("ledger_account"),
+        pl.lit(None, dtype=pl.String).alias("account_id"),
+        pl.lit(None, dtype=pl.String).alias("lot_id"), pl.lit("DEBIT").alias("direction"),
+        pl.col("points").alias("amount"),
+    )  # fmt: skip
+    held = opened.select(
+        "journal_id",
+        (pl.int_range(pl.len(), dtype=pl.Int64).over("journal_id") + 2
+         if (base["parts"].list.len().max() or 0) > 1 else pl.lit(2, dtype=pl.Int64)).alias("leg_no"),  # pyright: ignore
+        pl.lit("MEMBER_AVAILABLE").alias("ledger_account"), "account_id", "lot_id",
+        pl.lit("CREDIT").alias("direction"), pl.col("parts").alias("amount"),
+    )  # fmt: skip
+    return order, Entries(
+        journals.select(JOURNAL_SCHEMA.names()), pl.concat([issued, held]), lots,
+        pl.DataFrame(schema=CONSUMPTION_SCHEMA),
+    )  # fmt: skip
+
+
+def _lot_id_column() -> pl.Expr:
+    funded = pl.col("funding_partner_bps") > 0
+    suffix = pl.when(funded).then(pl.concat_str(pl.lit(":"), "funding_partner_bps"))
+    return pl.concat_str(
+        pl.lit("lot:"), "event_id", pl.lit(":"), "revision", suffix.otherwise(pl.lit(""))
+    )
+
+
+def lot_id_of(source_id: str, revision: int, funding_partner_bps: int = 0) -> str:
+    """The id of the lot that a source's `revision` opens."""
+    return f"lot:{source_id}:{revision}" + (
+        f":{funding_partner_bps}" if funding_partner_bps else ""
+    )
+
+
+def expiry_of(program: Program, issued_on: date) -> date | None:
+    """Last day on which points issued on `issued_on` can be used, by the terms of that day."""
+    index = program.index_on(issued_on)
+    version = program.versions[0 if index is None else index]
+    return expires_on(issued_on, version.terms.expiry)
+
+
+class AccountPosting:
+    """Works accounts of one program one entry at a time; collects what is to be written."""
+
+    def __init__(
+        self, program: Program, after: date | None, through: date, month_ends: list[date]
+    ) -> None:
+        """`after` is the day that the last pass went through; this one goes to `through`."""
+        self.program = program
+        self.after = after or date.min
+        self.through = through
+        is_partner = program.latest.settlement_model == "PARTNER_POSTED"
+        self.transfers = month_ends if is_partner else []
+        self.out = _Buffer()
+        self._n = 0
+
+    def run(self, account: Account) -> int:
+        """Everything that is due for `account`; returns its balance afterwards."""
+        self._transfer_index = 0
+        self._n = 0
+        self._floor = self.after
+        todo: list[tuple[date, int, tuple[object, ...], object]] = []
+        for action in account.actions:
+            todo.append((action["day"], PHASE_EVENT, (action["place"],), action))  # pyright: ignore
+        for each in account.instructions:
+            todo.append((each.day, PHASE_INSTRUCTION, (1, *each.sort_key), each))
+        todo += [(day, PHASE_INSTRUCTION, (0,), None) for day in account.retry_days]
+        todo.sort(key=lambda entry: entry[:3])
+        for day, phase, _, what in todo:
+            self._end_days(account, day - timedelta(days=1))
+            self._floor = max(self._floor, day)
+            if phase == PHASE_EVENT:
+                self._post_action(account, day, what)  # pyright: ignore[reportArgumentType]
+            elif what is None:
+                self._retry(account, day)
+            else:
+                self._post_instruction(account, what)  # pyright: ignore[reportArgumentType]
+        self._end_days(account, self.through)
+        return account.lots.balance
+
+    def _end_days(self, account: Account, until: date) -> None:
+        """Expiries and transfers at the ends of days up to `until`."""
+        while True:
+            expiry = account.lots.next_expiry()
+            lapses = None if expiry is None else max(expiry, self._floor)
+            transfer = None
+            if self._transfer_index < len(self.transfers):
+                transfer = self.transfers[self._transfer_index]
+            if transfer is not None and transfer <= until and (lapses is None or transfer < lapses):
+                self._transfer_index += 1
+                self._transfer_month(account, transfer)
+            elif expiry is not None and lapses is not None and lapses <= until:
+                self._expire(account, expiry, lapses)
+            else:
+                return
+
+    def _expire(self, account: Account, expiry: date, day: date) -> None:
+        movements = account.lots.expire(expiry)
+        total = sum(points for _, points in movements)
+        source = f"{account.account_id}:{expiry}:{day}"
+        self._entry(
+            account, day, PHASE_EXPIRY, "EXPIRY", "LOT_EXPIRY", source, source, expiry,
+            f"expiry:{self.program.program_id}:{source}",
+        )  # fmt: skip
+        self._legs(account, "MEMBER_AVAILABLE", "EXPIRED", movements, total, "EXPIRE")
+
+    def _transfer_month(self, account: Account, day: date) -> None:
+        points = account.lots.available
+        if points <= 0 or account.lots.deficit:
+            return
+        source = f"{account.account_id}:{day:%Y-%m}"
+        movements = account.lots.debit(points)
+        self._entry(
+            account, day, PHASE_TRANSFER, "TRANSFER", "PARTNER_CYCLE", source, source, day,
+            f"transfer:{self.program.program_id}:{source}",
+        )  # fmt: skip
+        self._legs(
+            account, "MEMBER_AVAILABLE", "PARTNER_TRANSFER_CLEARING", movements, points, "TRANSFER"
+        )
+
+    def _post_action(self, account: Account, day: date, action: dict[str, object]) -> None:
+        points = int(action["points"])  # pyright: ignore[reportArgumentType]
+        event_id, revision = str(action["event_id"]), int(action["revision"])  # pyright: ignore
+        name = "ACCRUAL" if action["event_class"] == "EARN" else "CLAWBACK"
+        journal_id = f"{name.lower()}:{event_id}:{revision}"
+        reverses = None
+        if action["reverses"]:
+            reverses, journal_id = journal_id, f"reversal:{event_id}:{revision}"
+            points = -points
+        counter = "ISSUANCE" if name == "ACCRUAL" else "CLAWED_BACK"
+        effective_on = action["effective_on"]
+        assert isinstance(effective_on, date)
+        version = f"{action['version_no']}|{revision}" + ("|REVERSAL" if reverses else "")
+        self._entry(
+            account, day, PHASE_EVENT, name, "POSTED_EVENT", event_id, f"{event_id}|{version}",
+            effective_on, journal_id, reverses, action["rule_hash"],
+        )  # fmt: skip
+        if points < 0:
+            own = [event_id] if action["reverses"] else action["item_event_ids"] or ()
+            movements = account.lots.debit(-points, own)  # pyright: ignore[reportArgumentType]
+            kind = "VOID" if reverses else "CLAWBACK"
+            self._legs(account, "MEMBER_AVAILABLE", counter, movements, -points, kind)
+            return
+        if action["reverses"]:
+            parts, source = [(0, points)], f"{event_id}:reversal"
+        else:
+            parts = self._parts(action, points)
+            source = event_id
+        movements: list[Movement] = []
+        for bps, part in parts:
+            lot_id = lot_id_of(source, revision, bps)
+            movements += self._credit(account, journal_id, lot_id, event_id, effective_on, part, bps)
+        self._legs(account, counter, "MEMBER_AVAILABLE", movements, points, None)
+
+    @staticmethod
+    def _parts(action: dict[str, object], points: int) -> list[tuple[int, int]]:
+        """Points by who funds them; where a part is below zero, they are not told apart."""
+        pairs = zip(action["funding_partner_bps"], action["parts"], strict=True)  # pyright: ignore
+        parts = [(int(bps), int(part)) for bps, part in pairs if part]
+        if any(part < 0 for _, part in parts):
+            return [(0, points)]
+        return parts
+
+    def _credit(
+        self, account: Account, journal_id: str, lot_id: str, source: str, issued_on: date,
+        points: int, bps: int = 0, lapses: date | None = None,
+    ) -> list[Movement]:  # fmt: skip
+        """Points for the account: what its deficit leaves opens a lot."""
+        ends = lapses or expiry_of(self.program, issued_on)
+        lot = Lot(lot_id, source, issued_on, ends, bps, points, points)
+        movements = account.lots.credit(lot)
+        if lot.points_issued:
+            account.known_lots[lot_id] = lot
+            self.out.lots.append(
+                (lot_id, account.account_id, source, journal_id, issued_on, ends, bps,
+                 lot.points_issued)
+            )  # fmt: skip
+        return movements
+
+    def _retry(self, account: Account, day: date) -> None:
+        """Try again what was refused for want of points, now that earlier events have come in."""
+        for each in account.rejected[:]:
+            lots = account.lots
+            if lots.deficit or each.points is None or each.points > lots.available:
+                continue
+            account.rejected.remove(each)
+            self._post_instruction(account, replace(each, day=day))
+
+    def _post_instruction(self, account: Account, what: Instruction) -> None:
+        match what.kind:
+            case "REDEEM":
+                self._spend(account, what, "REDEMPTION", "REDEEMED", "REDEEM")
+            case "TRANSFER":
+                self._spend(account, what, "TRANSFER", "PARTNER_TRANSFER_CLEARING", "TRANSFER")
+            case "REDEEM_CANCEL":
+                self._cancel(account, what)
+            case _:
+                self._adjust(account, what)
+
+    def _spend(
+        self, account: Account, what: Instruction, event_type: str, counter: str, kind: str
+    ) -> None:
+        if what.points is None or what.points <= 0:
+            self._reject(what, "NO_POINTS")
+            return
+        try:
+            movements = account.lots.spend(what.points)
+        except ValueError:
+            account.rejected.append(what)
+            self._reject(what, "DEFICIT" if account.lots.deficit else "NOT_ENOUGH_POINTS")
+            return
+        journal_id = f"{event_type.lower()}:{what.reward_event_id}"
+        self._instructed(account, what, event_type, journal_id)
+        self._legs(account, "MEMBER_AVAILABLE", counter, movements, what.points, kind)
+        if event_type == "REDEMPTION":
+            redemption = Redemption(journal_id, movements)
+            account.redemptions[what.reward_event_id] = redemption
+            if what.reference:
+                account.redemptions.setdefault(what.reference, redemption)
+
+    def _cancel(self, account: Account, what: Instruction) -> None:
+        redemption = account.redemptions.get(what.reference or "")
+        if redemption is None:
+            self._reject(what, "NO_REDEMPTION")
+            return
+        if redemption.is_cancelled:
+            self._reject(what, "ALREADY_CANCELLED")
+            return
+        points = sum(part for _, part in redemption.movements)
+        if what.points is not None and what.points != points:
+            self._reject(what, "OTHER_AMOUNT")
+            return
+        redemption.is_cancelled = True
+        journal_id = f"redemption_cancel:{what.reward_event_id}"
+        self._instructed(account, what, "REDEMPTION_CANCEL", journal_id, redemption.journal_id)
+        movements: list[Movement] = []
+        restored: list[Movement] = []
+        lots = account.lots
+        for lot_id, part in redemption.movements:
+            fills = min(lots.deficit, part)
+            if fills:
+                lots.deficit -= fills
+                movements.append((None, fills))
+                part -= fills
+            if not part:
+                continue
+            lot = account.known_lots[lot_id or ""]
+            if lot.expires_on is not None and lot.expires_on < what.day:
+                lapses = what.day + timedelta(days=RESTORED_DAYS)
+                new_id = lot_id_of(f"{what.reward_event_id}:{lot_id}", 1)
+                movements += self._credit(
+                    account, journal_id, new_id, lot.source_id, what.effective_on, part,
+                    lot.funding_partner_bps, lapses,
+                )  # fmt: skip
+                continue
+            lot.points_open += part
+            if all(each is not lot for each in lots.open):
+                lots.open.append(lot)
+                lots.open.sort(key=Lot.order)
+            movements.append((lot.lot_id, part))
+            restored.append((lot.lot_id, part))
+        self._legs(account, "REDEEMED", "MEMBER_AVAILABLE", movements, points, None)
+        for lot_id, part in restored:
+            self.out.consumption.append(
+                (journal_id, lot_id, account.account_id, "VOID_RESTORE", -part)
+            )
+
+    def _adjust(self, account: Account, what: Instruction) -> None:
+        if not what.points:
+            self._reject(what, "NO_POINTS")
+            return
+        journal_id = f"adjustment:{what.reward_event_id}"
+        self._instructed(account, what, "ADJUSTMENT", journal_id)
+        if what.points > 0:
+            lot_id = lot_id_of(what.reward_event_id, 1)
+            movements = self._credit(
+                account, journal_id, lot_id, what.reward_event_id, what.effective_on, what.points
+            )
+            self._legs(account, "ADJUSTMENT", "MEMBER_AVAILABLE", movements, what.points, None)
+        else:
+            movements = account.lots.debit(-what.points)
+            self._legs(
+                account, "MEMBER_AVAILABLE", "ADJUSTMENT", movements, -what.points, "ADJUST"
+            )
+
+    def _reject(self, what: Instruction, reason: str) -> None:
+        self.out.outcomes.append(
+            Outcome(what.reward_event_id, "REJECTED", reason, None, what.day)
+        )
+
+    def _instructed(
+        self, account: Account, what: Instruction, event_type: str, journal_id: str,
+        reverses: str | None = None,
+    ) -> None:  # fmt: skip
+        self._entry(
+            account, what.day, PHASE_INSTRUCTION, event_type, "REWARD_EVENT", what.reward_event_id,
+            what.reward_event_id, what.effective_on, journal_id, reverses,
+        )  # fmt: skip
+        self.out.outcomes.append(
+            Outcome(what.reward_event_id, "POSTED", None, journal_id, what.day)
+        )
+
+    def _entry(
+        self, account: Account, day: date, phase: int, event_type: str, source_kind: str,
+        source_id: str, key: str, effective_on: date, journal_id: str,
+        reverses: str | None = None, rule_hash: object = None,
+    ) -> None:  # fmt: skip
+        self._n += 1
+        self._journal_id = journal_id
+        program_id = self.program.program_id
+        self.out.order.append((day, phase, account.account_id, self._n))
+        self.out.journals.append(
+            (program_id, day, journal_id, event_type, source_kind, source_id, account.account_id,
+             f"{program_id}|{event_type}|{key}", effective_on, reverses, rule_hash)
+        )  # fmt: skip
+
+    def _legs(
+        self, account: Account, debit: str, credit: str, movements: list[Movement], total: int,
+        kind: str | None,
+    ) -> None:  # fmt: skip
+        """The entry's legs: one of the counter account, one per lot of the member's; `kind` names
+        what was done to the lots where points left them."""
+        journal_id, member = self._journal_id, account.account_id
+        is_debit = debit == "MEMBER_AVAILABLE"
+        counter, direction = (credit, "CREDIT") if is_debit else (debit, "DEBIT")
+        self.out.postings.append((journal_id, 1, counter, None, None, direction, total))
+        direction = "DEBIT" if is_debit else "CREDIT"
+        for leg_no, (lot_id, points) in enumerate(movements, start=2):
+            self.out.postings.append(
+                (journal_id, leg_no, "MEMBER_AVAILABLE", member, lot_id, direction, points)
+            )
+            if kind and lot_id:
+                self.out.consumption.append((journal_id, lot_id, member, kind, points))
+
+    def finish(self) -> tuple[pl.DataFrame, Entries, list[Outcome]]:
+        """The order of the entries, the entries and the outcomes of everything run so far."""
+        order = pl.DataFrame(
+            self.out.order,
+            schema={"day": pl.Date, "phase": pl.Int64, "account_id": pl.String, "n": pl.Int64},
+            orient="row",
+        )
+        entries = Entries(
+            pl.DataFrame(self.out.journals, schema=JOURNAL_SCHEMA, orient="row"),
+            pl.DataFrame(self.out.postings, schema=POSTING_SCHEMA, orient="row"),
+            pl.DataFrame(self.out.lots, schema=LOT_SCHEMA, orient="row"),
+            pl.DataFrame(self.out.consumption, schema=CONSUMPTION_SCHEMA, orient="row"),
+        )
+        return order, entries, self.out.outcomes
+
+
+def merged(parts: Iterable[tuple[pl.DataFrame, Entries]]) -> Entries:
+    """All entries in the order of days, phases and accounts; legs and lots follow theirs."""
+    found = list(parts)
+    journals = (
+        pl.concat(
+            [
+                pl.concat([order.rename({"account_id": "by"}).drop("day"), entries.journals],
+                          how="horizontal")
+                for order, entries in found
+            ]
+        )
+        .sort("day", "phase", "by", "n")
+        .with_row_index("at")
+    )  # fmt: skip
+    at = journals.select("journal_id", "at")
+
+    def follow(frame: pl.DataFrame, key: str, *then: str) -> pl.DataFrame:
+        return (
+            frame.join(at.rename({"journal_id": key}), on=key, how="left")
+            .sort("at", *then)
+            .drop("at")
+        )
+
+    return Entries(
+        journals.select(JOURNAL_SCHEMA.names()),
+        follow(pl.concat([each.postings for _, each in found]), "journal_id", "leg_no"),
+        follow(pl.concat([each.lots for _, each in found]), "issue_journal_id", "lot_id"),
+        follow(pl.concat([each.consumption for _, each in found]), "journal_id", "lot_id"),
+    )
+

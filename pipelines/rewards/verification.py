@@ -1,0 +1,326 @@
+"""What the ledger promises, checked from what is written: sums, hashes, seals, lots."""
+
+from collections.abc import Iterator
+
+import duckdb
+import polars as pl
+
+from pipelines.checks import CheckResult
+from pipelines.rewards.ledger import entry_hashes, entry_texts, with_payload_hash
+from pipelines.rewards.seals import FIRST_HASH, seal_hash, summarise
+from pipelines.warehouse import connect
+
+BATCH = 500_000
+"""Entries that are held at once while the chain is recomputed."""
+
+
+def verify_ledger(con: duckdb.DuckDBPyConnection | None = None) -> list[CheckResult]:
+    """Every promise of the ledger, one named result each; reads only.
+
+    An account of what is compared stands in each check's docstring. A ledger that does not exist
+    yet passes, and says so.
+    """
+    if con is None:
+        with connect(read_only=True) as own:
+            return verify_ledger(own)
+    checks = (
+        ("ledger sums", ledger_sums),
+        ("ledger hash chain", hash_chain),
+        ("ledger seals", seals),
+        ("lots and balances", lots_equal_balances),
+        ("decisions and ledger", decisions_equal_ledger),
+        ("decision sets", one_decision_set_each),
+    )
+    if not _exists(con, "rewards", "journal"):
+        return [CheckResult(name, True, "no ledger yet") for name, _ in checks]
+    return [CheckResult(name, *check(con)) for name, check in checks]
+
+
+def ledger_sums(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
+    """Debits equal credits in every entry and asset; every entry has legs and every leg an entry."""
+    wrong = _first(
+        con,
+        """
+        select journal_id, sum(case direction when 'DEBIT' then amount else -amount end) as total
+        from rewards.postings group by journal_id, asset
+        having total <> 0 or min(amount) <= 0 order by journal_id limit 1
+        """,
+    )
+    if wrong:
+        return False, f"legs of {wrong[0]} sum to {wrong[1]}"
+    odd = _first(
+        con,
+        """
+        select journal_id from rewards.journal full join
+            (select distinct journal_id from rewards.postings) as legs using (journal_id)
+        where rewards.journal.seq is null or legs.journal_id is null order by 1 limit 1
+        """,
+    )
+    if odd:
+        return False, f"{odd[0]} has an entry without legs or legs without an entry"
+    count = _first(con, "select count(*) from rewards.postings")
+    return True, f"{count[0] if count else 0:,} legs, zero in every entry"
+
+
+def hash_chain(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
+    """Each entry's payload and entry hash, recomputed from the entry, its legs and the one before.
+
+    The first that differs is named with the day that it was recorded for.
+    """
+    count = 0
+    for program_id, journals, postings in _entries(con):
+        first = journals.row(0, named=True)
+        if first["seq"] == 1 and first["prev_hash"] != FIRST_HASH:
+            return False, _broken(program_id, first)
+        again = with_payload_hash(journals.drop("payload_hash"), postings)
+        hashes = list(entry_hashes(entry_texts(again), first["prev_hash"]))
+        found = journals.with_columns(
+            pl.Series("expected_payload", again["payload_hash"]), pl.Series("expected", hashes)
+        ).filter(
+            (pl.col("expected_payload") != pl.col("payload_hash"))
+            | (pl.col("expected") != pl.col("entry_hash"))
+            | (pl.col("prev_hash") != pl.col("entry_hash").shift(1)).fill_null(False)
+            | (pl.col("seq") != pl.col("seq").shift(1) + 1).fill_null(False)
+        )
+        if not found.is_empty():
+            return False, _broken(program_id, found.row(0, named=True))
+        count += journals.height
+    gap = _first(
+        con,
+        """
+        select program_id, seq, cast(recorded_at as date) from (
+            select *, lag(entry_hash, 1, ?) over (partition by program_id order by seq) as before,
+                row_number() over (partition by program_id order by seq) as place
+            from rewards.journal
+        ) where before <> prev_hash or place <> seq order by program_id, seq limit 1
+        """,
+        [FIRST_HASH],
+    )
+    if gap:
+        return False, f"{gap[0]}: chain broken at entry {gap[1]}, recorded for {gap[2]}"
+    return True, f"{count:,} entries"
+
+
+def seals(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
+    """Each seal's figures from the entries it covers, and the chain of the seals themselves."""
+    kept = con.execute("select * from rewards.seals order by program_id, seal_no").pl()
+    before: dict[str, tuple[str, int]] = {}
+    for seal in kept.iter_rows(named=True):
+        program_id = seal["program_id"]
+        prev, last_seq = before.get(program_id, (FIRST_HASH, 0))
+        if (
+            seal["prev_seal_hash"] != prev
+            or seal["first_seq"] != last_seq + 1
+            or seal["seal_hash"] != seal_hash(prev, seal)
+        ):
+            return False, f"{program_id}: seal {seal['seal_no']} of {seal['sealed_on']} was changed"
+        before[program_id] = (seal["seal_hash"], seal["last_seq"])
+    wrong = con.execute(
+        """
+        with covered as (
+            select seals.program_id, seals.seal_no, count(distinct journal.journal_id) as n,
+                coalesce(sum(amount) filter (direction = 'DEBIT'), 0) as debit,
+                coalesce(sum(amount) filter (direction = 'CREDIT'), 0) as credit,
+                bool_and(cast(journal.recorded_at as date) = seals.sealed_on) as same_day
+            from rewards.seals as seals
+            left join rewards.journal as journal on journal.program_id = seals.program_id
+                and journal.seq between seals.first_seq and seals.last_seq
+            left join rewards.postings as postings using (journal_id)
+            group by all
+        )
+        select seals.program_id, seals.seal_no, seals.sealed_on
+        from rewards.seals as seals inner join covered using (program_id, seal_no)
+        where n <> n_journals or debit <> sum_debit or credit <> sum_credit
+            or same_day is distinct from true
+        order by program_id, seal_no limit 1
+        """
+    ).fetchone()
+    if wrong:
+        return False, f"{wrong[0]}: entries of {wrong[2]} differ in number or sum from their seal"
+    if broken := _wrong_root(con, kept):
+        return False, broken
+    unsealed = _first(
+        con,
+        """
+        select journal.program_id, count(*) from rewards.journal as journal
+        left join (select program_id, max(last_seq) as last_seq from rewards.seals group by all)
+            as sealed using (program_id)
+        where journal.seq > coalesce(sealed.last_seq, 0) group by all limit 1
+        """,
+    )
+    if unsealed:
+        return False, f"{unsealed[0]}: {unsealed[1]} entries are not sealed"
+    return True, f"{kept.height:,} seals"
+
+
+def lots_equal_balances(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
+    """Open lots less the deficit is each account's balance; no lot below zero or over its issue."""
+    lot = _first(
+        con,
+        "select lot_id, points_open from rewards.lots "
+        "where points_open < 0 or points_open > points_issued order by 1 limit 1",
+    )
+    if lot:
+        return False, f"lot {lot[0]} has {lot[1]} points open"
+    drift = _first(
+        con,
+        """
+        with open as (
+            select program_id, account_id, sum(points_open) as points from rewards.lots group by all
+        )
+        select program_id, account_id, coalesce(points, 0), coalesce(available, 0)
+        from open full join rewards.balances using (program_id, account_id)
+        where coalesce(points, 0) <> coalesce(available, 0) order by 1, 2 limit 1
+        """,
+    )
+    if drift:
+        return False, f"{drift[0]}: account {drift[1]} has {drift[2]} in lots, {drift[3]} available"
+    legs = _first(
+        con,
+        """
+        with legs as (
+            select lot_id, sum(case direction when 'CREDIT' then amount else -amount end) as points
+            from rewards.postings
+            where ledger_account = 'MEMBER_AVAILABLE' and lot_id is not null group by lot_id
+        )
+        select lot_id, coalesce(points_open, 0), coalesce(points, 0)
+        from rewards.lots full join legs using (lot_id)
+        where coalesce(points_open, 0) <> coalesce(points, 0) order by 1 limit 1
+        """,
+    )
+    if legs:
+        return False, f"lot {legs[0]} has {legs[1]} points open, its legs sum to {legs[2]}"
+    count = _first(con, "select count(*) from rewards.balances")
+    return True, f"{count[0] if count else 0:,} balances"
+
+
+def decisions_equal_ledger(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
+    """What the decisions of an account give is what the ledger accrued less what it clawed back."""
+    drift = _first(
+        con,
+        """
+        with decided as (
+            select program_id, account_id, sum(points) as points from rewards.decisions group by all
+        ),
+        posted as (
+            select journal.program_id, journal.account_id,
+                sum(case direction when 'CREDIT' then amount else -amount end) as points
+            from rewards.journal as journal inner join rewards.postings as postings using (journal_id)
+            where ledger_account = 'MEMBER_AVAILABLE' and source_kind = 'POSTED_EVENT' group by all
+        )
+        select program_id, account_id, coalesce(decided.points, 0), coalesce(posted.points, 0)
+        from decided full join posted using (program_id, account_id)
+        where coalesce(decided.points, 0) <> coalesce(posted.points, 0) order by 1, 2 limit 1
+        """,
+    )
+    if drift:
+        return False, f"{drift[0]}: account {drift[1]} decided {drift[2]}, posted {drift[3]}"
+    caps = _first(
+        con,
+        """
+        with decided as (
+            select program_id, account_id, cap_share_key as share_key, cap_window_on as window_on,
+                sum(cap_used) as used
+            from rewards.decisions where cap_share_key is not null group by all
+        )
+        select program_id, account_id, share_key from decided
+        full join rewards.cap_usage as kept using (program_id, account_id, share_key, window_on)
+        where coalesce(decided.used, 0) <> coalesce(kept.used, 0) order by 1, 2, 3 limit 1
+        """,
+    )
+    if caps:
+        return False, f"{caps[0]}: cap {caps[2]} of account {caps[1]} differs from its decisions"
+    return True, "points and cap usage agree"
+
+
+def one_decision_set_each(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
+    """Every posted event known by the ledger's last day has one decision set, but of accounts
+    that wait for their program."""
+    double = _first(
+        con,
+        "select event_id from rewards.decisions group by event_id "
+        "having count(*) <> count(distinct rule_id) or count(distinct revision) > 1 limit 1",
+    )
+    if double:
+        return False, f"event {double[0]} has two decision sets"
+    if not _exists(con, "marts", "fct_posted_events"):
+        return True, "no posted events"
+    missing = _first(
+        con,
+        """
+        select count(*), min(event_id) from marts.fct_posted_events
+        where cast(received_at as date) <= (select max(through) from rewards.progress)
+            and event_id not in (select event_id from rewards.decisions)
+            and account_id not in (select account_id from rewards.waiting_accounts)
+        """,
+    )
+    if missing and missing[0]:
+        return False, f"{missing[0]:,} posted events without a decision, e.g. {missing[1]}"
+    waiting = _first(con, "select count(*) from rewards.waiting_accounts")
+    return True, f"complete; {waiting[0] if waiting else 0:,} accounts wait for a program"
+
+
+def _entries(
+    con: duckdb.DuckDBPyConnection,
+) -> Iterator[tuple[str, pl.DataFrame, pl.DataFrame]]:
+    """Entries and legs of each program, in order, some at a time."""
+    programs = con.execute(
+        "select program_id, min(seq), max(seq) from rewards.journal group by all order by all"
+    ).fetchall()
+    for program_id, first, last in programs:
+        for start in range(first, last + 1, BATCH):
+            where = "program_id = ? and seq >= ? and seq < ?"
+            parameters = [program_id, start, start + BATCH]
+            journals = con.execute(
+                f"select * from rewards.journal where {where} order by seq", parameters
+            ).pl()
+            if journals.is_empty():
+                continue
+            postings = con.execute(
+                "select * from rewards.postings where journal_id in "
+                f"(select journal_id from rewards.journal where {where})",
+                parameters,
+            ).pl()
+            yield program_id, journals, postings
+
+
+def _wrong_root(con: duckdb.DuckDBPyConnection, kept: pl.DataFrame) -> str | None:
+    """The first seal whose root is not that of the entry hashes it covers."""
+    for program_id in kept["program_id"].unique(maintain_order=True):
+        hashes = con.execute(
+            "select journal_id, seq, recorded_at, entry_hash from rewards.journal "
+            "where program_id = ? order by seq",
+            [program_id],
+        ).pl()
+        no_legs = pl.DataFrame(
+            schema={"journal_id": pl.String, "direction": pl.String, "amount": pl.Int64}
+        )
+        for seal in kept.filter(pl.col("program_id") == program_id).iter_rows(named=True):
+            covered = hashes.slice(seal["first_seq"] - 1, seal["n_journals"])
+            again = summarise(covered, no_legs)
+            if again.height != 1 or again["root_hash"][0] != seal["root_hash"]:
+                return f"{program_id}: entries of {seal['sealed_on']} differ from their seal"
+    return None
+
+
+def _broken(program_id: str, entry: dict[str, object]) -> str:
+    return (
+        f"{program_id}: entry {entry['seq']} ({entry['journal_id']}) was changed, "
+        f"recorded for {str(entry['recorded_at'])[:10]}"
+    )
+
+
+def _exists(con: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
+    return (
+        con.execute(
+            "select 1 from information_schema.tables where table_schema = ? and table_name = ?",
+            [schema, table],
+        ).fetchone()
+        is not None
+    )
+
+
+def _first(
+    con: duckdb.DuckDBPyConnection, query: str, parameters: list[object] | None = None
+) -> tuple[object, ...] | None:
+    return con.execute(query, parameters or []).fetchone()
