@@ -1,6 +1,7 @@
 """A small rewards ledger for tests: entries in words, tables as the rewards engine writes them."""
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -8,28 +9,10 @@ from typing import Any
 import duckdb
 import polars as pl
 
-DDL = """
-create schema if not exists rewards;
-create table if not exists rewards.programs (
-    program_id varchar, version bigint, valid_from date, valid_to date, body varchar,
-    rule_hash varchar, currency varchar, currency_kind varchar, asset_scale bigint,
-    settlement_model varchar, timezone varchar, partner_id varchar, point_value_micros bigint,
-    purchase_price_micros bigint, breakage_bps bigint
-);
-create table if not exists rewards.journal (
-    journal_id varchar, program_id varchar, event_type varchar, effective_on date,
-    recorded_at timestamp, accounting_period varchar, reverses_journal_id varchar
-);
-create table if not exists rewards.postings (
-    journal_id varchar, leg_no bigint, asset varchar, ledger_account varchar, account_id varchar,
-    lot_id varchar, direction varchar, amount bigint
-);
-create table if not exists rewards.lots (
-    lot_id varchar, program_id varchar, account_id varchar, points_issued bigint,
-    points_open bigint, expires_on date, funding_partner_bps bigint
-);
-"""
-TABLES = ("programs", "journal", "postings", "lots")
+from pipelines.rewards.lots import AccountLots, Lot
+from pipelines.rewards.tables import ensure_tables
+
+TABLES = ("programs", "decisions", "journal", "postings", "lots_issued", "lot_consumption", "seals")
 
 # Event type, account debited, account credited.
 ENTRIES = {
@@ -46,34 +29,36 @@ ENTRIES = {
 
 @dataclass
 class Ledger:
-    """Entries of one or more programs; `write` puts them into a database."""
+    """Entries of one or more programs; `write` puts them into a warehouse."""
 
-    programs: list[dict[str, Any]] = field(default_factory=list)
-    journal: list[dict[str, Any]] = field(default_factory=list)
-    postings: list[dict[str, Any]] = field(default_factory=list)
-    lots: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tables: dict[str, list[dict[str, Any]]] = field(
+        default_factory=lambda: {name: [] for name in TABLES}
+    )
+    holdings: dict[tuple[str, str], AccountLots] = field(default_factory=dict)
 
     def program(self, program_id: str, **terms: Any) -> "Ledger":
         """Add a version of a program's terms."""
-        version = 1 + sum(row["program_id"] == program_id for row in self.programs)
+        programs = self.tables["programs"]
+        version = 1 + sum(row["program_id"] == program_id for row in programs)
         row = {
             "program_id": program_id,
             "version": version,
             "valid_from": date(2025, 1, 1),
-            "valid_to": None,
-            "body": "{}",
-            "rule_hash": f"hash-{program_id}-{version}",
+            "name": program_id.replace("_", " ").title(),
+            "partner_id": None,
             "currency": "USD",
             "currency_kind": "POINTS",
             "asset_scale": 0,
             "settlement_model": "ISSUER_HELD",
             "timezone": "UTC",
-            "partner_id": "partner",
             "point_value_micros": 1_000_000,
-            "purchase_price_micros": 0,
+            "purchase_price_micros": None,
             "breakage_bps": 0,
+            "presentation": "CONTRA_REVENUE",
+            "rule_hash": f"{program_id}-{version}".encode().hex(),
+            "body": "{}",
         }
-        self.programs.append(row | terms)
+        programs.append(row | terms)
         return self
 
     def post(
@@ -85,87 +70,160 @@ class Ledger:
         account_id: str = "a1",
         period: str | None = None,
         funding_bps: int = 0,
+        reverses: str | None = None,
     ) -> str:
         """One balanced entry of `points` (negative: the other way round); returns its id."""
         debit, credit = ENTRIES[event_type]
         if points < 0:
             debit, credit = credit, debit
-        journal_id = f"j{len(self.journal):06d}"
-        lot_id = f"{program_id}-{account_id}-{funding_bps}"
-        lot = self.lots.setdefault(
-            lot_id,
-            {
-                "lot_id": lot_id,
-                "program_id": program_id,
-                "account_id": account_id,
-                "points_issued": 0,
-                "points_open": 0,
-                "expires_on": None,
-                "funding_partner_bps": funding_bps,
-            },
-        )
-        lot["points_issued"] += points if event_type == "ACCRUAL" else 0
-        lot["points_open"] += points if credit.startswith("MEMBER") else -abs(points)
-        self.journal.append(
+        seq = len(self.tables["journal"]) + 1
+        journal_id = f"j{seq:06d}"
+        recorded_at = datetime.combine(on, time.max)
+        self.tables["journal"].append(
             {
                 "journal_id": journal_id,
                 "program_id": program_id,
+                "seq": seq,
                 "event_type": event_type,
+                "account_id": account_id,
+                "idempotency_key": journal_id,
                 "effective_on": on,
-                "recorded_at": datetime.combine(on + timedelta(days=1), time(6)),
+                "recorded_at": recorded_at,
                 "accounting_period": period or f"{on:%Y-%m}",
-                "reverses_journal_id": None,
+                "original_period": f"{on:%Y-%m}" if period else None,
+                "reverses_journal_id": reverses,
             }
         )
-        legs = ((debit, "DEBIT"), (credit, "CREDIT"))
-        for leg_no, (ledger_account, direction) in enumerate(legs, start=1):
-            is_member = ledger_account.startswith("MEMBER")
-            self.postings.append(
+        is_gain = credit == "MEMBER_AVAILABLE"
+        other = (debit, "DEBIT") if is_gain else (credit, "CREDIT")
+        legs: list[tuple[str, str | None, str | None, str, int]] = [
+            (other[0], None, None, other[1], abs(points))
+        ]
+        for lot_id, part in self._move(journal_id, program_id, account_id, on, points, is_gain):
+            direction = "CREDIT" if is_gain else "DEBIT"
+            legs.append(("MEMBER_AVAILABLE", account_id, lot_id, direction, part))
+        for leg_no, (ledger_account, member, lot_id, direction, amount) in enumerate(legs, 1):
+            self.tables["postings"].append(
                 {
                     "journal_id": journal_id,
                     "leg_no": leg_no,
+                    "program_id": program_id,
                     "asset": f"PTS:{program_id}",
                     "ledger_account": ledger_account,
-                    "account_id": account_id if is_member else None,
-                    "lot_id": lot_id if is_member else None,
+                    "account_id": member,
+                    "lot_id": lot_id,
                     "direction": direction,
-                    "amount": abs(points),
+                    "amount": amount,
                 }
             )
+        if event_type in ("ACCRUAL", "CLAWBACK") and reverses is None:
+            self._decide(journal_id, event_type, points, on, program_id, account_id, funding_bps)
         return journal_id
+
+    def _move(
+        self, journal_id: str, program_id: str, account_id: str, on: date, points: int, gain: bool
+    ) -> Iterator[tuple[str | None, int]]:
+        """What the entry does to the account's lots."""
+        lots = self.holdings.setdefault((program_id, account_id), AccountLots())
+        common = {"program_id": program_id, "account_id": account_id}
+        if gain:
+            lot = Lot(f"lot-{journal_id}", journal_id, on, None, 0, abs(points), abs(points))
+            yield from lots.credit(lot)
+            if lot.points_issued:
+                self.tables["lots_issued"].append(
+                    common
+                    | {
+                        "lot_id": lot.lot_id,
+                        "source_id": journal_id,
+                        "issue_journal_id": journal_id,
+                        "issued_on": on,
+                        "funding_partner_bps": 0,
+                        "points_issued": lot.points_issued,
+                    }
+                )
+            return
+        for lot_id, part in lots.debit(abs(points)):
+            yield lot_id, part
+            if lot_id is not None:
+                self.tables["lot_consumption"].append(
+                    common | {"journal_id": journal_id, "lot_id": lot_id, "points": part}
+                )
+
+    def _decide(
+        self, journal_id: str, event_type: str, points: int, on: date, program_id: str,
+        account_id: str, funding_bps: int,
+    ) -> None:  # fmt: skip
+        sign = 1 if event_type == "ACCRUAL" else -1
+        self.tables["decisions"].append(
+            {
+                "decision_id": f"d-{journal_id}",
+                "program_id": program_id,
+                "account_id": account_id,
+                "transaction_id": f"t-{journal_id}",
+                "event_id": f"e-{journal_id}",
+                "rule_id": "partner" if funding_bps else "base",
+                "rule_version": 1,
+                "is_eligible": True,
+                "eligible_minor": 137 * abs(points),
+                "points": sign * points,
+                "funding_partner_bps": funding_bps,
+                "effective_on": on,
+                "recorded_at": datetime.combine(on, time.max),
+                "journal_id": journal_id,
+            }
+        )
+
+    def refuse(self, reason: str, on: date, program_id: str = "points") -> None:
+        """A decision that earned nothing."""
+        number = len(self.tables["decisions"])
+        self.tables["decisions"].append(
+            {
+                "decision_id": f"d-{number}",
+                "program_id": program_id,
+                "event_id": f"e-zero-{number}",
+                "transaction_id": f"t-zero-{number}",
+                "rule_id": "base",
+                "rule_version": 1,
+                "is_eligible": False,
+                "zero_reason": reason,
+                "eligible_minor": 0,
+                "points": 0,
+                "effective_on": on,
+            }
+        )
 
     def write(self, con: duckdb.DuckDBPyConnection) -> None:
         """Replace the rewards tables of `con` by these entries."""
-        con.execute(DDL)
-        rows = {
-            "programs": self.programs,
-            "journal": self.journal,
-            "postings": self.postings,
-            "lots": list(self.lots.values()),
-        }
-        for table in TABLES:
-            con.execute(f"delete from rewards.{table}")
-            if rows[table]:
-                frame = pl.DataFrame(rows[table], infer_schema_length=None)
-                con.register("incoming", frame)
-                con.execute(f"insert into rewards.{table} by name select * from incoming")
-                con.unregister("incoming")
+        ensure_tables(con)
+        for name, rows in self.tables.items():
+            con.execute(f"delete from rewards.{name}")
+            if not rows:
+                continue
+            con.register("incoming", pl.DataFrame(rows, infer_schema_length=None).to_arrow())
+            con.execute(f"insert into rewards.{name} by name select * from incoming")
+            con.unregister("incoming")
 
 
-def busy_ledger(seed: int = 7, months: int = 8, accounts: int = 12) -> Ledger:
+def busy_ledger(seed: int = 7, months: int = 8, accounts: int = 12, scale: int = 1) -> Ledger:
     """Three programs with every kind of entry over `months`, one month of the third left out."""
     rng = random.Random(seed)
     ledger = Ledger()
     ledger.program(
-        "miles", settlement_model="PARTNER_POSTED", partner_id="skyline",
+        "miles", settlement_model="PARTNER_POSTED", partner_id="skyline", currency_kind="MILES",
         point_value_micros=1_234_567, purchase_price_micros=1_210_500, breakage_bps=250,
     )  # fmt: skip
-    ledger.program("points", point_value_micros=487_300, breakage_bps=1200, partner_id="mercato")
+    ledger.program(
+        "points", point_value_micros=487_300, breakage_bps=1200, partner_id="mercato",
+        presentation="EXPENSE",
+    )  # fmt: skip
     ledger.program(
         "points", point_value_micros=491_150, breakage_bps=1150, partner_id="mercato",
-        valid_from=date(2025, 4, 1),
+        presentation="EXPENSE", valid_from=date(2025, 4, 1),
     )  # fmt: skip
-    ledger.program("cash", settlement_model="STATEMENT_CREDIT", partner_id=None)
+    ledger.program(
+        "cash", settlement_model="STATEMENT_CREDIT", currency_kind="CASHBACK_USD", asset_scale=2
+    )
+    reasons = ("EXCLUDED_MCC", "CAP_EXHAUSTED", "ROUNDED_TO_ZERO")
     for month in range(1, months + 1):
         for account in range(accounts):
             for program_id, factor in (("miles", 900), ("points", 700), ("cash", 120)):
@@ -176,15 +234,14 @@ def busy_ledger(seed: int = 7, months: int = 8, accounts: int = 12) -> Ledger:
                 def on(day: int, month: int = month) -> date:
                     return date(2025, month, day)
 
-                def some(share: float, factor: int = factor) -> int:
+                def some(share: float, factor: int = factor * scale) -> int:
                     return 1 + int(factor * share * rng.random())
 
+                bps = 3333 if account % 2 and program_id != "cash" else 0
                 ledger.post("ACCRUAL", some(4), on(3), **common)
-                ledger.post(
-                    "ACCRUAL", some(1), on(9), funding_bps=3333 if account % 2 else 0, **common
-                )
+                ledger.post("ACCRUAL", some(1), on(9), funding_bps=bps, **common)
                 if rng.random() < 0.4:
-                    ledger.post("CLAWBACK", some(1.5), on(14), **common)
+                    ledger.post("CLAWBACK", some(1.5), on(14), funding_bps=bps, **common)
                 if rng.random() < 0.3 and program_id != "miles":
                     ledger.post("REDEMPTION", some(3), on(18), **common)
                 if rng.random() < 0.1 and program_id != "miles":
@@ -200,4 +257,6 @@ def busy_ledger(seed: int = 7, months: int = 8, accounts: int = 12) -> Ledger:
                 if rng.random() < 0.1 and month > 1:
                     late = on(26, month - 1)
                     ledger.post("ACCRUAL", some(1), late, period=f"2025-{month:02d}", **common)
+                if rng.random() < 0.5:
+                    ledger.refuse(rng.choice(reasons), on(5), program_id)
     return ledger

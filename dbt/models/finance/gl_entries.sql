@@ -7,10 +7,6 @@
 -- points, since no feed tells another cost of it.
 {{ config(tags=['finance']) }}
 
-{# Presentation of the rewards cost: 4090, a reduction of card income, or 5010, an expense. #}
-{% set is_expense = var('rewards_presentation', 'CONTRA_REVENUE') == 'EXPENSE' %}
-{% set cost = '5010' if is_expense else '4090' %}
-
 with rollforward as (
     select * from {{ ref('liability_rollforward') }}
 ),
@@ -69,6 +65,7 @@ amounts as (
     select
         rollforward.*,
         terms.settlement_model,
+        terms.presentation,
         {{ share_of_money('rollforward.accrued_minor', 'terms.provision_bps') }}
             as provision_issued_minor,
         coalesce(invoices.funded_minor, 0) as funded_minor,
@@ -89,30 +86,31 @@ amounts as (
             and rollforward.period = deficits_moved.period
 ),
 
-{# Source, line, account, signed amount (debit positive). #}
+{# Source, line, account, signed amount (debit positive). The cost account follows the program's
+   presentation: 4090, a reduction of income, or 5010, an expense. #}
 {% set lines = [
-    ('ACCRUAL', 1, cost, 'accrued_minor - funded_minor'),
+    ('ACCRUAL', 1, 'cost', 'accrued_minor - funded_minor'),
     ('ACCRUAL', 2, '1210', 'funded_minor'),
     ('ACCRUAL', 3, '2100', '-accrued_minor'),
     ('PROVISION', 1, '2190', 'provision_issued_minor'),
-    ('PROVISION', 2, cost, '-provision_issued_minor'),
+    ('PROVISION', 2, 'cost', '-provision_issued_minor'),
     ('CLAWBACK', 1, '2100', 'clawed_back_minor'),
-    ('CLAWBACK', 2, cost, '-(clawed_back_minor - funding_reversed_minor)'),
+    ('CLAWBACK', 2, 'cost', '-(clawed_back_minor - funding_reversed_minor)'),
     ('CLAWBACK', 3, '1210', '-funding_reversed_minor'),
-    ('PROVISION_REVERSAL', 1, cost, 'provision_issued_minor - provision_minor'),
+    ('PROVISION_REVERSAL', 1, 'cost', 'provision_issued_minor - provision_minor'),
     ('PROVISION_REVERSAL', 2, '2190', '-(provision_issued_minor - provision_minor)'),
     ('REDEMPTION', 1, '2100', 'redeemed_minor'),
     ('REDEMPTION', 2, 'payout', '-redeemed_minor'),
     ('TRANSFER', 1, '2100', 'transferred_minor'),
     ('TRANSFER', 2, '2200', '-purchased_minor'),
-    ('TRANSFER', 3, cost, 'purchased_minor - transferred_minor'),
+    ('TRANSFER', 3, 'cost', 'purchased_minor - transferred_minor'),
     ('EXPIRY', 1, '2100', 'expired_minor'),
     ('EXPIRY', 2, '2190', '-expired_minor'),
     ('FORFEITURE', 1, '2100', 'forfeited_minor'),
     ('FORFEITURE', 2, '2190', '-forfeited_minor'),
     ('ADJUSTMENT', 1, '5200', 'adjusted_minor - revalued_minor'),
     ('ADJUSTMENT', 2, '2100', '-(adjusted_minor - revalued_minor)'),
-    ('REVALUATION', 1, cost, 'revalued_minor'),
+    ('REVALUATION', 1, 'cost', 'revalued_minor'),
     ('REVALUATION', 2, '2100', '-revalued_minor'),
     ('REESTIMATE', 1, '2190', 'reestimate_minor'),
     ('REESTIMATE', 2, '4095', '-reestimate_minor'),
@@ -130,6 +128,8 @@ lines as (
         {{ line_no }} as line_no,
         {% if account == 'payout' -%}
         case when settlement_model = 'STATEMENT_CREDIT' then '1300' else '2300' end
+        {%- elif account == 'cost' -%}
+        case when presentation = 'EXPENSE' then '5010' else '4090' end
         {%- else -%}
         '{{ account }}'
         {%- endif %} as account_code,

@@ -1,6 +1,7 @@
 -- One row per program and period: the terms that price it. The value of a point and the breakage
 -- estimate of the closing balance are those in force on the period's last day; the provision on
--- what was issued takes the estimate that was in force when the period began.
+-- what was issued takes the estimate that was in force when the period began. Where no price is
+-- agreed with the partner, points are bought at the value of a point.
 with periods as (
     select * from {{ ref('periods') }}
 ),
@@ -50,8 +51,10 @@ select
     closing_terms.asset_scale,
     closing_terms.settlement_model,
     closing_terms.partner_id,
+    closing_terms.presentation,
     closing_terms.point_value_micros,
-    closing_terms.purchase_price_micros,
+    coalesce(closing_terms.purchase_price_micros, closing_terms.point_value_micros)
+        as purchase_price_micros,
     closing_terms.breakage_bps,
     coalesce(opening_terms.breakage_bps, closing_terms.breakage_bps) as provision_bps
 from closing_terms

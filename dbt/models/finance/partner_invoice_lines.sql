@@ -41,23 +41,19 @@ components as (
     union all
 
     select
-        movements.program_id,
-        movements.period,
-        movements.is_prior_period,
-        case when movements.event_type = 'CLAWBACK'
-            then 'PARTNER_FUNDING_REVERSAL' else 'PARTNER_FUNDING' end as component,
+        funding.program_id,
+        funding.period,
+        funding.is_prior_period,
+        case
+            when funding.is_gain then 'PARTNER_FUNDING' else 'PARTNER_FUNDING_REVERSAL'
+        end as component,
         'RECEIVABLE' as direction,
-        movements.funding_partner_bps as share_bps,
-        sum(movements.points) as points,
-        max(terms.point_value_micros) as price_micros
-    from movements
+        funding.funding_partner_bps as share_bps,
+        funding.points,
+        terms.point_value_micros as price_micros
+    from {{ ref('int_rewards__funding_summed') }} as funding
     inner join terms
-        on movements.program_id = terms.program_id and movements.period = terms.period
-    where
-        movements.event_type in ('ACCRUAL', 'CLAWBACK')
-        and movements.ledger_account in ('MEMBER_PENDING', 'MEMBER_AVAILABLE')
-        and movements.funding_partner_bps > 0
-    group by all
+        on funding.program_id = terms.program_id and funding.period = terms.period
 ),
 
 priced as (

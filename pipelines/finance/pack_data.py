@@ -1,0 +1,414 @@
+"""What a finance pack says, read from the warehouse as frames; no wall-clock time anywhere."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from pipelines.errors import CardlineError
+from pipelines.finance.units import Unit
+
+FLOWS = (
+    ("accrued", "Accrued", 1),
+    ("adjusted", "Adjusted", 1),
+    ("clawed_back", "Clawed back", -1),
+    ("redeemed", "Redeemed", -1),
+    ("transferred", "Transferred", -1),
+    ("expired", "Expired", -1),
+    ("forfeited", "Forfeited", -1),
+)
+"""Column, label and sign of the flows between opening and closing, in the order of the walk."""
+
+UNCATEGORISED = "other"
+
+
+@dataclass(frozen=True)
+class PackData:
+    """Everything in a pack of one program and period; frames are sorted and ready to print."""
+
+    program_id: str
+    period: str
+    starts_on: date
+    ends_on: date
+    state: str
+    terms: dict[str, Any]
+    recorded_at: datetime | None
+    ledger_entries: int
+    rollforward: pl.DataFrame
+    gl_entries: pl.DataFrame
+    invoice_lines: pl.DataFrame
+    decisions: pl.DataFrame
+    zero_reasons: pl.DataFrame
+    categories: pl.DataFrame
+    events: pl.DataFrame
+    reconciliations: pl.DataFrame
+    exceptions: pl.DataFrame
+    control_totals: pl.DataFrame
+    seals: pl.DataFrame
+    input_files: pl.DataFrame
+    rules: pl.DataFrame
+
+    @property
+    def name(self) -> str:
+        """The program's name for people."""
+        return self.terms.get("name") or self.program_id
+
+    @property
+    def money(self) -> Unit:
+        """The unit of the money columns."""
+        return Unit.money(self.month["currency"])
+
+    @property
+    def points(self) -> Unit:
+        """The unit of the points columns."""
+        kind = str(self.terms["currency_kind"] or "POINTS").lower().split("_")[0]
+        return Unit(kind, int(self.terms["asset_scale"] or 0))
+
+    @property
+    def month(self) -> dict[str, Any]:
+        """The roll-forward row of the period."""
+        return self.rollforward.row(-1, named=True)
+
+    @property
+    def previous(self) -> dict[str, Any] | None:
+        """The roll-forward row of the month before, if there is one."""
+        return self.rollforward.row(-2, named=True) if self.rollforward.height > 1 else None
+
+    def csv_tables(self) -> dict[str, pl.DataFrame]:
+        """The tables of the pack by file name without its ending."""
+        return {
+            "liability_rollforward": self.rollforward,
+            "gl_entries": self.gl_entries,
+            "partner_invoice_lines": self.invoice_lines,
+            "decisions_summary": self.decisions,
+            "zero_reasons": self.zero_reasons,
+            "reward_categories": self.categories,
+            "ledger_events": self.events,
+            "reconciliations": self.reconciliations,
+            "open_exceptions": self.exceptions,
+            "control_totals": self.control_totals,
+            "seals": self.seals,
+            "input_files": self.input_files,
+            "rules_in_force": self.rules,
+        }
+
+
+def read_pack_data(con: duckdb.DuckDBPyConnection, program: str, period: str) -> PackData:
+    """The contents of the pack of `program` for `period` (YYYY-MM).
+
+    Raises `CardlineError` for a program that the warehouse does not know, and for a period
+    that the program has no figures for.
+    """
+    bounds = _period_row(con, program, period)
+    recorded_at, entries = con.execute(_RECORDED, [program, period]).fetchall()[0]
+    starts_on, ends_on = bounds["starts_on"], bounds["ends_on"]
+    con.execute(_POSTED_DECISIONS, [program, period])
+
+    def frame(query: str, parameters: list[Any]) -> pl.DataFrame:
+        return con.execute(query, parameters).pl()
+
+    return PackData(
+        program_id=program,
+        period=period,
+        starts_on=starts_on,
+        ends_on=ends_on,
+        state=bounds["state"],
+        terms=frame(_TERMS, [program, ends_on]).row(0, named=True),
+        recorded_at=recorded_at,
+        ledger_entries=entries,
+        rollforward=frame(_ROLLFORWARD, [program, period]),
+        gl_entries=frame(_GL_ENTRIES, [program, period]),
+        invoice_lines=frame(_INVOICE_LINES, [program, period]),
+        decisions=frame(_DECISIONS, []),
+        zero_reasons=frame(_ZERO_REASONS, []),
+        categories=_categorised(frame(_POINTS_BY_MCC, [])),
+        events=frame(_EVENTS, [program, period]),
+        reconciliations=frame(_RECONCILIATIONS, [starts_on, ends_on]),
+        exceptions=frame(_EXCEPTIONS, [ends_on]),
+        control_totals=frame(_CONTROL_TOTALS, [program, period] * 2),
+        seals=frame(
+            _SEALS, [program, max(ends_on, recorded_at.date()) if recorded_at else ends_on]
+        ),
+        input_files=frame(_INPUT_FILES, [program, starts_on, ends_on]),
+        rules=frame(_RULES, [program, ends_on, starts_on]),
+    )
+
+
+def _period_row(con: duckdb.DuckDBPyConnection, program: str, period: str) -> dict[str, Any]:
+    try:
+        rows = con.execute(
+            "select period, starts_on, ends_on, state from finance.periods "
+            "where program_id = ? order by period",
+            [program],
+        ).pl()
+        known = con.execute(
+            "select distinct program_id from rewards.programs order by 1"
+        ).fetchall()
+    except duckdb.CatalogException as error:
+        raise CardlineError(
+            "the finance tables do not exist yet: run `cardline run` first"
+        ) from error
+    names = [name for (name,) in known]
+    if program not in names:
+        listed = ", ".join(names) or "none"
+        raise CardlineError(f"there is no rewards program {program!r}; known programs: {listed}")
+    if rows.is_empty():
+        raise CardlineError(f"program {program!r} has no entries in the rewards ledger yet")
+    match = rows.filter(pl.col("period") == period)
+    if match.is_empty():
+        first, last = rows["period"][0], rows["period"][-1]
+        raise CardlineError(
+            f"program {program!r} has no figures for {period}: it has them from {first} to {last}"
+        )
+    return match.row(0, named=True)
+
+
+def _categorised(by_mcc: pl.DataFrame) -> pl.DataFrame:
+    """Points by the first category of each merchant category code, most points first."""
+    from pipelines.rewards.mcc import categories_of
+
+    names = [
+        next(iter(categories_of(mcc)), UNCATEGORISED) if mcc else UNCATEGORISED
+        for mcc in by_mcc["mcc"]
+    ]
+    return (
+        by_mcc.with_columns(pl.Series("category", names, dtype=pl.String))
+        .group_by("category")
+        .agg(
+            pl.col("transactions", "eligible_minor", "points").sum(),
+        )
+        .sort(["points", "category"], descending=[True, False])
+    )
+
+
+_TERMS = """
+select
+    version, name, partner_id, currency, currency_kind, asset_scale, settlement_model, timezone,
+    point_value_micros, purchase_price_micros, breakage_bps, presentation, rule_hash
+from rewards.programs
+where program_id = ? and valid_from <= ?
+order by valid_from desc, version desc
+limit 1
+"""
+
+_RECORDED = """
+select max(recorded_at), count(*)
+from rewards.journal
+where program_id = ? and accounting_period <= ?
+"""
+
+_ROLLFORWARD = """
+select * from finance.liability_rollforward where program_id = ? and period <= ? order by period
+"""
+
+_GL_ENTRIES = """
+select entries.*
+from finance.gl_entries as entries
+left join (
+    values ('ACCRUAL', 1), ('PROVISION', 2), ('CLAWBACK', 3), ('PROVISION_REVERSAL', 4),
+        ('REDEMPTION', 5), ('TRANSFER', 6), ('EXPIRY', 7), ('FORFEITURE', 8), ('ADJUSTMENT', 9),
+        ('REVALUATION', 10), ('REESTIMATE', 11), ('NEGATIVE_BALANCES', 12)
+) as sources (source, position) on entries.source = sources.source
+where entries.program_id = ? and entries.period = ?
+order by sources.position, entries.source, entries.line_no
+"""
+
+_INVOICE_LINES = """
+select * from finance.partner_invoice_lines
+where program_id = ? and period = ?
+order by invoice_line_id
+"""
+
+# What decisions did to the ledger in the period: each entry once, told by the decisions that hold
+# for it or last held, and with the other sign where an entry of the period reverses it. Decisions
+# that moved nothing belong to the month that they take effect in.
+_POSTED_DECISIONS = """
+create or replace temp table posted_decisions as
+with terms as (select ? as program_id, ? as period),
+journal as (
+    select journal_id, reverses_journal_id
+    from rewards.journal, terms
+    where
+        journal.program_id = terms.program_id and journal.accounting_period = terms.period
+        and journal.event_type in ('ACCRUAL', 'CLAWBACK')
+),
+decisions as (
+    select decisions.* exclude (program_id), cast(null as timestamp) as superseded_at
+    from rewards.decisions as decisions
+    inner join terms on decisions.program_id = terms.program_id
+    union all by name
+    select superseded.* exclude (program_id)
+    from rewards.superseded_decisions as superseded
+    inner join terms on superseded.program_id = terms.program_id
+    where superseded.journal_id is not null
+),
+holding as (
+    select * from decisions
+    where
+        journal_id in (select journal_id from journal)
+        or journal_id in (select reverses_journal_id from journal)
+    qualify dense_rank() over (
+        partition by journal_id order by superseded_at desc nulls first
+    ) = 1
+)
+select
+    holding.event_id, holding.transaction_id, holding.rule_id, holding.rule_version,
+    holding.zero_reason, holding.is_eligible, holding.eligible_minor, holding.points,
+    holding.superseded_at is null as is_current
+from holding
+where holding.journal_id in (select journal_id from journal)
+union all
+select
+    holding.event_id, holding.transaction_id, holding.rule_id, holding.rule_version,
+    null, false, 0, -holding.points, false
+from holding
+where holding.journal_id in (select reverses_journal_id from journal)
+union all
+select
+    event_id, transaction_id, rule_id, rule_version, zero_reason, is_eligible, eligible_minor,
+    points, true
+from decisions, terms
+where
+    journal_id is null and superseded_at is null
+    and strftime(effective_on, '%Y-%m') = terms.period
+"""
+
+_DECISIONS = """
+select
+    rule_id,
+    cast(rule_version as bigint) as rule_version,
+    count(*) filter (where is_current) as decisions,
+    count(*) filter (where is_current and is_eligible) as eligible_decisions,
+    cast(coalesce(sum(eligible_minor) filter (where is_current), 0) as bigint) as eligible_minor,
+    cast(coalesce(sum(points), 0) as bigint) as points
+from posted_decisions
+group by all
+order by points desc, rule_id, rule_version
+"""
+
+_ZERO_REASONS = """
+select
+    decisions.zero_reason,
+    count(*) as decisions,
+    count(distinct decisions.event_id) as events
+from posted_decisions as decisions
+where decisions.is_current and decisions.zero_reason is not null
+group by all
+order by decisions desc, zero_reason
+"""
+
+_POINTS_BY_MCC = """
+select
+    posted.mcc,
+    count(distinct decisions.transaction_id) as transactions,
+    cast(coalesce(sum(decisions.eligible_minor) filter (where decisions.is_current), 0) as bigint)
+        as eligible_minor,
+    cast(coalesce(sum(decisions.points), 0) as bigint) as points
+from posted_decisions as decisions
+left join marts.fct_posted_events as posted on decisions.event_id = posted.event_id
+where decisions.points <> 0
+group by all
+"""
+
+# A journal has one or more legs on members' accounts (one per lot): their sum is its effect.
+_EVENTS = """
+select
+    journal.event_type,
+    count(distinct journal.journal_id) as entries,
+    count(distinct postings.account_id) as accounts,
+    cast(
+        sum(case when postings.direction = 'CREDIT' then postings.amount else -postings.amount end)
+        as bigint
+    ) as points
+from rewards.journal as journal
+inner join rewards.postings as postings on journal.journal_id = postings.journal_id
+where
+    journal.program_id = ? and journal.accounting_period = ?
+    and postings.ledger_account in ('MEMBER_PENDING', 'MEMBER_AVAILABLE', 'REDEMPTION_CLEARING')
+group by all
+order by journal.event_type
+"""
+
+_RECONCILIATIONS = """
+select
+    recon_id,
+    count(*) as days,
+    cast(sum(left_count) as bigint) as left_count,
+    cast(sum(left_sum) as bigint) as left_sum,
+    cast(sum(right_count) as bigint) as right_count,
+    cast(sum(right_sum) as bigint) as right_sum,
+    cast(sum(breaks) as bigint) as breaks,
+    case when sum(breaks) > 0 then 'BROKEN' else 'AGREED' end as status
+from finance.reconciliations
+where business_on between ? and ?
+group by recon_id
+order by recon_id
+"""
+
+# By kind: what an exception refers to stays in the warehouse.
+_EXCEPTIONS = """
+select
+    recon_id, type, severity,
+    count(*) as exceptions,
+    cast(sum(coalesce(amount_minor, 0)) as bigint) as amount_minor,
+    min(opened_on) as oldest_on,
+    max(opened_on) as newest_on
+from finance.exceptions
+where opened_on <= ? and state not in ('RESOLVED', 'WRITTEN_OFF')
+group by all
+order by recon_id, type, severity
+"""
+
+_CONTROL_TOTALS = """
+select 'journal entries' as control, count(*) as amount
+from rewards.journal where program_id = ? and accounting_period = ?
+union all
+select
+    'points ' || lower(postings.direction) || 'ed', cast(sum(postings.amount) as bigint)
+from rewards.journal as journal
+inner join rewards.postings as postings on journal.journal_id = postings.journal_id
+where journal.program_id = ? and journal.accounting_period = ?
+group by postings.direction
+union all
+select 'decisions', count(*) from posted_decisions where is_current
+union all
+select 'points decided', cast(coalesce(sum(points), 0) as bigint) from posted_decisions
+order by control
+"""
+
+# Seals of the days on which the ledger took in what the pack says.
+_SEALS = """
+select seal_no, sealed_on, n_journals, sum_debit, sum_credit, root_hash, seal_hash
+from rewards.seals
+where program_id = ? and sealed_on <= ?
+order by seal_no
+"""
+
+_INPUT_FILES = """
+with used as (
+    select posted.file_id
+    from posted_decisions as decisions
+    inner join marts.fct_posted_events as posted on decisions.event_id = posted.event_id
+    union
+    select file_id from marts.fct_reward_events
+    where program_id = ? and cast(event_at as date) between ? and ?
+)
+
+select distinct on (files.feed, files.file_id)
+    files.feed, files.file_id, files.batch_date, files.rows, files.bytes
+from landing.files as files
+inner join used on files.file_id = used.file_id
+where files.state = 'LOADED'
+order by files.feed, files.file_id, files.batch_date
+"""
+
+_RULES = """
+select program_id, cast(version as bigint) as version, valid_from, rule_hash
+from rewards.programs
+where program_id = ? and valid_from <= ?
+qualify lead(valid_from) over (order by valid_from) is null
+    or lead(valid_from) over (order by valid_from) > ?
+order by valid_from
+"""

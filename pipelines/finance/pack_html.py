@@ -1,0 +1,484 @@
+"""The page of a finance pack: one HTML file that needs nothing beside itself."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipelines.finance.charts import trend, waterfall
+from pipelines.finance.pack_data import FLOWS, PackData
+from pipelines.finance.reconciliations import CHAIN
+from pipelines.finance.units import MINUS
+
+TEMPLATES = Path(__file__).parent / "templates"
+TEXT, NUMBER, CODE = "text", "number", "code"
+MAX_CATEGORIES = 12
+TREND_MONTHS = 13
+
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September",
+    "October", "November", "December",
+)  # fmt: skip
+
+_SOURCES = {
+    "ACCRUAL": "Accrual",
+    "PROVISION": "Breakage provision",
+    "CLAWBACK": "Clawback",
+    "PROVISION_REVERSAL": "Provision on clawbacks",
+    "REDEMPTION": "Redemption",
+    "TRANSFER": "Transfer",
+    "EXPIRY": "Expiry",
+    "FORFEITURE": "Forfeiture",
+    "ADJUSTMENT": "Adjustment",
+    "REVALUATION": "New value per point",
+    "REESTIMATE": "Breakage re-estimate",
+    "NEGATIVE_BALANCES": "Balances below zero",
+}
+
+_EVENTS = {
+    "ACCRUAL": "Accrual",
+    "CLAWBACK": "Clawback",
+    "REDEMPTION": "Redemption",
+    "REDEMPTION_CANCEL": "Redemption cancelled",
+    "TRANSFER": "Transfer to the partner",
+    "EXPIRY": "Expiry",
+    "FORFEITURE": "Forfeiture",
+    "ADJUSTMENT": "Adjustment",
+}
+
+
+def render_charts(data: PackData) -> dict[str, str]:
+    """The SVG charts of the page by their name in the template."""
+    money, month = data.money, data.month
+    steps = [("Opening", float(money.decimal(month["opening_minor"])), True)]
+    for column, label, sign in FLOWS:
+        amount = sign * month[f"{column}_minor"]
+        if amount:
+            steps.append((label, float(money.decimal(amount)), False))
+    steps.append(("Closing", float(money.decimal(month["closing_minor"])), True))
+    months = []
+    for row in data.rollforward.tail(TREND_MONTHS).iter_rows(named=True):
+        flows = [sign * row[f"{column}_minor"] for column, _, sign in FLOWS]
+        months.append(
+            {
+                "period": row["period"],
+                "closing": float(money.decimal(row["closing_minor"])),
+                "added": float(money.decimal(sum(flow for flow in flows if flow > 0))),
+                "taken": float(money.decimal(sum(flow for flow in flows if flow < 0))),
+            }
+        )
+    return {
+        "waterfall": waterfall(steps, money.name, "waterfall"),
+        "trend": trend(months, money.name, "trend"),
+    }
+
+
+def render_html(data: PackData, charts: dict[str, str], version: int, content_sha256: str) -> str:
+    """The page as text."""
+    return _template().render(
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        **charts,
+        **_page(data),
+        version=version,
+        content_sha256=content_sha256,
+    )
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
+    )
+    # Our own style sheet and charts are markup; every value of the data is escaped.
+    environment.filters["markup"] = Markup
+    return environment.get_template("report.html")
+
+
+def _row(*cells: Any, kind: str = "") -> dict[str, Any]:
+    return {"cells": [str(cell) for cell in cells], "class": kind}
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _page(data: PackData) -> dict[str, Any]:
+    money, points = data.money, data.points
+    return {
+        "name": data.name,
+        "program_id": data.program_id,
+        "period": data.period,
+        "month_name": f"{_MONTHS[data.starts_on.month - 1]} {data.starts_on.year}",
+        "state": data.state,
+        "ends_on": data.ends_on.isoformat(),
+        "recorded_at": data.recorded_at and data.recorded_at.isoformat(" ", "seconds") + " UTC",
+        "money_name": money.name,
+        "points_name": points.name,
+        "cards": _cards(data),
+        **_rollforward(data),
+        **_decisions(data),
+        **_ledger(data),
+        **_evidence(data),
+        "notes": _notes(data),
+    }
+
+
+def rewards_cost_minor(month: dict[str, Any]) -> int:
+    """What a month of the roll-forward cost, before what the partner funds (minor units)."""
+    return (
+        month["accrued_minor"]
+        - month["clawed_back_minor"]
+        + month["adjusted_minor"]
+        - month["provision_minor"]
+        - month["reestimate_minor"]
+    )
+
+
+def _cards(data: PackData) -> list[dict[str, str]]:
+    money, points, month = data.money, data.points, data.month
+    change = month["closing_minor"] - month["opening_minor"]
+    cost = rewards_cost_minor(month)
+    accrued = month["accrued_points"] or 0
+    breaks = int(data.reconciliations["breaks"].sum() or 0)
+    runs = data.reconciliations.height
+    open_exceptions = int(data.exceptions["exceptions"].sum() or 0)
+    agreement = (
+        "all agree" if runs and not breaks else (f"{breaks:,} breaks" if runs else "not run")
+    )
+    return [
+        {
+            "label": "Closing liability, face",
+            "figure": money.text(month["closing_minor"]),
+            "note": f"{money.signed(change)} against the month before",
+            "class": "",
+        },
+        {
+            "label": "Net of breakage allowance",
+            "figure": money.text(month["closing_net_minor"]),
+            "note": f"allowance {money.text(month['closing_allowance_minor'])} (estimate)",
+            "class": "",
+        },
+        {
+            "label": "Rewards cost of the month",
+            "figure": money.text(cost),
+            "note": f"for {points.text(accrued)} {points.name} issued",
+            "class": "",
+        },
+        {
+            "label": f"{points.name.capitalize()} outstanding",
+            "figure": points.text(month["closing_points"]),
+            "note": f"{points.signed(month['closing_points'] - month['opening_points'])} "
+            "in the month",
+            "class": "",
+        },
+        {
+            "label": "Redeemed and transferred",
+            "figure": money.text(month["redeemed_minor"] + month["transferred_minor"]),
+            "note": f"{points.text(month['redeemed_points'] + month['transferred_points'])} "
+            f"{points.name}",
+            "class": "",
+        },
+        {
+            "label": "Expired and forfeited",
+            "figure": money.text(month["breakage_minor"]),
+            "note": f"{points.text(month['expired_points'] + month['forfeited_points'])} "
+            f"{points.name}",
+            "class": "",
+        },
+        {
+            "label": "Reconciliations",
+            "figure": agreement,
+            "note": f"{runs} of the chain run over the month",
+            "class": "" if not runs else ("good" if not breaks else "bad"),
+        },
+        {
+            "label": "Open exceptions",
+            "figure": _count(open_exceptions),
+            "note": "across the platform, opened to the month's end",
+            "class": "bad" if open_exceptions else "good",
+        },
+    ]
+
+
+def _rollforward(data: PackData) -> dict[str, Any]:
+    money, points, month, before = data.money, data.points, data.month, data.previous
+
+    def line(label: str, column: str, sign: int = 1, kind: str = "") -> dict[str, Any]:
+        previous = sign * before[f"{column}_minor"] if before else None
+        return _row(
+            label,
+            points.text(sign * month[f"{column}_points"]),
+            money.text(sign * month[f"{column}_minor"]),
+            money.text(previous),
+            kind=kind,
+        )
+
+    rows = [line("Opening balance", "opening", kind="balance")]
+    for column, label, sign in FLOWS:
+        rows.append(line(label, column, sign))
+    if month["revalued_minor"]:
+        rows.append(
+            _row("of which a new value per point", "–", money.text(month["revalued_minor"]), "–")
+        )
+    rows.append(line("Closing balance", "closing", kind="balance"))
+
+    def estimate(label: str, column: str, sign: int = 1, kind: str = "") -> dict[str, Any]:
+        return _row(label, money.text(sign * month[f"{column}_minor"]), kind=kind)
+
+    return {
+        "rollforward_columns": [
+            ("", TEXT),
+            (points.name.capitalize(), NUMBER),
+            (money.name, NUMBER),
+            (f"{money.name}, month before", NUMBER),
+        ],
+        "rollforward_rows": rows,
+        "allowance_columns": [("", TEXT), (money.name, NUMBER)],
+        "allowance_rows": [
+            estimate("Opening allowance", "opening_allowance", kind="balance"),
+            estimate("Provision on what was issued", "provision"),
+            estimate("Expired and forfeited", "breakage", -1),
+            estimate("Re-estimate", "reestimate"),
+            estimate("Closing allowance", "closing_allowance", kind="balance"),
+            estimate("Face", "closing"),
+            estimate("Net liability", "closing_net", kind="balance"),
+        ],
+    }
+
+
+def _worth(data: PackData, points: int) -> int:
+    """Minor units that `points` are worth, rounded half away from zero as in the roll-forward."""
+    value = int(data.month["point_value_micros"])
+    worth = (2 * abs(points) * value + 1_000_000) // 2_000_000
+    return worth if points >= 0 else -worth
+
+
+def _decisions(data: PackData) -> dict[str, Any]:
+    money, points = data.money, data.points
+
+    def priced(row: dict[str, Any]) -> tuple[str, str, str]:
+        amount = row["points"]
+        return (
+            money.text(row["eligible_minor"]),
+            points.text(amount),
+            money.text(_worth(data, amount)),
+        )
+
+    rules = list(data.decisions.iter_rows(named=True))
+    categories = list(data.categories.iter_rows(named=True))
+    shown, rest = categories[:MAX_CATEGORIES], categories[MAX_CATEGORIES:]
+    if rest:
+        others: dict[str, Any] = {"category": f"{len(rest)} more"}
+        for column in ("transactions", "eligible_minor", "points"):
+            others[column] = sum(row[column] for row in rest)
+        shown = [*shown, others]
+    zeros = list(data.zero_reasons.iter_rows(named=True))
+    total_points = sum(row["points"] for row in rules)
+    return {
+        "rule_columns": [
+            ("Rule", TEXT), ("Version", NUMBER), ("Decisions", NUMBER), ("Earning", NUMBER),
+            (f"Eligible, {money.name}", NUMBER), (points.name.capitalize(), NUMBER),
+            (f"Cost, {money.name}", NUMBER),
+        ],
+        "rule_rows": [
+            _row(
+                row["rule_id"], row["rule_version"], _count(row["decisions"]),
+                _count(row["eligible_decisions"]), *priced(row),
+            )
+            for row in rules
+        ],
+        "rule_total": [
+            "All rules", "", _count(sum(row["decisions"] for row in rules)),
+            _count(sum(row["eligible_decisions"] for row in rules)),
+            "", points.text(total_points), money.text(_worth(data, total_points)),
+        ],
+        "rule_tie": _tie(data, total_points),
+        "category_columns": [
+            ("Category", TEXT), ("Transactions", NUMBER), (points.name.capitalize(), NUMBER),
+            (f"Cost, {money.name}", NUMBER),
+        ],
+        "category_rows": [
+            _row(
+                str(row["category"]).replace("_", " "), _count(row["transactions"]),
+                *priced(row)[1:],
+            )
+            for row in shown
+        ],
+        "category_total": [
+            "All categories", "", points.text(sum(row["points"] for row in categories)),
+            money.text(_worth(data, sum(row["points"] for row in categories))),
+        ],
+        "zero_columns": [
+            ("Reason", TEXT), ("Decisions", NUMBER), ("Events", NUMBER),
+        ],
+        "zero_rows": [
+            _row(
+                row["zero_reason"].replace("_", " ").lower(), _count(row["decisions"]),
+                _count(row["events"]),
+            )
+            for row in zeros
+        ],
+        "zero_total": [
+            "All", _count(sum(row["decisions"] for row in zeros)), "",
+        ],
+    }  # fmt: skip
+
+
+def _tie(data: PackData, decided: int) -> str:
+    """Whether what was decided is what the roll-forward accrued and clawed back."""
+    month, points = data.month, data.points
+    moved = month["accrued_points"] - month["clawed_back_points"]
+    if decided == moved:
+        return "The points are those of the roll-forward: accrued less clawed back."
+    return (
+        f"The roll-forward has {points.text(moved)} accrued less clawed back: "
+        f"{points.signed(moved - decided)} are not told by a decision."
+    )
+
+
+def _ledger(data: PackData) -> dict[str, Any]:
+    money, points = data.money, data.points
+    entries = list(data.gl_entries.iter_rows(named=True))
+    rows = []
+    source = None
+    for entry in entries:
+        opens = entry["source"] != source
+        source = entry["source"]
+        rows.append(
+            _row(
+                _SOURCES.get(source, source) if opens else "",
+                entry["account_code"],
+                entry["account_name"],
+                money.text(entry["debit_minor"]) if entry["debit_minor"] else "",
+                money.text(entry["credit_minor"]) if entry["credit_minor"] else "",
+                kind="opens" if opens else "",
+            )
+        )
+    events = list(data.events.iter_rows(named=True))
+    lines = list(data.invoice_lines.iter_rows(named=True))
+    return {
+        "event_columns": [
+            ("Event", TEXT), ("Entries", NUMBER), ("Accounts", NUMBER),
+            (f"Effect, {points.name}", NUMBER), (f"Worth, {money.name}", NUMBER),
+        ],
+        "event_rows": [
+            _row(
+                _EVENTS.get(row["event_type"], row["event_type"]), _count(row["entries"]),
+                _count(row["accounts"]), points.signed(row["points"]),
+                money.signed(_worth(data, row["points"])),
+            )
+            for row in events
+        ],
+        "event_total": [
+            "Change of the liability", _count(sum(row["entries"] for row in events)), "",
+            points.signed(sum(row["points"] for row in events)), "",
+        ],
+        "gl_columns": [
+            ("Source", TEXT), ("Account", TEXT), ("", TEXT), ("Debit", NUMBER), ("Credit", NUMBER),
+        ],
+        "gl_rows": rows,
+        "gl_total": [
+            f"Total, {money.name}", "", "",
+            money.text(sum(entry["debit_minor"] for entry in entries)),
+            money.text(sum(entry["credit_minor"] for entry in entries)),
+        ],
+        "invoice_columns": [
+            ("Component", TEXT), ("", TEXT), (points.name.capitalize(), NUMBER),
+            ("Price per unit", NUMBER), ("Share", NUMBER), (f"Exact, {money.name}", NUMBER),
+            (f"Billed, {money.name}", NUMBER),
+        ],
+        "invoice_rows": [
+            _row(
+                line["component"].replace("_", " ").capitalize()
+                + (", prior period" if line["is_prior_period"] else ""),
+                "we owe" if line["direction"] == "PAYABLE" else "partner owes",
+                points.text(line["points"]),
+                f"{money.decimal(line['price_micros']).scaleb(-6):,f}",
+                f"{line['share_bps'] / 100:.2f} %",
+                f"{line['amount_extended'].scaleb(-money.scale).normalize():,f}".replace(
+                    "-", MINUS
+                ),
+                money.text(line["amount_minor"]),
+            )
+            for line in lines
+        ],
+    }  # fmt: skip
+
+
+def _evidence(data: PackData) -> dict[str, Any]:
+    money = data.money
+    runs = list(data.reconciliations.iter_rows(named=True))
+    titles = {link.recon_id: link.title for link in CHAIN}
+    exceptions = list(data.exceptions.iter_rows(named=True))
+    month = data.month
+    terms = [
+        _row(f"Terms version {rule['version']}, from {rule['valid_from']}", rule["rule_hash"][:16])
+        for rule in data.rules.iter_rows(named=True)
+    ]
+    worth = money.decimal(int(month["point_value_micros"])).scaleb(-6).normalize()
+    terms += [
+        _row("Value of one unit", f"{worth:f} {money.name}"),
+        _row("Breakage estimate", f"{month['breakage_bps'] / 100:.2f} %"),
+    ]
+    seals = list(data.seals.iter_rows(named=True))
+    if seals:
+        terms.append(_row(f"Ledger seals, last {seals[-1]['sealed_on']}", _count(len(seals))))
+    return {
+        "recon_columns": [
+            ("Chain", TEXT), ("", TEXT), ("Days", NUMBER), ("Left", NUMBER), ("Right", NUMBER),
+            ("Breaks", NUMBER), ("Status", TEXT),
+        ],
+        "recon_rows": [
+            _row(
+                row["recon_id"], titles.get(row["recon_id"], ""), _count(row["days"]),
+                _count(row["left_count"]), _count(row["right_count"]), _count(row["breaks"]),
+                row["status"].lower(), kind=row["status"].lower(),
+            )
+            for row in runs
+        ],
+        "exception_columns": [
+            ("Chain", TEXT), ("Type", TEXT), ("Open", NUMBER), ("Amount", NUMBER),
+            ("Oldest", NUMBER), ("Newest", NUMBER),
+        ],
+        "exception_rows": [
+            _row(
+                row["recon_id"], row["type"].replace("_", " ").lower(),
+                _count(row["exceptions"]), money.text(row["amount_minor"]), row["oldest_on"],
+                row["newest_on"],
+            )
+            for row in exceptions
+        ],
+        "control_columns": [("", TEXT), ("Amount", NUMBER)],
+        "control_rows": [
+            _row(row["control"].capitalize(), _count(row["amount"]))
+            for row in data.control_totals.iter_rows(named=True)
+        ]
+        + [_row("Input files", _count(data.input_files.height))],
+        "terms_columns": [("", TEXT), ("", NUMBER)],
+        "terms_rows": terms,
+    }  # fmt: skip
+
+
+def _notes(data: PackData) -> list[str]:
+    money, points = data.money, data.points
+    return [
+        f"The ledger counts {points.name} as integers of {points.decimal(1)}. A balance is "
+        f"turned into {money.name} by one rounding, half away from zero; the money of a flow is "
+        "the worth of the balance after it less the balance before it, so the column adds up to "
+        "the closing balance without a difference.",
+        "An entry counts for the accounting period that it was posted in. One that takes effect "
+        "in a closed month is posted in the next open one, and its invoice line stands apart.",
+        "Face is exact and comes from the ledger. The breakage allowance is an estimate: one "
+        "share of the face, from the program's terms, that members are expected never to redeem. "
+        "Expiry and forfeiture use it up and cost nothing again; only a changed estimate does.",
+        "Redemptions are booked at the value of their points.",
+        "Rewards cost = accrued − clawed back + adjusted − provision − re-estimate. What the "
+        "partner funds is a receivable and reduces the cost account.",
+        "Cost by rule and category prices what the decisions posted in the month moved at the "
+        "value of a point, corrections of earlier decisions included.",
+        "Invoice lines are priced exactly and rounded once each.",
+        "The same ledger gives this pack byte for byte; another ledger gives a new version "
+        "beside it.",
+    ]

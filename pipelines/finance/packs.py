@@ -1,0 +1,245 @@
+"""Finance packs: a month of a rewards program on paper, reproducible byte for byte.
+
+A pack is a folder `<reports>/rewards/<program>/<period>/v<n>/` with `report.html`, `report.xlsx`,
+one CSV per table and `manifest.json`. Nothing in it depends on when or where it was built: the
+same warehouse gives the same bytes. A rebuild that says something else becomes the next version;
+no version is ever changed.
+"""
+
+import hashlib
+import io
+import json
+import re
+import shutil
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipelines.errors import CardlineError
+from pipelines.files import sha256_of
+from pipelines.finance.pack_data import PackData, read_pack_data
+from pipelines.finance.pack_html import render_charts, render_html
+from pipelines.finance.pack_xlsx import write_xlsx
+from pipelines.settings import Settings, get_settings
+from pipelines.warehouse import connect, transaction
+
+REPORT_ID = "rewards"
+MANIFEST = "manifest.json"
+_PERIOD = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+_PROGRAM = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def build_pack(program: str, period: str, settings: Settings | None = None) -> Path:
+    """Build the pack of `program` for `period` (YYYY-MM) and return its folder.
+
+    Where the newest version already says the same, that folder is returned and nothing is
+    written. Raises `CardlineError` for a period that is not a month, a program that the warehouse
+    does not know, and a month without figures.
+    """
+    settings = settings or get_settings()
+    if not _PERIOD.fullmatch(period):
+        raise CardlineError(f"{period!r} is no accounting period: expected YYYY-MM, e.g. 2026-03")
+    # One transaction: every table as of the same snapshot, although somebody may be writing.
+    with connect(read_only=True, settings=settings) as con, transaction(con):
+        data = read_pack_data(con, program, period)
+    return write_pack(data, pack_folder(settings, program, period))
+
+
+def pack_folder(settings: Settings, program: str, period: str) -> Path:
+    """Where the versions of a program's month are."""
+    if not _PROGRAM.fullmatch(program) or set(program) == {"."}:
+        raise CardlineError(f"{program!r} cannot name a folder of reports")
+    return settings.reports_dir / "rewards" / program / period
+
+
+def write_pack(data: PackData, folder: Path) -> Path:
+    """Write `data` as the next version in `folder`, or find that the newest version is the same."""
+    newest = max(versions(folder), default=0)
+    tables = {f"{name}.csv": _csv(frame) for name, frame in data.csv_tables().items()}
+    content_sha256 = _content_hash(data, tables)
+    if newest:
+        current = folder / f"v{newest}"
+        if _says(current, content_sha256):
+            return current
+    number = newest + 1
+    partial = folder / f".v{number}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        for name, content in tables.items():
+            (partial / name).write_bytes(content)
+        page = render_html(data, render_charts(data), number, content_sha256)
+        (partial / "report.html").write_text(page, encoding="utf-8", newline="\n")
+        write_xlsx(data, partial / "report.xlsx", number)
+        manifest = _manifest(data, partial, number, content_sha256)
+        text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        (partial / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
+        final = folder / f"v{number}"
+        partial.rename(final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return final
+
+
+def versions(folder: Path) -> list[int]:
+    """The version numbers in a program's month, oldest first."""
+    if not folder.is_dir():
+        return []
+    names = (re.fullmatch(r"v([1-9][0-9]*)", path.name) for path in folder.iterdir())
+    return sorted(int(name.group(1)) for name in names if name)
+
+
+def _says(pack: Path, content_sha256: str) -> bool:
+    """Whether `pack` is whole and has this content; a damaged one is never taken for the truth."""
+    try:
+        manifest = json.loads((pack / MANIFEST).read_text(encoding="utf-8"))
+        outputs = manifest["outputs"]
+        return manifest["content_sha256"] == content_sha256 and all(
+            sha256_of(pack / name) == entry["sha256"] for name, entry in outputs.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _csv(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_csv(buffer, datetime_format="%Y-%m-%dT%H:%M:%S%.6f")
+    return buffer.getvalue()
+
+
+def _parameters(data: PackData) -> dict[str, Any]:
+    return {
+        "program_id": data.program_id,
+        "period": data.period,
+        "state": data.state,
+        "as_of": {
+            "effective_on": data.ends_on.isoformat(),
+            "recorded_at": data.recorded_at and data.recorded_at.isoformat(),
+        },
+        "ledger_entries": data.ledger_entries,
+        "code": code_version(),
+    }
+
+
+def _content_hash(data: PackData, tables: dict[str, bytes]) -> str:
+    """SHA-256 over what the pack says: parameters and tables, not its version number."""
+    digest = hashlib.sha256(json.dumps(_parameters(data), sort_keys=True).encode())
+    digest.update(json.dumps(data.terms, sort_keys=True, default=str).encode())
+    for name, content in sorted(tables.items()):
+        digest.update(f"\n{name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+@cache
+def code_version() -> dict[str, str]:
+    """The package's version and a hash over the code that makes the figures and the pack."""
+    here = Path(__file__).parent
+    sources = [*here.rglob("*.py"), *here.rglob("*.html"), *here.rglob("*.css")]
+    sources += (here.parent.parent / "dbt" / "models" / "finance").rglob("*.sql")
+    digest = hashlib.sha256()
+    for path in sorted(sources, key=lambda path: (path.name, str(path))):
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+    try:
+        package = version("cardline")
+    except PackageNotFoundError:
+        package = "0"
+    return {"package": package, "finance_sha256": digest.hexdigest()}
+
+
+def _manifest(data: PackData, folder: Path, number: int, content_sha256: str) -> dict[str, Any]:
+    tables = {f"{name}.csv": frame for name, frame in data.csv_tables().items()}
+    outputs = {}
+    for path in sorted(folder.iterdir()):
+        entry: dict[str, Any] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+        if path.name in tables:
+            frame = tables[path.name]
+            entry["rows"] = frame.height
+            entry["control_totals"] = {
+                name: int(frame[name].sum() or 0)
+                for name in frame.columns
+                if name.endswith(("_minor", "_points")) or name in ("points", "decisions")
+            }
+        outputs[path.name] = entry
+    parameters = _parameters(data)
+    files = data.input_files
+    return {
+        "report_id": REPORT_ID,
+        "version": number,
+        "supersedes": number - 1 or None,
+        "content_sha256": content_sha256,
+        "as_of": parameters.pop("as_of"),
+        "ledger_entries": parameters.pop("ledger_entries"),
+        "code": parameters.pop("code"),
+        "parameters": parameters,
+        "rules": [
+            {"version": rule["version"], "rule_hash": rule["rule_hash"]}
+            for rule in data.rules.iter_rows(named=True)
+        ],
+        "inputs": {
+            "files": files.height,
+            "rows": int(files["rows"].sum() or 0),
+            # A file's id is its SHA-256, shortened: input_files.csv lists them.
+            "sha256": hashlib.sha256("\n".join(files["file_id"]).encode()).hexdigest(),
+        },
+        "seals": json.loads(data.seals.write_json()),
+        "outputs": outputs,
+    }
+
+
+def programs_in(period: str, settings: Settings | None = None) -> list[str]:
+    """Programs that have figures for `period`, sorted."""
+    with connect(read_only=True, settings=settings) as con:
+        found = con.execute(
+            "select program_id from finance.periods where period = ? order by program_id", [period]
+        ).fetchall()
+    return [program for (program,) in found]
+
+
+def periods_due(settings: Settings | None = None) -> list[str]:
+    """Ended months that some program has no pack for, or whose ledger has grown since its pack.
+
+    A month has ended when the deliveries have passed its last day.
+    """
+    settings = settings or get_settings()
+    with connect(read_only=True, settings=settings) as con:
+        rows = con.execute(_LEDGER_BY_PERIOD).fetchall()
+    due = {
+        period
+        for program, period, entries in rows
+        if _entries_in_newest(pack_folder(settings, program, period)) != entries
+    }
+    return sorted(due)
+
+
+_LEDGER_BY_PERIOD = """
+with entries as (
+    select program_id, accounting_period as period, count(*) as entries
+    from rewards.journal
+    group by all
+)
+select
+    periods.program_id,
+    periods.period,
+    cast(sum(coalesce(entries.entries, 0)) over (
+        partition by periods.program_id order by periods.period
+    ) as bigint) as entries
+from finance.periods as periods
+left join entries
+    on periods.program_id = entries.program_id and periods.period = entries.period
+where periods.ends_on <= (select max(batch_date) from landing.files where state = 'LOADED')
+order by periods.program_id, periods.period
+"""
+
+
+def _entries_in_newest(folder: Path) -> int | None:
+    """How many ledger entries the newest pack in `folder` was made from."""
+    newest = max(versions(folder), default=0)
+    try:
+        manifest = json.loads((folder / f"v{newest}" / MANIFEST).read_text(encoding="utf-8"))
+        return int(manifest["ledger_entries"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,593 @@
+"""What each reconciliation compares, as SQL over the warehouse.
+
+A `Reconciliation` has four queries. `days` names the business days that are touched by the files
+in `new_files(file_id)`. Those days and the ones that are broken are `scope(business_on)`, and
+`pairs` puts left and right of them side by side. Over the relation `pairs`, `sides` gives counts
+and sums of both sides by day, and `breaks` one row per pair that does not agree (business_on,
+type, severity, amount_minor, currency, left_ref, right_ref, detail). References are ids that can
+be looked up, never what they stand for.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """One link of the chain; `reads` are the tables without which it is left out."""
+
+    recon_id: str
+    title: str
+    types: tuple[str, ...]
+    reads: tuple[str, ...]
+    days: str
+    pairs: str
+    sides: str
+    breaks: str
+
+
+R0 = Reconciliation(
+    recon_id="R0",
+    title="Files delivered and the rows that the lake holds of them",
+    types=("COUNT", "TOTAL", "SCHEMA", "CONTENT", "QUARANTINED"),
+    reads=("landing.files",),
+    days="select distinct batch_date from landing.files where file_id in (table new_files)",
+    # A file that was delivered again under another name counts once: its state is DUPLICATE. A
+    # delivery that was mended at the same path settles what was wrong with it before.
+    pairs="""
+select
+    files.batch_date as business_on, files.file_id, files.feed, files.state, files.reason,
+    case when files.state = 'LOADED' then files.rows else 0 end as told_rows,
+    case when files.state = 'LOADED' then coalesce(found.row_count, 0) else 0 end as found_rows
+from landing.files as files
+left join rows_by_file as found on files.file_id = found.file_id and files.feed = found.feed
+where
+    files.batch_date in (select business_on from scope)
+    and files.state <> 'DUPLICATE'
+    and not (files.state = 'QUARANTINED' and exists (
+        select * from landing.files as mended
+        where
+            mended.path = files.path and mended.state = 'LOADED'
+            and mended.load_no > files.load_no
+    ))
+""",
+    sides="""
+select
+    business_on,
+    count(*) as left_count,
+    sum(told_rows) as left_sum,
+    count(*) filter (where state = 'LOADED') as right_count,
+    sum(found_rows) as right_sum
+from pairs
+group by business_on
+""",
+    breaks="""
+select
+    business_on,
+    case
+        when state = 'LOADED' then 'COUNT'
+        when reason like 'the manifest says % rows%' then 'COUNT'
+        when reason like 'control total%' then 'TOTAL'
+        when reason like 'required column missing%' then 'SCHEMA'
+        when reason like '%sha256 differs' then 'CONTENT'
+        else 'QUARANTINED'
+    end as type,
+    'HIGH' as severity,
+    null as amount_minor,
+    null as currency,
+    feed || '/' || file_id as left_ref,
+    null as right_ref,
+    case
+        when state = 'LOADED'
+            then 'the inventory says ' || told_rows || ' rows, the lake holds ' || found_rows
+        else reason
+    end as detail
+from pairs
+where state <> 'LOADED' or told_rows <> found_rows
+""",
+)
+
+R1 = Reconciliation(
+    recon_id="R1",
+    title="Network totals and the settlement details under them",
+    types=("AMOUNT", "IDENTITY", "INTERCHANGE", "INCOMPLETE_FEED", "MISSING_TOTAL"),
+    reads=("marts.fct_settlement_totals", "marts.fct_settlement_details"),
+    days="""
+select report_on from raw.settlement_totals where file_id in (table new_files)
+union
+select report_on from raw.settlement_details where file_id in (table new_files)
+""",
+    pairs="""
+with told as (
+    select
+        report_on as business_on, network, currency,
+        count(*) as totals,
+        sum(gross_minor) as gross_minor,
+        sum(interchange_minor) as interchange_minor,
+        bool_and(coalesce(is_complete, true)) as is_complete,
+        sum(abs(net_minor - (gross_minor - interchange_minor - charges_minor)))
+            as identity_difference
+    from marts.fct_settlement_totals
+    where report_on in (select business_on from scope)
+    group by all
+),
+found as (
+    select
+        report_on as business_on, network, currency,
+        count(*) as details,
+        sum(case when direction = 'DEBIT' then amount_minor else -amount_minor end)
+            as gross_minor,
+        sum(
+            case when direction = 'DEBIT' then 1 else -1 end * coalesce(interchange_micros, 0)
+        ) as interchange_micros
+    from marts.fct_settlement_details
+    where report_on in (select business_on from scope) and type <> 'FEE'
+    group by all
+)
+select
+    coalesce(told.business_on, found.business_on) as business_on,
+    coalesce(told.currency, found.currency) as currency,
+    coalesce(told.network, found.network) || '/' || coalesce(told.business_on, found.business_on)
+        || '/' || coalesce(told.currency, found.currency) as reference,
+    coalesce(told.totals, 0) as totals,
+    coalesce(found.details, 0) as details,
+    coalesce(told.gross_minor, 0) as told_gross_minor,
+    coalesce(found.gross_minor, 0) as found_gross_minor,
+    coalesce(told.interchange_minor, 0) as told_interchange_minor,
+    coalesce(found.interchange_micros, 0) as found_interchange_micros,
+    coalesce(told.identity_difference, 0) as identity_difference,
+    coalesce(told.is_complete, true) as is_complete
+from told
+full join found
+    on
+        told.business_on = found.business_on and told.network = found.network
+        and told.currency = found.currency
+""",
+    sides="""
+select
+    business_on,
+    count(*) filter (where totals > 0) as left_count,
+    sum(told_gross_minor) as left_sum,
+    count(*) filter (where details > 0) as right_count,
+    sum(found_gross_minor) as right_sum
+from pairs
+group by business_on
+""",
+    breaks="""
+select
+    business_on, 'IDENTITY' as type, 'HIGH' as severity, identity_difference as amount_minor,
+    currency, reference as left_ref, null as right_ref,
+    'net is not gross less interchange less charges' as detail
+from pairs
+where identity_difference <> 0
+union all
+select
+    business_on, 'AMOUNT', 'HIGH', abs(told_gross_minor - found_gross_minor), currency, reference,
+    null, 'gross of the totals ' || told_gross_minor || ', of the details ' || found_gross_minor
+from pairs
+where totals > 0 and is_complete and told_gross_minor <> found_gross_minor
+union all
+-- Details carry interchange in millionths: their sum may differ by the rounding of the total.
+select
+    business_on, 'INTERCHANGE', 'MEDIUM',
+    abs(told_interchange_minor * 1000000 - found_interchange_micros) // 1000000, currency,
+    reference, null,
+    'interchange of the totals ' || told_interchange_minor || ', of the details '
+    || found_interchange_micros || ' millionths'
+from pairs
+where
+    totals > 0 and is_complete
+    and abs(told_interchange_minor * 1000000 - found_interchange_micros) >= 1000000
+union all
+select
+    business_on, 'INCOMPLETE_FEED', 'MEDIUM', abs(told_gross_minor - found_gross_minor), currency,
+    reference, null, 'the network says that the report is not complete'
+from pairs
+where not is_complete
+union all
+select
+    business_on, 'MISSING_TOTAL', 'HIGH', abs(found_gross_minor), currency, null, reference,
+    'details without a total'
+from pairs
+where totals = 0
+""",
+)
+
+R2 = Reconciliation(
+    recon_id="R2",
+    title="Settlement details and the transaction events that they settle",
+    types=("UNMATCHED_SETTLEMENT", "AMOUNT", "CURRENCY", "DUP_CLEARING"),
+    reads=("marts.fct_settlement_details", "marts.fct_transaction_events"),
+    days="select report_on from raw.settlement_details where file_id in (table new_files)",
+    pairs="""
+select
+    details.report_on as business_on, details.detail_id, details.event_id,
+    details.amount_minor, details.currency, details.direction,
+    events.event_id as found_event_id, events.amount_minor as found_minor,
+    events.currency as found_currency, events.direction as found_direction
+from marts.fct_settlement_details as details
+left join marts.fct_transaction_events as events on details.event_id = events.event_id
+where
+    details.report_on in (select business_on from scope)
+    and details.event_id is not null and details.type in ('CLEARING', 'FINANCIAL')
+""",
+    sides="""
+select
+    business_on,
+    count(*) as left_count,
+    sum(amount_minor) as left_sum,
+    count(found_event_id) as right_count,
+    coalesce(sum(found_minor), 0) as right_sum
+from pairs
+group by business_on
+""",
+    breaks="""
+select
+    business_on,
+    case
+        when found_event_id is null then 'UNMATCHED_SETTLEMENT'
+        when currency <> found_currency then 'CURRENCY'
+        else 'AMOUNT'
+    end as type,
+    'HIGH' as severity,
+    abs(amount_minor - coalesce(found_minor, 0)) as amount_minor,
+    currency,
+    detail_id as left_ref,
+    event_id as right_ref,
+    'settled ' || amount_minor || ' ' || currency || ' ' || direction || ', event '
+    || coalesce(found_minor || ' ' || found_currency || ' ' || found_direction, 'unknown')
+        as detail
+from pairs
+where
+    found_event_id is null or currency <> found_currency or amount_minor <> found_minor
+    or direction <> found_direction
+union all
+select
+    business_on, 'DUP_CLEARING', 'HIGH', max(amount_minor), max(currency), min(detail_id),
+    event_id, 'settled ' || count(*) || ' times on one day'
+from pairs
+group by business_on, event_id
+having count(*) > 1
+""",
+)
+
+R3 = Reconciliation(
+    recon_id="R3",
+    title="Statement movements and statement balances",
+    types=("IDENTITY", "CONTINUITY"),
+    reads=("marts.fct_statements",),
+    days="""
+with arrived as (
+    select account_id, period_end_on from raw.statements where file_id in (table new_files)
+)
+select period_end_on from arrived
+union
+-- A corrected statement may no longer lead on to the one after it.
+select following.period_end_on
+from marts.fct_statements as following
+inner join arrived
+    on
+        following.account_id = arrived.account_id
+        and following.period_start_on = arrived.period_end_on + interval 1 day
+""",
+    # Sources that state balances only, without what moved them, have nothing to compare.
+    pairs="""
+select
+    statements.period_end_on as business_on, statements.statement_id, statements.currency,
+    statements.opening_balance_minor, statements.closing_balance_minor,
+    statements.opening_balance_minor
+    + coalesce(statements.purchases_minor, 0) + coalesce(statements.cash_advances_minor, 0)
+    + coalesce(statements.balance_transfers_minor, 0) + coalesce(statements.fees_minor, 0)
+    + coalesce(statements.interest_minor, 0) + coalesce(statements.other_debits_minor, 0)
+    - coalesce(statements.payments_minor, 0) - coalesce(statements.credits_minor, 0)
+        as computed_minor,
+    before.statement_id as before_id,
+    before.closing_balance_minor as before_closing_minor
+from marts.fct_statements as statements
+left join marts.fct_statements as before
+    on
+        statements.account_id = before.account_id
+        and before.period_end_on = statements.period_start_on - interval 1 day
+where
+    statements.period_end_on in (select business_on from scope)
+    and coalesce(
+        statements.purchases_minor, statements.cash_advances_minor,
+        statements.balance_transfers_minor, statements.fees_minor, statements.interest_minor,
+        statements.other_debits_minor, statements.payments_minor, statements.credits_minor
+    ) is not null
+""",
+    sides="""
+select
+    business_on,
+    count(*) as left_count,
+    sum(computed_minor) as left_sum,
+    count(*) as right_count,
+    sum(closing_balance_minor) as right_sum
+from pairs
+group by business_on
+""",
+    breaks="""
+select
+    business_on, 'IDENTITY' as type, 'HIGH' as severity,
+    abs(closing_balance_minor - computed_minor) as amount_minor, currency,
+    statement_id as left_ref, null as right_ref,
+    'opening and movements give ' || computed_minor || ', the statement says '
+    || closing_balance_minor as detail
+from pairs
+where closing_balance_minor <> computed_minor
+union all
+select
+    business_on, 'CONTINUITY', 'HIGH', abs(opening_balance_minor - before_closing_minor),
+    currency, statement_id, before_id,
+    'opens with ' || opening_balance_minor || ', the one before closed with '
+    || before_closing_minor
+from pairs
+where opening_balance_minor <> before_closing_minor
+""",
+)
+
+R4 = Reconciliation(
+    recon_id="R4",
+    title="Posted events and reward decisions",
+    types=("MISSING_DECISION", "DOUBLE_DECISION"),
+    reads=("marts.fct_posted_events", "rewards.decisions", "rewards.progress"),
+    days="""
+select distinct posted_on from marts.fct_posted_events where file_id in (table new_files)
+""",
+    # Only what the rewards engine has worked: what it has not been given yet is not late, and an
+    # account that waits for its program's terms has an exception of its own.
+    pairs="""
+with due as (
+    select event_id, posted_on, amount_minor, currency
+    from marts.fct_posted_events
+    where
+        posted_on in (select business_on from scope)
+        and program_id in (select program_id from rewards.programs)
+        and account_id not in (select account_id from rewards.waiting_accounts)
+        and cast(received_at as date) <= (select max(through) from rewards.progress)
+        and file_id in (
+            select file_id from landing.files
+            where load_no <= (
+                select max(load_no) from ops.watermarks
+                where name = 'rewards:marts.fct_posted_events'
+            )
+        )
+),
+decided as (
+    select event_id, max(decisions) as most_decisions
+    from (
+        select event_id, rule_id, count(*) as decisions
+        from rewards.decisions
+        where event_id in (select event_id from due)
+        group by event_id, rule_id
+    ) as by_rule
+    group by event_id
+)
+select
+    due.posted_on as business_on, due.event_id, due.amount_minor, due.currency,
+    coalesce(decided.most_decisions, 0) as most_decisions
+from due
+left join decided on due.event_id = decided.event_id
+""",
+    sides="""
+select
+    business_on,
+    count(*) as left_count,
+    sum(amount_minor) as left_sum,
+    count(*) filter (where most_decisions > 0) as right_count,
+    coalesce(sum(amount_minor) filter (where most_decisions > 0), 0) as right_sum
+from pairs
+group by business_on
+""",
+    breaks="""
+select
+    business_on,
+    case when most_decisions = 0 then 'MISSING_DECISION' else 'DOUBLE_DECISION' end as type,
+    'HIGH' as severity, amount_minor, currency, event_id as left_ref, null as right_ref,
+    case
+        when most_decisions = 0 then 'posted event without a reward decision'
+        else 'a rule has decided more than once on the posted event'
+    end as detail
+from pairs
+where most_decisions <> 1
+""",
+)
+
+R5 = Reconciliation(
+    recon_id="R5",
+    title="Rewards ledger and its lots and balances",
+    types=("LOT_DRIFT", "BALANCE", "NEGATIVE_LOT", "UNBALANCED_ENTRY"),
+    reads=("rewards.journal", "rewards.postings", "rewards.lots", "rewards.balances"),
+    # A stock and no flow: compared as it stands, under the last batch date.
+    days="""
+select max(batch_date) from landing.files
+where
+    state = 'LOADED' and exists (select * from new_files)
+    and exists (select * from rewards.journal)
+""",
+    pairs="""
+with ledger as (
+    select
+        journal.program_id, postings.account_id,
+        sum(case when postings.direction = 'CREDIT' then postings.amount else -postings.amount end)
+            as points
+    from rewards.postings as postings
+    inner join rewards.journal as journal on postings.journal_id = journal.journal_id
+    where postings.ledger_account in ('MEMBER_PENDING', 'MEMBER_AVAILABLE')
+    group by all
+),
+lots as (
+    select program_id, account_id, sum(points_open) as points
+    from rewards.lots
+    group by all
+),
+members as (
+    select
+        coalesce(ledger.program_id, lots.program_id) as program_id,
+        coalesce(ledger.account_id, lots.account_id) as account_id,
+        coalesce(ledger.points, 0) as ledger_points,
+        coalesce(lots.points, 0) as lot_points
+    from ledger
+    full join lots
+        on ledger.program_id = lots.program_id and ledger.account_id = lots.account_id
+)
+select
+    scope.business_on,
+    members.program_id || '/' || members.account_id as reference,
+    members.ledger_points,
+    members.lot_points - coalesce(balances.deficit, 0) as lot_points,
+    coalesce(balances.pending + balances.available - balances.deficit, 0) as balance_points
+from members
+left join rewards.balances as balances
+    on
+        members.program_id = balances.program_id
+        and members.account_id = balances.account_id
+inner join (select max(business_on) as business_on from scope) as scope
+    on scope.business_on is not null
+""",
+    sides="""
+select
+    business_on,
+    count(*) filter (where ledger_points <> 0) as left_count,
+    sum(ledger_points) as left_sum,
+    count(*) filter (where lot_points <> 0) as right_count,
+    sum(lot_points) as right_sum
+from pairs
+group by business_on
+""",
+    breaks="""
+select
+    business_on, 'LOT_DRIFT' as type, 'HIGH' as severity,
+    abs(ledger_points - lot_points) as amount_minor, null as currency,
+    reference as left_ref, null as right_ref,
+    'ledger ' || ledger_points || ', open lots less deficit ' || lot_points as detail
+from pairs
+where ledger_points <> lot_points
+union all
+select
+    business_on, 'BALANCE', 'HIGH', abs(ledger_points - balance_points), null, reference, null,
+    'ledger ' || ledger_points || ', balance ' || balance_points
+from pairs
+where ledger_points <> balance_points
+union all
+select
+    (select max(business_on) from scope), 'NEGATIVE_LOT', 'HIGH', abs(points_open), null, lot_id,
+    null, 'a lot of ' || points_issued || ' holds ' || points_open
+from rewards.lots
+where points_open < 0 or points_open > points_issued
+union all
+select
+    (select max(business_on) from scope), 'UNBALANCED_ENTRY', 'HIGH', abs(difference), null,
+    journal_id || '/' || asset, null, 'debits and credits differ'
+from (
+    select
+        journal_id, asset,
+        sum(case when direction = 'DEBIT' then amount else -amount end) as difference
+    from rewards.postings
+    group by journal_id, asset
+) as entries
+where difference <> 0
+""",
+)
+
+R6 = Reconciliation(
+    recon_id="R6",
+    title="Rewards liability and the general ledger entries",
+    types=("ACCOUNT_MAP",),
+    reads=("finance.liability_rollforward", "finance.gl_entries"),
+    days="""
+select distinct last_day(cast(period || '-01' as date)) from finance.liability_rollforward
+where exists (select * from new_files)
+""",
+    pairs="""
+select
+    last_day(cast(rollforward.period || '-01' as date)) as business_on,
+    rollforward.program_id || '/' || rollforward.period as reference,
+    rollforward.currency,
+    rollforward.closing_minor,
+    coalesce(sum(entries.credit_minor - entries.debit_minor), 0) as booked_minor
+from finance.liability_rollforward as rollforward
+left join finance.gl_entries as entries
+    on
+        rollforward.program_id = entries.program_id and entries.period <= rollforward.period
+        and entries.account_code in ('2100', '1220')
+where last_day(cast(rollforward.period || '-01' as date)) in (select business_on from scope)
+group by all
+""",
+    sides="""
+select
+    business_on,
+    count(*) as left_count,
+    sum(closing_minor) as left_sum,
+    count(*) as right_count,
+    sum(booked_minor) as right_sum
+from pairs
+group by business_on
+""",
+    breaks="""
+select
+    business_on, 'ACCOUNT_MAP' as type, 'HIGH' as severity,
+    abs(closing_minor - booked_minor) as amount_minor, currency, reference as left_ref,
+    null as right_ref, 'roll-forward ' || closing_minor || ', booked ' || booked_minor as detail
+from pairs
+where closing_minor <> booked_minor
+""",
+)
+
+R7 = Reconciliation(
+    recon_id="R7",
+    title="Points transferred and the partner's acknowledgement",
+    types=("PARTNER_REJECT", "QUANTITY"),
+    reads=("marts.fct_partner_acknowledgements", "finance.liability_rollforward"),
+    days="""
+select distinct last_day(cast(period || '-01' as date)) from raw.partner_acknowledgements
+where file_id in (table new_files)
+""",
+    pairs="""
+with told as (
+    select
+        program_id, period,
+        sum(points) as points,
+        bool_or(status = 'REJECTED') as is_rejected,
+        min(acknowledgement_id) as acknowledgement_id
+    from marts.fct_partner_acknowledgements
+    where last_day(cast(period || '-01' as date)) in (select business_on from scope)
+    group by all
+)
+select
+    last_day(cast(told.period || '-01' as date)) as business_on,
+    told.program_id || '/' || told.period as reference,
+    told.acknowledgement_id,
+    told.is_rejected,
+    told.points as acknowledged_points,
+    coalesce(rollforward.transferred_points, 0) as transferred_points
+from told
+left join finance.liability_rollforward as rollforward
+    on told.program_id = rollforward.program_id and told.period = rollforward.period
+""",
+    sides="""
+select
+    business_on,
+    count(*) as left_count,
+    sum(transferred_points) as left_sum,
+    count(*) as right_count,
+    sum(acknowledged_points) as right_sum
+from pairs
+group by business_on
+""",
+    breaks="""
+select
+    business_on,
+    case when is_rejected then 'PARTNER_REJECT' else 'QUANTITY' end as type,
+    'HIGH' as severity,
+    abs(transferred_points - acknowledged_points) as amount_minor,
+    null as currency,
+    reference as left_ref,
+    acknowledgement_id as right_ref,
+    'transferred ' || transferred_points || ', acknowledged ' || acknowledged_points as detail
+from pairs
+where is_rejected or transferred_points <> acknowledged_points
+""",
+)
+
+CHAIN = (R0, R1, R2, R3, R4, R5, R6, R7)
+"""The chain in the order of the field's numbering."""
