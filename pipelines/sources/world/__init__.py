@@ -20,6 +20,6 @@ Not in this world: `credit_outcomes` (outcomes follow from statements and accoun
 here), deliberate faults.
 """
 
-from pipelines.sources.world.generate import DEFAULT_END, WorldSummary, generate
+from pipelines.sources.world.generation import DEFAULT_END, WorldSummary, generate
 
 __all__ = ["DEFAULT_END", "WorldSummary", "generate"]

@@ -369,18 +369,17 @@ class _Servicing:
 
     def _enter(self, cycle: int, kind: int, amount: Ints, day: Ints) -> None:
         rows = np.flatnonzero(amount > 0)
-        if rows.size:
-            self.entries.append(
-                pl.DataFrame(
-                    {
-                        "holder": rows,
-                        "cycle": np.full(rows.size, cycle),
-                        "kind": np.full(rows.size, kind),
-                        "day": np.broadcast_to(day, amount.shape)[rows],
-                        "amount": amount[rows],
-                    }
-                )
+        self.entries.append(
+            pl.DataFrame(
+                {
+                    "holder": rows,
+                    "cycle": np.full(rows.size, cycle),
+                    "kind": np.full(rows.size, kind),
+                    "day": np.broadcast_to(day, amount.shape)[rows],
+                    "amount": amount[rows],
+                }
             )
+        )
 
     def _age(self, cycle: int, lives: Bools, *, closing: Ints, paid: Ints, charges: Ints) -> None:
         """Cover minimums with the payment, count days past due, bill the next minimum."""

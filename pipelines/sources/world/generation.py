@@ -142,7 +142,7 @@ def generate(
 
 def _make(seed: int, first: int, count: int, merchants: Merchants, window: Window) -> _Chunk:
     """All rows of the accounts `first` … `first + count − 1`."""
-    story = _tell(seed, first, count, merchants, window)
+    story = tell(seed, first, count, merchants, window)
     holders, serviced = story.holders, story.serviced
     messages = build_messages(story)
     ids = messages.transaction_ids
@@ -178,7 +178,7 @@ def _make(seed: int, first: int, count: int, merchants: Merchants, window: Windo
     )
 
 
-def _tell(seed: int, first: int, count: int, merchants: Merchants, window: Window) -> Story:
+def tell(seed: int, first: int, count: int, merchants: Merchants, window: Window) -> Story:
     """What happens to the accounts `first` … `first + count − 1`."""
     applications = applicants.build_applications(seed, first, count, window)
     holders = build_holders(seed, applications, window)
