@@ -1,0 +1,90 @@
+{#
+  The words of one engine. Everything else in the models is read alike by DuckDB and Spark.
+#}
+
+{# An integer wide enough for sums of squares of minor units. #}
+{% macro wide_integer() -%}
+    {{ return(adapter.dispatch('wide_integer')()) }}
+{%- endmacro %}
+
+{% macro default__wide_integer() -%}
+    hugeint
+{%- endmacro %}
+
+{% macro spark__wide_integer() -%}
+    decimal(38, 0)
+{%- endmacro %}
+
+
+{# Whole months from one date to a later one: 31 January to 28 February is none. #}
+{% macro full_months(start_on, end_on) -%}
+    {{ return(adapter.dispatch('full_months')(start_on, end_on)) }}
+{%- endmacro %}
+
+{% macro default__full_months(start_on, end_on) -%}
+    datesub('month', {{ start_on }}, {{ end_on }})
+{%- endmacro %}
+
+{% macro spark__full_months(start_on, end_on) -%}
+    cast(months_between({{ end_on }}, {{ start_on }}) as bigint)
+{%- endmacro %}
+
+
+{# Whole days from one timestamp to a later one. #}
+{% macro full_days(start_at, end_at) -%}
+    {{ return(adapter.dispatch('full_days')(start_at, end_at)) }}
+{%- endmacro %}
+
+{% macro default__full_days(start_at, end_at) -%}
+    datesub('day', {{ start_at }}, {{ end_at }})
+{%- endmacro %}
+
+{% macro spark__full_days(start_at, end_at) -%}
+    timestampdiff(day, {{ start_at }}, {{ end_at }})
+{%- endmacro %}
+
+
+{# `column` plus `count` of `unit`, as `type`: a date stays a date. #}
+{% macro plus(column, count, unit, type) -%}
+    cast({{ column }} + interval '{{ count }}' {{ unit }} as {{ type }})
+{%- endmacro %}
+
+
+{# Midnight that ends the day of `column`. #}
+{% macro midnight_after(column) -%}
+    cast(cast({{ column }} as date) + interval '1' day as timestamp)
+{%- endmacro %}
+
+
+{# One row per day from `start_on` to the day before `end_on`, as the select item `alias`. #}
+{% macro each_day(start_on, end_on, alias) -%}
+    {{ return(adapter.dispatch('each_day')(start_on, end_on, alias)) }}
+{%- endmacro %}
+
+{% macro default__each_day(start_on, end_on, alias) -%}
+    cast(unnest(range({{ start_on }}, {{ end_on }}, interval '1' day)) as date) as {{ alias }}
+{%- endmacro %}
+
+{% macro spark__each_day(start_on, end_on, alias) -%}
+    explode(sequence({{ start_on }}, {{ end_on }} - interval '1' day, interval '1' day)) as {{ alias }}
+{%- endmacro %}
+
+
+{# How many characters of `text` are in the class `characters` (`3-6A`). #}
+{% macro count_of_characters(text, characters) -%}
+    {{ return(adapter.dispatch('count_of_characters')(text, characters)) }}
+{%- endmacro %}
+
+{% macro default__count_of_characters(text, characters) -%}
+    length(regexp_replace({{ text }}, '[^{{ characters }}]', '', 'g'))
+{%- endmacro %}
+
+{% macro spark__count_of_characters(text, characters) -%}
+    length(regexp_replace({{ text }}, '[^{{ characters }}]', ''))
+{%- endmacro %}
+
+
+{# How many characters stand before the first one that is in the class `characters`. #}
+{% macro count_before_characters(text, characters) -%}
+    length(regexp_extract({{ text }}, '^[^{{ characters }}]*', 0))
+{%- endmacro %}

@@ -1,0 +1,6 @@
+{#
+  Schemas are literally staging, intermediate, marts, features, finance, risk: the same in every home.
+#}
+{% macro generate_schema_name(custom_schema_name, node) -%}
+    {{ custom_schema_name or target.schema }}
+{%- endmacro %}

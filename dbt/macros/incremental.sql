@@ -1,0 +1,80 @@
+{#
+  How a daily run works on what is new only.
+
+  New are the rows of files that were loaded by an ingest commit after `from_load_no`. A model reads
+  the keys that these rows touch and computes those keys from everything that is known of them, so a
+  late row or a corrected version gives what a full build gives. Where a key can lose its last row
+  (a corrected card, a transaction that no longer posts), what goes is told by
+  int_entities__touched, see get_incremental_replace_touched_sql.
+#}
+
+{# Whether this run adds to a table, rather than building it whole. #}
+{% macro is_delta() -%}
+    {{ return(is_incremental() and var('from_load_no') | int >= 0) }}
+{%- endmacro %}
+
+
+{# Files of ingest commits that this run has to work through. #}
+{% macro new_files() -%}
+    select file_id from {{ source('landing', 'files') }} where load_no > {{ var('from_load_no') | int }}
+{%- endmacro %}
+
+
+{# In a delta: keeps the keys that have a new row in one of `relations`; otherwise keeps all. #}
+{% macro where_key_is_new(key, relations) -%}
+    {%- set files = new_files() -%}
+    {%- if is_delta() %}
+        where {{ key }} in (
+            {%- for relation in relations %}
+            select {{ key }} from {{ relation }} where file_id in ({{ files }})
+            {%- if not loop.last %} union all {% endif -%}
+            {%- endfor %}
+        )
+    {%- endif %}
+{%- endmacro %}
+
+
+{# In a delta: `column` is one of the touched ids of `entity`; otherwise true. #}
+{% macro is_touched(column, entity) -%}
+    {%- set touched = ref('int_entities__touched') -%}
+    {%- if is_delta() -%}
+        {{ column }} in (select entity_id from {{ touched }} where entity = '{{ entity }}')
+    {%- else -%}
+        true
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# In a delta: the first day on which something new about an `entity` was known. #}
+{% macro first_touched_on(entity) -%}
+    (select min(changed_on) from {{ ref('int_entities__touched') }} where entity = '{{ entity }}')
+{%- endmacro %}
+
+
+{#
+  Strategy `replace_touched`: deletes what the touched ids of an entity have in the table, then
+  inserts the new rows. `meta.replaces` names the entity, its column here (`key`), and optionally a
+  timestamp column (`since`): rows at or before the end of the day before the first change stay.
+#}
+{% macro get_incremental_replace_touched_sql(arg_dict) %}
+    {%- set target = arg_dict['target_relation'] -%}
+    {%- set columns = get_quoted_csv(arg_dict['dest_columns'] | map(attribute='name')) -%}
+    {%- set replaces = config.get('meta')['replaces'] -%}
+    {%- set touched = api.Relation.create(
+        database=target.database, schema='intermediate', identifier='int_entities__touched'
+    ) -%}
+    delete from {{ target }}
+    {%- if var('from_load_no') | int >= 0 %}
+    where {{ replaces['key'] }} in (
+        select entity_id from {{ touched }} where entity = '{{ replaces["entity"] }}'
+    )
+    {%- if 'since' in replaces %}
+    and {{ replaces['since'] }} > (
+        select cast(min(changed_on) as timestamp) from {{ touched }}
+        where entity = '{{ replaces["entity"] }}'
+    )
+    {%- endif %}
+    {%- endif %};
+    insert into {{ target }} ({{ columns }})
+    select {{ columns }} from {{ arg_dict['temp_relation'] }};
+{% endmacro %}

@@ -1,0 +1,4 @@
+{# A list of texts as SQL literals. #}
+{% macro quoted(values) -%}
+    '{{ values | join("', '") }}'
+{%- endmacro %}

@@ -1,0 +1,25 @@
+{# Mean from an integer sum and count, as a double; null of nothing. #}
+{% macro mean_of_sums(total, count) -%}
+    cast({{ total }} as double) / nullif({{ count }}, 0)
+{%- endmacro %}
+
+
+{# Standard deviation of a sample from integer sums: exact up to one division and one root. #}
+{% macro stddev_of_sums(squares, total, count) -%}
+    sqrt(
+        cast({{ squares }} * {{ count }} - {{ total }} * {{ total }} as double)
+        / nullif(cast({{ count }} * ({{ count }} - 1) as double), 0)
+    )
+{%- endmacro %}
+
+
+{#
+  Rate of `positives` among `count`, drawn towards what is usual where little has been seen: as if 20
+  more had been seen at a rate of 0.5 %.
+#}
+{% macro smoothed_rate(positives, count) -%}
+    {%- set prior_count = 20 -%}
+    {%- set prior_rate = 0.005 -%}
+    (cast({{ positives }} as double) + {{ prior_count }} * cast({{ prior_rate }} as double))
+    / nullif(cast({{ count }} as double) + {{ prior_count }}, 0)
+{%- endmacro %}

@@ -1,0 +1,212 @@
+-- A row stands at the end of a statement's period, or later where the statement arrived later, and at
+-- each later time at which a correction or a returned payment became known. It uses the statements
+-- and payments that were known then, of the last twelve periods.
+{{
+    config(
+        incremental_strategy='replace_touched',
+        meta={
+            'replaces': {
+                'entity': 'statement_account', 'key': 'account_id', 'since': 'event_timestamp'
+            }
+        },
+    )
+}}
+
+with statement_rows as (
+    select *
+    from {{ ref('stg_landing__statements') }}
+    where {{ is_touched('account_id', 'statement_account') }}
+),
+
+statements as (
+    {{ versions('statement_rows', ['statement_id']) }}
+),
+
+payment_rows as (
+    select *
+    from {{ ref('stg_landing__payments') }}
+    where {{ is_touched('account_id', 'statement_account') }}
+),
+
+payments as (
+    {{ versions('payment_rows', ['payment_id']) }}
+),
+
+returned as (
+    select
+        account_id,
+        payment_id,
+        coalesce(returned_at, received_at) as returned_at,
+        received_at,
+        superseded_at
+    from payments
+    where state = 'RETURNED'
+),
+
+accounts as (
+    select *
+    from {{ ref('dim_accounts') }}
+    where {{ is_touched('account_id', 'statement_account') }}
+),
+
+known as (
+    select
+        account_id,
+        statement_id,
+        period_end_on,
+        opening_balance_minor,
+        closing_balance_minor,
+        credit_limit_minor,
+        minimum_due_minor,
+        payments_minor,
+        days_past_due,
+        greatest(received_at, {{ midnight_after('period_end_on') }}) as known_from,
+        superseded_at as known_to
+    from statements
+),
+
+moments as (
+    select
+        account_id,
+        known_from as moment
+    from known
+    where known_to is null or known_from < known_to
+    union
+    select
+        returned.account_id,
+        greatest(returned.received_at, returned.returned_at) as moment
+    from returned
+    inner join (
+        select
+            account_id,
+            min(known_from) as first_known_from
+        from known
+        group by account_id
+    ) as first_statements
+        on
+            returned.account_id = first_statements.account_id
+            and greatest(returned.received_at, returned.returned_at)
+            > first_statements.first_known_from
+),
+
+new_moments as (
+    select
+        account_id,
+        moment
+    from moments
+    {% if is_delta() %}
+    where moment > cast({{ first_touched_on('statement_account') }} as timestamp)
+    {% endif %}
+),
+
+-- The statements known at a moment, newest first.
+recent as (
+    select
+        new_moments.moment,
+        known.*,
+        lead(known.minimum_due_minor) over (
+            partition by new_moments.account_id, new_moments.moment
+            order by known.period_end_on desc, known.statement_id desc
+        ) as previous_minimum_due_minor,
+        row_number() over (
+            partition by new_moments.account_id, new_moments.moment
+            order by known.period_end_on desc, known.statement_id desc
+        ) as recency
+    from new_moments
+    inner join known
+        on
+            new_moments.account_id = known.account_id
+            and new_moments.moment >= known.known_from
+            and (known.known_to is null or new_moments.moment < known.known_to)
+            and known.period_end_on > new_moments.moment - interval '18' month
+),
+
+judged as (
+    select
+        *,
+        case
+            when previous_minimum_due_minor > 0 and payments_minor is not null
+                then payments_minor < previous_minimum_due_minor
+            else coalesce(days_past_due, 0) > 0
+        end as is_missed,
+        greatest(opening_balance_minor, 0) as billed_minor
+    from recent
+    where recency <= 12
+),
+
+summed as (
+    select
+        account_id,
+        moment,
+        max(period_end_on) as period_end_on,
+        max(closing_balance_minor) filter (where recency = 1) as balance_minor,
+        max(credit_limit_minor) filter (where recency = 1) as limit_minor,
+        sum(closing_balance_minor) filter (where recency <= 3) as balance_3m_minor,
+        sum(credit_limit_minor) filter (where recency <= 3) as limit_3m_minor,
+        count(*) filter (where recency <= 3 and credit_limit_minor is null) as no_limit_3m_n,
+        {% for months in [1, 3, 6] %}
+        sum(payments_minor) filter (where recency <= {{ months }} and billed_minor > 0)
+            as paid_{{ months }}m_minor,
+        sum(billed_minor) filter (where recency <= {{ months }} and payments_minor is not null)
+            as billed_{{ months }}m_minor,
+        {% endfor %}
+        max(days_past_due) filter (where recency = 1) as days_past_due,
+        {% for months in [3, 6, 12] %}
+        max(days_past_due) filter (where recency <= {{ months }}) as days_past_due_{{ months }}m,
+        {% endfor %}
+        count(*) filter (where recency <= 6 and is_missed) as missed_6m_n,
+        count(*) filter (
+            where recency <= 6 and closing_balance_minor > credit_limit_minor
+        ) as overlimit_6m_n
+    from judged
+    group by account_id, moment
+),
+
+returned_summed as (
+    select
+        new_moments.account_id,
+        new_moments.moment,
+        count(*) as returned_6m_n
+    from new_moments
+    inner join returned
+        on
+            new_moments.account_id = returned.account_id
+            and new_moments.moment >= greatest(returned.received_at, returned.returned_at)
+            and (returned.superseded_at is null or new_moments.moment < returned.superseded_at)
+            and returned.returned_at > new_moments.moment - interval '6' month
+    group by new_moments.account_id, new_moments.moment
+)
+
+select
+    summed.account_id,
+    summed.moment as event_timestamp,
+    summed.moment as created_timestamp,
+    summed.balance_minor as beh_balance_cur_minor,
+    cast(summed.balance_minor as double)
+    / nullif(coalesce(summed.limit_minor, accounts.credit_limit_minor), 0) as beh_util_cur,
+    case
+        when summed.no_limit_3m_n = 0
+            then cast(summed.balance_3m_minor as double) / nullif(summed.limit_3m_minor, 0)
+    end as beh_util_avg3,
+    {% for months in [1, 3, 6] %}
+    cast(summed.paid_{{ months }}m_minor as double) / nullif(summed.billed_{{ months }}m_minor, 0)
+        as beh_pay_ratio_{{ months }}m,
+    {% endfor %}
+    summed.days_past_due as beh_dpd_cur,
+    {% for months in [3, 6, 12] %}
+    summed.days_past_due_{{ months }}m as beh_dpd_max_{{ months }}m,
+    {% endfor %}
+    summed.missed_6m_n as beh_missed_6m_n,
+    summed.overlimit_6m_n as beh_overlimit_6m_n,
+    coalesce(returned_summed.returned_6m_n, 0) as beh_returned_pay_6m_n,
+    cast({{ full_months('accounts.opened_on', 'summed.period_end_on') }} as bigint) as beh_mob
+from summed
+left join returned_summed
+    on
+        summed.account_id = returned_summed.account_id
+        and summed.moment = returned_summed.moment
+left join accounts
+    on
+        summed.account_id = accounts.account_id
+        and summed.moment >= accounts.valid_from
+        and summed.moment < coalesce(accounts.valid_to, timestamp '9999-12-31 00:00:00')

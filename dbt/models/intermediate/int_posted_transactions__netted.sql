@@ -1,0 +1,66 @@
+-- The transaction is what its first posted message says it is; its amount is what is left of all.
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='replace_touched',
+        meta={'replaces': {'entity': 'transaction', 'key': 'transaction_id'}},
+    )
+}}
+
+with posted as (
+    select
+        *,
+        row_number() over (
+            partition by transaction_id order by posted_on, event_at, event_id
+        ) as posting_no
+    from {{ ref('int_posted_events__classified') }}
+    where {{ is_touched('transaction_id', 'transaction') }}
+),
+
+{% set of_first = [
+    'account_id', 'card_id', 'program_id', 'customer_id', 'merchant_id', 'partner_id', 'event_at',
+    'posted_on', 'currency', 'direction', 'transaction_class', 'mcc', 'merchant_country'
+] %}
+
+netted as (
+    select
+        transaction_id,
+        {% for column in of_first %}
+        max({{ column }}) filter (where posting_no = 1) as {{ column }},
+        {% endfor %}
+        max(original_transaction_id) as original_transaction_id,
+        max(network_transaction_id) as network_transaction_id,
+        count(*) as posted_event_count,
+        sum(case when direction = 'DEBIT' then amount_minor else -amount_minor end) as signed_minor,
+        max(received_at) as received_at,
+        min(first_received_at) as first_received_at
+    from posted
+    group by transaction_id
+)
+
+select
+    transaction_id,
+    account_id,
+    card_id,
+    program_id,
+    customer_id,
+    merchant_id,
+    partner_id,
+    event_at,
+    posted_on,
+    cast(abs(signed_minor) as bigint) as amount_minor,
+    currency,
+    case
+        when signed_minor > 0 then 'DEBIT'
+        when signed_minor < 0 then 'CREDIT'
+        else direction
+    end as direction,
+    transaction_class,
+    mcc,
+    merchant_country,
+    original_transaction_id,
+    network_transaction_id,
+    posted_event_count,
+    received_at,
+    first_received_at
+from netted

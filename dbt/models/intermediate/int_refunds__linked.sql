@@ -1,0 +1,215 @@
+-- The ladder by which a refund finds its purchase; the first rung that holds counts.
+--   ORIGINAL_ID    the refund names the purchase
+--   NETWORK_ID     it carries the network's number of a purchase of the same account
+--   SAME_MERCHANT  a purchase of the same account and merchant, at most 180 days older, with enough
+--                  left to refund: an equal amount first, then the newest
+--   UNMATCHED      none of these
+-- On the third rung every refund uses up what it refunds, so refunds are taken one after the other.
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='replace_touched',
+        meta={'replaces': {'entity': 'transaction', 'key': 'transaction_id'}},
+    )
+}}
+
+with recursive posted as (
+    select * from {{ ref('int_posted_transactions__netted') }}
+),
+
+refunds as (
+    select *
+    from posted
+    where
+        transaction_class = 'REFUND'
+        and {{ is_touched('transaction_id', 'transaction') }}
+),
+
+purchases as (
+    select *
+    from posted
+    where transaction_class <> 'REFUND' and direction = 'DEBIT'
+),
+
+by_original as (
+    select
+        refunds.transaction_id,
+        purchases.transaction_id as refunds_transaction_id
+    from refunds
+    inner join purchases on refunds.original_transaction_id = purchases.transaction_id
+),
+
+by_network as (
+    select
+        refunds.transaction_id,
+        purchases.transaction_id as refunds_transaction_id
+    from refunds
+    inner join purchases
+        on
+            refunds.network_transaction_id = purchases.network_transaction_id
+            and refunds.account_id = purchases.account_id
+            and refunds.event_at >= purchases.event_at
+    where refunds.transaction_id not in (select transaction_id from by_original)
+    qualify row_number() over (
+        partition by refunds.transaction_id
+        order by purchases.event_at desc, purchases.transaction_id
+    ) = 1
+),
+
+named as (
+    select
+        transaction_id,
+        refunds_transaction_id,
+        'ORIGINAL_ID' as refund_link_method
+    from by_original
+    union all
+    select
+        transaction_id,
+        refunds_transaction_id,
+        'NETWORK_ID' as refund_link_method
+    from by_network
+),
+
+unnamed as (
+    select
+        refunds.transaction_id,
+        refunds.account_id,
+        refunds.merchant_id,
+        refunds.amount_minor,
+        refunds.event_at,
+        row_number() over (
+            partition by refunds.account_id, refunds.merchant_id
+            order by refunds.posted_on, refunds.event_at, refunds.transaction_id
+        ) as refund_no
+    from refunds
+    where
+        refunds.merchant_id is not null
+        and refunds.transaction_id not in (select transaction_id from named)
+),
+
+pairs as (
+    select
+        account_id,
+        merchant_id
+    from unnamed
+    group by account_id, merchant_id
+),
+
+-- What refunds that name a purchase leave of it, those of earlier runs included.
+named_amounts as (
+    select
+        refunds_transaction_id,
+        sum(amount_minor) as refunded_minor
+    from (
+        select
+            named.refunds_transaction_id,
+            refunds.amount_minor
+        from named
+        inner join refunds on named.transaction_id = refunds.transaction_id
+        {% if is_delta() %}
+        union all
+        select
+            linked.refunds_transaction_id,
+            posted.amount_minor
+        from {{ this }} as linked
+        inner join posted on linked.transaction_id = posted.transaction_id
+        where
+            linked.refund_link_method in ('ORIGINAL_ID', 'NETWORK_ID')
+            and not ({{ is_touched('linked.transaction_id', 'transaction') }})
+        {% endif %}
+    ) as all_named
+    group by refunds_transaction_id
+),
+
+refundable as (
+    select
+        purchases.account_id,
+        purchases.merchant_id,
+        purchases.transaction_id,
+        purchases.event_at,
+        purchases.amount_minor - coalesce(named_amounts.refunded_minor, 0) as left_minor
+    from purchases
+    inner join pairs
+        on
+            purchases.account_id = pairs.account_id
+            and purchases.merchant_id = pairs.merchant_id
+    left join named_amounts
+        on purchases.transaction_id = named_amounts.refunds_transaction_id
+),
+
+-- One row per purchase and refund taken so far: what is left, and which refund took its part last.
+walk as (
+    select
+        account_id,
+        merchant_id,
+        transaction_id,
+        event_at,
+        cast(left_minor as bigint) as left_minor,
+        cast(0 as bigint) as refund_no,
+        cast(null as varchar) as taken_by
+    from refundable
+    union all
+    select
+        account_id,
+        merchant_id,
+        transaction_id,
+        event_at,
+        case when is_taken then left_minor - refund_minor else left_minor end as left_minor,
+        refund_no,
+        case when is_taken then refund_id end as taken_by
+    from (
+        select
+            *,
+            is_refundable
+            and row_number() over (
+                partition by account_id, merchant_id
+                order by
+                    is_refundable desc,
+                    left_minor = refund_minor desc,
+                    event_at desc,
+                    transaction_id asc
+            ) = 1 as is_taken
+        from (
+            select
+                walk.account_id,
+                walk.merchant_id,
+                walk.transaction_id,
+                walk.event_at,
+                walk.left_minor,
+                unnamed.refund_no,
+                unnamed.transaction_id as refund_id,
+                unnamed.amount_minor as refund_minor,
+                walk.left_minor >= unnamed.amount_minor
+                and walk.event_at <= unnamed.event_at
+                and walk.event_at >= unnamed.event_at - interval '180' day as is_refundable
+            from walk
+            inner join unnamed
+                on
+                    walk.account_id = unnamed.account_id
+                    and walk.merchant_id = unnamed.merchant_id
+                    and walk.refund_no + 1 = unnamed.refund_no
+        ) as offered
+    ) as ranked
+),
+
+linked as (
+    select
+        transaction_id,
+        refunds_transaction_id,
+        refund_link_method
+    from named
+    union all
+    select
+        taken_by as transaction_id,
+        transaction_id as refunds_transaction_id,
+        'SAME_MERCHANT' as refund_link_method
+    from walk
+    where taken_by is not null
+)
+
+select
+    refunds.transaction_id,
+    linked.refunds_transaction_id,
+    coalesce(linked.refund_link_method, 'UNMATCHED') as refund_link_method
+from refunds
+left join linked on refunds.transaction_id = linked.transaction_id

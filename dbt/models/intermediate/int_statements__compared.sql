@@ -1,0 +1,60 @@
+-- What posted in a statement's period beside what the statement says (reconciliation R3).
+{{ config(materialized='view') }}
+
+with statements as (
+    select * from {{ ref('fct_statements') }}
+),
+
+posted as (
+    select * from {{ ref('int_posted_events__classified') }}
+),
+
+{% set totals = {
+    'purchases': ['PURCHASE'],
+    'cash_advances': ['CASH_ADVANCE', 'QUASI_CASH', 'CONVENIENCE_CHECK'],
+    'balance_transfers': ['BALANCE_TRANSFER'],
+    'fees': ['FEE'],
+    'interest': ['INTEREST'],
+    'credits': ['REFUND', 'REWARD_CREDIT', 'DISPUTE_PROVISIONAL_CREDIT', 'CHARGEBACK'],
+} %}
+
+posted_totals as (
+    select
+        statements.statement_id,
+        count(posted.event_id) as posted_event_count
+        {%- for total, classes in totals.items() %},
+        cast(
+            coalesce(sum(
+                case
+                    when posted.transaction_class not in ({{ quoted(classes) }}) then 0
+                    when posted.direction = '{{ "CREDIT" if total == "credits" else "DEBIT" }}'
+                        then posted.amount_minor
+                    else -posted.amount_minor
+                end
+            ), 0) as bigint
+        ) as posted_{{ total }}_minor
+        {%- endfor %}
+    from statements
+    left join posted
+        on
+            statements.account_id = posted.account_id
+            and statements.period_start_on <= posted.posted_on
+            and statements.period_end_on >= posted.posted_on
+    group by statements.statement_id
+)
+
+select
+    statements.statement_id,
+    statements.account_id,
+    statements.period_start_on,
+    statements.period_end_on,
+    statements.currency,
+    posted_totals.posted_event_count,
+    {% for total in totals %}
+    statements.{{ total }}_minor,
+    posted_totals.posted_{{ total }}_minor,
+    {% endfor %}
+    statements.file_id,
+    statements.received_at
+from statements
+inner join posted_totals on statements.statement_id = posted_totals.statement_id

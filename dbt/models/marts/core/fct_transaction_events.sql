@@ -1,0 +1,35 @@
+{{ config(materialized='view') }}
+
+select
+    event_id,
+    transaction_id,
+    event_type,
+    account_id,
+    card_id,
+    event_at,
+    amount_minor,
+    currency,
+    direction,
+    posted_on,
+    merchant_id,
+    mcc,
+    merchant_country,
+    latitude,
+    longitude,
+    entry_mode,
+    is_card_present,
+    auth_result,
+    transaction_class,
+    original_transaction_id,
+    network_transaction_id,
+    device_id,
+    ip_hash,
+    received_at,
+    first_received_at,
+    version_no,
+    batch_date,
+    file_id,
+    line_no,
+    record_hash
+from {{ ref('int_transaction_events__versioned') }}
+where superseded_at is null

@@ -1,0 +1,19 @@
+select
+    dispute_event_id,
+    dispute_id,
+    transaction_id,
+    event_type,
+    event_at,
+    amount_minor,
+    reason,
+    network_reason_code,
+    disposition,
+    denied_minor,
+    recovered_minor,
+    written_off_minor,
+    received_at,
+    batch_date,
+    file_id,
+    line_no,
+    record_hash
+from {{ source('raw', 'disputes') }}

@@ -1,0 +1,22 @@
+select
+    account_id,
+    customer_id,
+    program_id,
+    opened_on,
+    credit_limit_minor,
+    currency,
+    updated_at,
+    status,
+    substatus,
+    apr_bps,
+    cycle_day,
+    closed_on,
+    close_reason,
+    charge_off_on,
+    tier,
+    received_at,
+    batch_date,
+    file_id,
+    line_no,
+    record_hash
+from {{ source('raw', 'accounts') }}
