@@ -23,6 +23,7 @@ def defs() -> dg.Definitions:
             transform.curated_tables,
             features.offline_store,
             features.online_store,
+            rewards.programs,
             rewards.rewards_ledger,
             transform.finance_tables,
             finance.reconciliations,

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import CardlineError
@@ -23,8 +23,8 @@ concurrency:
     # One writer at a time (docs/adr/001-warehouse.md).
     default_limit: 1
     granularity: op
-run_queue:
-  max_concurrent_runs: 4
+  runs:
+    max_concurrent_runs: 4
 """
 
 
@@ -66,13 +66,17 @@ def run_job(
     from pipelines.definitions import defs
 
     job = defs().resolve_job_def(name)
-    result = job.execute_in_process(
-        instance=instance,
-        run_config={"ops": config or {}, "loggers": _QUIET},
-        tags=tags,
-        partition_key=partition_key,
-        raise_on_error=False,
-    )
+    log = get_settings().home / "logs" / "run.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # What dbt prints while it works goes to the log: standard output is the command's own.
+    with log.open("a") as file, redirect_stdout(file):
+        result = job.execute_in_process(
+            instance=instance,
+            run_config={"ops": config or {}, "loggers": _QUIET},
+            tags=tags,
+            partition_key=partition_key,
+            raise_on_error=False,
+        )
     if result.success:
         return
     for event in result.all_events:

@@ -15,8 +15,10 @@ landing_ingest = dg.define_asset_job(
 curated_tables_build = dg.define_asset_job(
     "curated_tables_build",
     selection=(
-        dg.AssetSelection.groups("raw", *DBT_LAYERS) - dg.AssetSelection.assets(OFFLINE, ONLINE)
-    ),
+        dg.AssetSelection.groups("raw", *DBT_LAYERS)
+        | dg.AssetSelection.assets(["rewards", "programs"])
+    )
+    - dg.AssetSelection.assets(OFFLINE, ONLINE),
     description="Bring staging, intermediate, marts and feature tables up to what was ingested.",
 )
 features_publish = dg.define_asset_job(
@@ -26,7 +28,9 @@ features_publish = dg.define_asset_job(
 )
 rewards_accrual = dg.define_asset_job(
     "rewards_accrual",
-    selection=dg.AssetSelection.groups("rewards"),
+    selection=(
+        dg.AssetSelection.groups("rewards") - dg.AssetSelection.assets(["rewards", "programs"])
+    ),
     description="Decide points for every new posted event and post them to the ledger.",
 )
 finance_tables_build = dg.define_asset_job(

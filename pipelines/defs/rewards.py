@@ -14,16 +14,35 @@ from pipelines.defs.common import (
     markdown_table,
     table_metadata,
 )
-from pipelines.warehouse import connect
+from pipelines.settings import get_settings
+from pipelines.warehouse import connect, transaction
 
 TABLES = {
-    "programs": "One row per version of a program's terms.",
     "decisions": "One row per posted event and rule: why these points, the zero ones too.",
     "journal": "One row per journal entry, chained by hash to the one before.",
     "postings": "One row per leg of a journal entry; debits equal credits per asset.",
     "lots": "One row per lot of points that was issued together and expires together.",
     "balances": "One row per account and program.",
 }
+
+
+@dg.asset(
+    key=["rewards", "programs"],
+    group_name="rewards",
+    owners=OWNERS,
+    kinds={"yaml", "duckdb"},
+    pool=POOL,
+    description="One row per version of a program's terms, as published in the programs folder; a "
+    "version that was used is never changed.",
+)
+def programs() -> dg.MaterializeResult:
+    from pipelines.rewards.tables import ensure_tables, publish_programs
+    from pipelines.rewards.terms import load_programs
+
+    with connect() as con, transaction(con):
+        ensure_tables(con)
+        publish_programs(con, load_programs(get_settings().programs))
+        return dg.MaterializeResult(metadata=table_metadata(con, "rewards.programs"))
 
 
 class AccrualConfig(dg.Config):
@@ -38,6 +57,7 @@ class AccrualConfig(dg.Config):
         dg.AssetSpec(
             ["rewards", name],
             deps=[
+                dg.AssetKey(["rewards", "programs"]),
                 dg.AssetKey(["marts", "fct_posted_events"]),
                 dg.AssetKey(["marts", "fct_reward_events"]),
             ],
