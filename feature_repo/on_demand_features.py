@@ -51,11 +51,11 @@ def application_affordability(inputs):
         inputs["bur_monthly_debt_minor"],
         strict=True,
     ):
-        has_income = income is not None and income > 0
-        line_to_income.append(limit / income if has_income and limit is not None else None)
-        if has_income and housing is not None and debt is not None:
-            dti.append((debt + housing) / (income / 12))
-            residual.append(income / 12 - debt - housing)
+        monthly = income / 12 if income else None
+        line_to_income.append(limit / income if income and limit is not None else None)
+        if monthly and housing is not None and debt is not None:
+            dti.append((debt + housing) / monthly)
+            residual.append(monthly - debt - housing)
         else:
             dti.append(None)
             residual.append(None)

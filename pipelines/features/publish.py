@@ -87,13 +87,18 @@ def publish(
     unknown = [name for name in wanted if name not in declared]
     if unknown:
         raise CardlineError(f"there is no feature view {unknown[0]}; there are {sorted(declared)}")
-    if con is not None:
-        return [_publish_view(con, declared[name], is_full) for name in wanted]
-    with connect(read_only=True) as own:
+    if con is None:
+        with connect(read_only=True) as own:
+            return publish(wanted, con=own, is_full=is_full)
+    con.execute("begin transaction")  # One snapshot for looking, checking and reading.
+    try:
+        lake = _read_lake(con)
         return [
-            _publish_view(own, declared[name], is_full)
+            _publish_view(con, lake, declared[name], is_full)
             for name in track(wanted, "publishing features")
         ]
+    finally:
+        con.execute("rollback")
 
 
 def is_published(view: str) -> bool:
@@ -118,26 +123,21 @@ def partition_files(view: str, days: Iterable[str]) -> list[Path]:
     return [_partition_dir(view, day) / _FILE for day in days]
 
 
-def _publish_view(con: duckdb.DuckDBPyConnection, view: View, is_full: bool) -> Published:
-    _require_columns(con, view)
+def _publish_view(
+    con: duckdb.DuckDBPyConnection, lake: "_Lake", view: View, is_full: bool
+) -> Published:
+    table_id = _checked_table(lake, view)
     manifest = _known_manifest(view)
-    con.execute("begin transaction")  # One snapshot for looking, checking and reading.
-    try:
-        table_id, snapshot = _table_state(con, view)
-        days = None if is_full else _changed_days(con, view, manifest, table_id, snapshot)
-        current = _day_digests(con, view, days)
-        gone = sorted(set(manifest.partitions if days is None else days) - set(current))
-        gone = [day for day in gone if day in manifest.partitions]
-        changed = sorted(
-            day for day, part in current.items() if _differs(view, manifest, day, part)
-        )
-        _require_sound(con, view, changed)
-        if changed or gone or not is_published(view.name):
-            manifest.publication += 1
-        for batch in _batches(changed, _DAYS_PER_READ):
-            _write_days(con, view, batch)
-    finally:
-        con.execute("rollback")
+    days = None if is_full else _changed_days(con, lake, view, manifest)
+    current = _day_digests(con, view, days)
+    gone = [day for day in manifest.partitions if (days is None or day in days)]
+    gone = [day for day in gone if day not in current]
+    changed = sorted(day for day in current if _differs(view, manifest, day, current[day]))
+    _require_sound(con, view, changed, is_everywhere=days is None)
+    if changed or gone or not is_published(view.name):
+        manifest.publication += 1
+    for batch in _batches(changed, _DAYS_PER_READ):
+        _write_days(con, view, batch)
     for day in changed:
         rows, digest, known_from, known_to = current[day]
         manifest.partitions[day] = Partition(
@@ -147,7 +147,7 @@ def _publish_view(con: duckdb.DuckDBPyConnection, view: View, is_full: bool) -> 
         shutil.rmtree(_partition_dir(view.name, day), ignore_errors=True)
         del manifest.partitions[day]
     manifest.partitions = dict(sorted(manifest.partitions.items()))
-    manifest.table_id, manifest.snapshot = table_id, snapshot
+    manifest.table_id, manifest.snapshot = table_id, lake.snapshot
     _write_or_drop_schema_only(view, is_empty=not manifest.partitions)
     _write_manifest(manifest)
     return Published(
@@ -183,39 +183,56 @@ def _differs(view: View, manifest: Manifest, day: str, current: tuple[int, str, 
     return known is None or known.digest != current[1] or not is_there
 
 
-def _table_state(con: duckdb.DuckDBPyConnection, view: View) -> tuple[int, int]:
-    """The lake's id of the table (a replaced table has another) and its current snapshot."""
-    table = con.execute(
-        "select table_id from duckdb_tables() join ducklake_table_info(?) using (table_name) "
-        "where database_name = ? and schema_name = 'features' and table_name = ? "
-        "order by table_id desc limit 1",
-        [CATALOG, CATALOG, view.name],
-    ).fetchone()
-    snapshot = con.execute(
-        "select max(snapshot_id) from ducklake_snapshots(?)", [CATALOG]
-    ).fetchone()
-    # A table that the lake does not know by name (a view) has no state to compare.
-    return (-1 if table is None else int(table[0])), (int(snapshot[0]) if snapshot else -1)
+@dataclass(frozen=True)
+class _Lake:
+    """The lake at one moment: its snapshots, and the feature tables' ids and columns.
+
+    A table that was replaced has another id.
+    """
+
+    oldest_snapshot: int
+    snapshot: int
+    table_ids: dict[str, int]
+    columns: dict[str, dict[str, str]]
+
+
+def _read_lake(con: duckdb.DuckDBPyConnection) -> _Lake:
+    """Read once for all views: these look-ups cost more than most of the rest."""
+    oldest, newest = con.execute(
+        "select min(snapshot_id), max(snapshot_id) from ducklake_snapshots(?)", [CATALOG]
+    ).fetchall()[0]
+    columns: dict[str, dict[str, str]] = {}
+    for table, column, kind in con.execute(
+        "select table_name, column_name, lower(data_type) from duckdb_columns() "
+        "where database_name = ? and schema_name = 'features' order by column_index",
+        [CATALOG],
+    ).fetchall():
+        columns.setdefault(table, {})[column] = kind
+    # Names repeat between schemas; the id is only compared for equality, so all of a name count.
+    ids = con.execute(
+        "select table_name, max(table_id) from ducklake_table_info(?) group by table_name",
+        [CATALOG],
+    ).fetchall()
+    return _Lake(oldest, newest, {name: int(id) for name, id in ids}, columns)
 
 
 def _changed_days(
-    con: duckdb.DuckDBPyConnection, view: View, manifest: Manifest, table_id: int, snapshot: int
+    con: duckdb.DuckDBPyConnection, lake: _Lake, view: View, manifest: Manifest
 ) -> list[str] | None:
     """Days with inserted or deleted rows since the manifest; None where that cannot be told."""
-    if manifest.table_id != table_id or table_id < 0 or manifest.snapshot < 0:
+    if manifest.snapshot < 0 or manifest.table_id != lake.table_ids.get(view.name):
         return None
-    if manifest.snapshot == snapshot:
+    if manifest.snapshot == lake.snapshot:
         return []
-    oldest = con.execute("select min(snapshot_id) from ducklake_snapshots(?)", [CATALOG]).fetchone()
-    if oldest is None or oldest[0] > manifest.snapshot + 1:
+    if lake.oldest_snapshot > manifest.snapshot + 1:
         return None  # The snapshots in between have expired.
     rows = con.execute(
         "select distinct event_timestamp::date::varchar "
-        "from ducklake_table_changes(?, 'features', ?, ?::bigint, ?::bigint) "
-        "where event_timestamp is not null",
-        [CATALOG, view.name, manifest.snapshot + 1, snapshot],
+        "from ducklake_table_changes(?, 'features', ?, ?::bigint, ?::bigint)",
+        [CATALOG, view.name, manifest.snapshot + 1, lake.snapshot],
     ).fetchall()
-    return sorted(day for (day,) in rows)
+    days = [day for (day,) in rows]
+    return None if None in days else sorted(days)
 
 
 def _day_digests(
@@ -250,15 +267,9 @@ def _on_days(days: list[str] | None) -> tuple[str, list[object]]:
     )
 
 
-def _require_columns(con: duckdb.DuckDBPyConnection, view: View) -> None:
-    found = {
-        name: kind.lower()
-        for name, kind in con.execute(
-            "select column_name, data_type from duckdb_columns() "
-            "where database_name = ? and schema_name = 'features' and table_name = ?",
-            [CATALOG, view.name],
-        ).fetchall()
-    }
+def _checked_table(lake: _Lake, view: View) -> int:
+    """The id of a view's table, which has every declared column in its declared type."""
+    found = lake.columns.get(view.name, {})
     if not found:
         raise CardlineError(
             f"the warehouse has no table features.{view.name}: build the dbt models first "
@@ -273,17 +284,24 @@ def _require_columns(con: duckdb.DuckDBPyConnection, view: View) -> None:
             raise CardlineError(
                 f"features.{view.name}.{name} is {found[name]}; feature_repo/ declares {kind}"
             )
+    return lake.table_ids.get(view.name, -1)
 
 
-def _require_sound(con: duckdb.DuckDBPyConnection, view: View, days: list[str]) -> None:
-    """No row without key or time (of any day), and one row per key and times on `days`."""
+def _require_sound(
+    con: duckdb.DuckDBPyConnection, view: View, days: list[str], *, is_everywhere: bool
+) -> None:
+    """On `days`: no row without key or time, one row per key and times. A row without event time is
+    of no day, so that is looked for where the whole table is looked at."""
+    if not days and not is_everywhere:
+        return
     key = _quote(view.key)
-    where, parameters = _on_days(days)
+    where, parameters = _on_days(None if is_everywhere else days)
     blank, repeated = con.execute(
-        f"select (select count(*) from {_table(view)} "  # noqa: S608
-        f"where {key} is null or {key} = '' or event_timestamp is null "
-        f"or created_timestamp is null), "
-        f"(select count(*) from (select 1 from {_table(view)} where true {where} "
+        f"with looked_at as (select {key}, event_timestamp, created_timestamp "  # noqa: S608
+        f"from {_table(view)} where true {where}) "
+        f"select (select count(*) from looked_at where {key} is null or {key} = '' "
+        f"or event_timestamp is null or created_timestamp is null), "
+        f"(select count(*) from (select 1 from looked_at "
         f"group by {key}, event_timestamp, created_timestamp having count(*) > 1))",
         parameters,
     ).fetchall()[0]
@@ -334,13 +352,17 @@ def _write_or_drop_schema_only(view: View, is_empty: bool) -> None:
     kinds = {view.key: "STRING", **view.features}
     schema = {name: _POLARS_TYPES[kind] for name, kind in kinds.items()}
     schema |= {name: pl.Datetime("us") for name in TIMES}
-    _write_file(pl.DataFrame(schema=schema), path)
+    if not path.exists() or dict(pl.read_parquet_schema(path)) != schema:
+        _write_file(pl.DataFrame(schema=schema), path)
 
 
 def _write_manifest(manifest: Manifest) -> None:
     path = _manifest_path(manifest.view)
+    text = json.dumps(asdict(manifest), indent=0) + "\n"
+    if path.exists() and path.read_text() == text:
+        return
     aside = path.with_suffix(".part")
-    aside.write_text(json.dumps(asdict(manifest), indent=0) + "\n")
+    aside.write_text(text)
     aside.replace(path)
 
 

@@ -6,6 +6,7 @@ import os
 import string
 import sys
 import threading
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,9 @@ def apply() -> bool:
         settings.feast_dir.mkdir(parents=True, exist_ok=True)
         store = _new_store(settings)
         objects = list(load_definitions().objects)
-        store.apply(objects, objects_to_delete=_undeclared(store, objects), partial=False)
+        with warnings.catch_warnings(record=True):
+            # "On demand feature view is experimental", of every start.
+            store.apply(objects, objects_to_delete=_undeclared(store, objects), partial=False)
         aside = marker.with_suffix(".part")
         aside.write_text(wanted)
         aside.replace(marker)
@@ -93,7 +96,9 @@ def load_definitions() -> Definitions:
     """The objects of `feature_repo/`, bound to this home's paths."""
     with _lock:
         settings = get_settings()
-        return _load_definitions(settings.home, _source_digest())
+        with warnings.catch_warnings(record=True):
+            # Importing Feast imports what sqlglot deprecates.
+            return _load_definitions(settings.home, _source_digest())
 
 
 @lru_cache(maxsize=4)

@@ -310,13 +310,18 @@ def _to_pandas(frame: pl.DataFrame) -> "pd.DataFrame":
     """For Feast: nullable types, since plain pandas turns integers with nulls into floats."""
     import pandas as pd
 
-    nullable = {pl.Int64: "Int64", pl.Float64: "Float64", pl.Boolean: "boolean"}
+    nullable = {
+        pl.Int64: "Int64",
+        pl.Float64: "Float64",
+        pl.Boolean: "boolean",
+        pl.String: "string",
+    }
     columns: dict[str, Any] = {}
     for series in frame:
         if isinstance(series.dtype, pl.Datetime):
             columns[series.name] = pd.Series(series.to_numpy()).dt.tz_localize("UTC")
         else:
-            dtype = nullable.get(type(series.dtype), "object")
+            dtype = nullable[type(series.dtype)]
             columns[series.name] = pd.Series(series.to_list(), dtype=dtype)
     return pd.DataFrame(columns)
 

@@ -1,0 +1,238 @@
+"""The online stores: the latest known row, never an older one, equal to point-in-time."""
+
+import random
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pytest
+
+from pipelines.errors import CardlineError
+from pipelines.features.encoding import encode_keys, encode_values
+from pipelines.features.materialize import materialize, materialized_through
+from pipelines.features.parity import parity
+from pipelines.features.registry import feature_store, load_definitions
+from pipelines.features.retrieval import feature_vector, online
+from tests.feature_store.tables import DAY, START, Fill, Publish, insert
+
+CARD = "card_velocity_features"
+SERVICE = "fraud_authorization_v1"
+FEATURE = "authorization_count_1d"
+
+
+def card_row(card: str, event: datetime, created: datetime, value: int | None) -> dict[str, Any]:
+    return {
+        "card_id": card,
+        "event_timestamp": event,
+        "created_timestamp": created,
+        FEATURE: value,
+    }
+
+
+def value_of(card: str) -> Any:
+    return online(SERVICE, [{"card_id": card}])[0][FEATURE]
+
+
+def push(card: str, event: datetime, created: datetime, value: int) -> None:
+    """As a client of Feast would write, past our own materialisation."""
+    row = card_row(card, event, created, value)
+    others = dict.fromkeys(load_definitions().views[CARD].features, 0)
+    frame = pd.DataFrame([{**others, **row}])
+    feature_store().write_to_online_store(CARD, frame)
+
+
+def test_an_older_event_never_replaces_a_newer_one(online_store: str) -> None:
+    push("c1", START + 10 * DAY, START + 10 * DAY, 500)
+    push("c1", START + 4 * DAY, START + 11 * DAY, -1)
+    assert value_of("c1") == 500
+    push("c1", START + 10 * DAY, START + 12 * DAY, 501)  # A correction of the same day.
+    assert value_of("c1") == 501
+    push("c1", START + 10 * DAY, START + 10 * DAY, 500)
+    assert value_of("c1") == 501
+    push("c1", START + 10 * DAY + timedelta(microseconds=1), START + 10 * DAY, 502)
+    assert value_of("c1") == 502
+    push("c1", START + 10 * DAY, START + 30 * DAY, 7)
+    assert value_of("c1") == 502
+
+
+def test_times_before_1970_are_in_order(online_store: str) -> None:
+    early = datetime(1969, 1, 1)
+    push("c1", early, early, 1)
+    push("c1", early - DAY, early, 2)
+    assert value_of("c1") == 1
+    push("c1", datetime(1970, 1, 2), datetime(1970, 1, 2), 3)
+    assert value_of("c1") == 3
+
+
+def test_one_batch_with_several_rows_of_a_key_keeps_the_latest(online_store: str) -> None:
+    others = dict.fromkeys(load_definitions().views[CARD].features, 0)
+    rows = [{**others, **card_row("c1", START + d * DAY, START + d * DAY, d)} for d in (2, 9, 5)]
+    feature_store().write_to_online_store(CARD, pd.DataFrame(rows))
+    assert value_of("c1") == 9
+
+
+def test_windows_in_any_order_end_the_same(
+    online_store: str, fill: Fill, publish_all: Publish
+) -> None:
+    fill(
+        card_velocity_features=[
+            card_row("c1", START + day * DAY, START + day * DAY, day) for day in range(10)
+        ]
+    )
+    publish_all()
+    materialize(START, START + 6 * DAY, views=[CARD])
+    assert value_of("c1") == 6
+    materialize(START + 6 * DAY, START + 9 * DAY, views=[CARD])
+    assert value_of("c1") == 9
+    materialize(START, START + 2 * DAY, views=[CARD])
+    assert value_of("c1") == 9
+    assert materialized_through(CARD) == START + 9 * DAY
+
+
+def test_what_is_not_yet_known_is_not_served(
+    online_store: str, fill: Fill, publish_all: Publish
+) -> None:
+    fill(
+        card_velocity_features=[
+            card_row("c1", START, START, 1),
+            card_row("c1", START + DAY, START + 20 * DAY, 2),
+        ]
+    )
+    publish_all()
+    materialize(end=START + 10 * DAY, views=[CARD])
+    assert value_of("c1") == 1
+    materialize(end=START + 20 * DAY, views=[CARD])
+    assert value_of("c1") == 2
+
+
+def test_a_row_published_long_after_its_time_still_arrives(
+    online_store: str, lake: duckdb.DuckDBPyConnection, fill: Fill, publish_all: Publish
+) -> None:
+    """Far older than any overlap: the day was published anew, so it is looked at."""
+    fill(card_velocity_features=[card_row("c1", START + 300 * DAY, START + 300 * DAY, 300)])
+    publish_all()
+    materialize(end=START + 301 * DAY, views=[CARD])
+    insert(lake, CARD, [card_row("c2", START, START, 2), card_row("c1", START, START, 1)])
+    publish_all()
+    (outcome,) = materialize(end=START + 302 * DAY, views=[CARD])
+    assert outcome.rows == 2
+    assert (value_of("c1"), value_of("c2")) == (300, 2)
+    (again,) = materialize(end=START + 302 * DAY, views=[CARD])
+    assert again.rows <= 1
+
+
+def test_a_full_run_forgets_what_is_gone(
+    online_store: str, lake: duckdb.DuckDBPyConnection, fill: Fill, publish_all: Publish
+) -> None:
+    fill(card_velocity_features=[card_row(card, START, START, 1) for card in ("c1", "c2")])
+    publish_all()
+    materialize(end=START + DAY, views=[CARD])
+    lake.execute(f"delete from features.{CARD} where card_id = 'c2'")
+    publish_all()
+    materialize(end=START + DAY, views=[CARD], is_full=True)
+    assert (value_of("c1"), value_of("c2")) == (1, None)
+
+
+def random_tables(seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Rows for every view: all types, nulls, corrections and rows from after the day asked for."""
+    choose = random.Random(seed)
+    makers = {
+        "INT64": lambda: choose.choice([0, -1, 1, 2**53 + 1, choose.randint(0, 10**6)]),
+        "DOUBLE": lambda: choose.choice([0.0, -0.5, 1e300, choose.random()]),
+        "STRING": lambda: choose.choice(["", "é", "x"]),
+        "BOOL": lambda: choose.random() < 0.5,
+    }
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for name, view in load_definitions().views.items():
+        seen = set()
+        tables[name] = []
+        for _ in range(60):
+            event = START + choose.randint(0, 30) * DAY
+            created = event + choose.randint(0, 5) * DAY
+            key = f"{view.key}-{choose.randint(0, 9)}"
+            if (key, event, created) in seen:
+                continue
+            seen.add((key, event, created))
+            row: dict[str, Any] = {
+                column: None if choose.random() < 0.25 else makers[kind]()
+                for column, kind in view.features.items()
+            }
+            row |= {view.key: key, "event_timestamp": event, "created_timestamp": created}
+            tables[name].append(row)
+    return tables
+
+
+def test_online_equals_offline_for_every_feature(
+    online_store: str, fill: Fill, publish_all: Publish
+) -> None:
+    fill(**random_tables(11))
+    publish_all()
+    for day in (5, 12, 20):
+        materialize(end=START + day * DAY)
+        assert parity(20).rows() == []
+
+
+def test_parity_names_what_differs(home: Path, fill: Fill, publish_all: Publish) -> None:
+    fill(card_velocity_features=[card_row("c1", START, START, 1)])
+    publish_all()
+    with pytest.raises(CardlineError, match="not in the online store"):
+        parity(services=[SERVICE])
+    materialize(end=START + DAY)
+    push("c1", START + 2 * DAY, START + 2 * DAY, 5)
+    found = parity(services=[SERVICE]).filter(pl.col("feature") == FEATURE)
+    assert found.select("online", "offline").rows() == [("int 5", "int 1")]
+
+
+def test_vectors_say_what_was_found(home: Path, fill: Fill, publish_all: Publish) -> None:
+    fill(card_velocity_features=[card_row("c1", START, START, None)])
+    publish_all()
+    materialize(end=START + DAY)
+    vector = feature_vector(SERVICE, {"card_id": "c1", "merchant_id": "m?", "event_hour": "3"})
+    assert vector["statuses"][FEATURE] == "NULL"
+    assert vector["statuses"]["fraud_rate_30d"] == "NOT_FOUND"
+    assert vector["features"]["is_night"] is True
+    assert vector["event_timestamps"][FEATURE] == "2024-03-01T00:00:00Z"
+    assert vector["event_timestamps"]["is_night"] is None
+    assert online(SERVICE, []) == []
+
+
+def test_several_rows_at_once_equal_one_at_a_time(
+    home: Path, fill: Fill, publish_all: Publish
+) -> None:
+    fill(**random_tables(5))
+    publish_all()
+    materialize(end=START + 40 * DAY)
+    rows: list[dict[str, Any]] = [
+        {"account_id": f"account_id-{i}", "amount_minor": 100 * i, "event_hour": i}
+        for i in range(8)
+    ]
+    rows.insert(3, {"merchant_id": "merchant_id-1"})
+    assert online(SERVICE, rows) == [online(SERVICE, [row])[0] for row in rows]
+
+
+def test_bytes_are_those_that_feast_writes(home: Path) -> None:
+    from feast.infra.key_encoding_utils import serialize_entity_key
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    keys = ["a", "", "ключ", "x" * 300]
+    ours = encode_keys("card_id", pl.Series(keys))
+    stock = [
+        serialize_entity_key(EntityKey(join_keys=["card_id"], entity_values=[Value(string_val=k)]))
+        for k in keys
+    ]
+    assert ours == stock
+    examples: dict[str, tuple[str, list[Any]]] = {
+        "INT64": ("int64_val", [0, -1, 2**62, None]),
+        "DOUBLE": ("double_val", [0.0, -0.0, 1.5, float("inf"), float("nan"), None]),
+        "STRING": ("string_val", ["", "é", None]),
+        "BOOL": ("bool_val", [True, False, None]),
+    }
+    for kind, (name, values) in examples.items():
+        encoded = encode_values(pl.Series("v", values), kind)
+        assert encoded == [
+            b"" if v is None else Value(**{name: v}).SerializeToString() for v in values
+        ]
