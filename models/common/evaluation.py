@@ -260,16 +260,21 @@ def bootstrap_interval(
 
     Null where a draw in ten or more has a single class.
     """
-    _, position = np.unique(group, return_inverse=True)
-    groups = int(position.max()) + 1 if len(position) else 0
+    _, member = np.unique(group, return_inverse=True)
+    groups = int(member.max()) + 1 if len(member) else 0
+    distinct, position = np.unique(score, return_inverse=True)
     generator = np.random.default_rng(seed)
     values: list[float] = []
     for _ in range(draws):
         counts = np.bincount(generator.integers(0, groups, groups), minlength=groups)
-        weight = counts[position].astype(float)
-        drawn = weight > 0
-        if _both_classes(target[drawn]):
-            values.append(roc_auc(target[drawn], score[drawn], weight[drawn]))
+        weight = counts[member].astype(float)
+        bad = np.bincount(position, weights=weight * target, minlength=len(distinct))
+        good = np.bincount(position, weights=weight * (1 - target), minlength=len(distinct))
+        pairs = bad.sum() * good.sum()
+        if pairs:
+            # Goods scored below each bad, and half of those that tie with it.
+            below = np.cumsum(good) - good / 2
+            values.append(float((bad * below).sum() / pairs))
     if len(values) < 0.9 * draws:
         return None
     low, high = np.quantile(values, [0.025, 0.975])

@@ -88,20 +88,3 @@ def with_label_delay(event_at: pl.Series, *, cutoff: datetime, delay: timedelta)
     moments = event_at.cast(pl.Datetime("us"))
     train = (moments < cutoff - delay).to_numpy()
     return DelaySplit(train, (moments >= cutoff).to_numpy(), cutoff)
-
-
-def cutoff_for_share(event_at: pl.Series, *, test_share: float, delay: timedelta) -> datetime:
-    """The midnight that leaves about `test_share` of the days after it."""
-    moments = event_at.cast(pl.Datetime("us"))
-    first, last = moments.min(), moments.max()
-    if not isinstance(first, datetime) or not isinstance(last, datetime):
-        raise ModelError("no transactions to split")
-    days = (last.date() - first.date()).days + 1
-    if days <= delay.days + 2:
-        raise ModelError(
-            f"{days} days of transactions do not leave a training block, a gap of {delay.days} "
-            "days and a test block"
-        )
-    test_days = max(1, round(test_share * (days - delay.days)))
-    start = datetime.combine(last.date(), datetime.min.time())
-    return start - timedelta(days=test_days - 1)

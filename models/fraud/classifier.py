@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 MINIMUM_CALIBRATION_POSITIVES = 20
 
@@ -60,7 +61,10 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
             # Never on a random slice: that would look into the block meant for calibration.
             early_stopping=False,  # pyright: ignore[reportArgumentType]
             random_state=self.random_state,
-        ).fit(values, fraud, sample_weight=sample_weight)
+        )
+        # One thread adds up in the same order on every machine, and never waits for another.
+        with threadpool_limits(1):
+            self.booster_.fit(values, fraud, sample_weight=sample_weight)
         self.slope_, self.intercept_ = 1.0, 0.0
         return self
 
@@ -79,7 +83,8 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
         return True
 
     def _logit(self, values: np.ndarray) -> np.ndarray:
-        return self.booster_.decision_function(values)
+        with threadpool_limits(1):
+            return self.booster_.decision_function(values)
 
     def predict_proba(self, values: np.ndarray) -> np.ndarray:
         """Probabilities of legitimate and fraud, shape (rows, 2)."""

@@ -1,0 +1,234 @@
+"""The scorecard: bins, points, reasons, gates and what it may not look at."""
+
+import json
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from models.common.dataset import matrix
+from models.common.errors import ModelError, NotEnoughOutcomes
+from models.underwriting.binning import monotone_bins
+from models.underwriting.catalogue import CATALOGUE, entry_for, prohibited_features
+from models.underwriting.scorecard import Scorecard
+from models.underwriting.scoring import row_reasons, score_frame
+from models.underwriting.training import OutcomeFrame, ScorecardParameters, gates, train_scorecard
+
+FEATURES = ["bur_util_rev", "bur_inq_6m_n", "stated_income_minor", "bur_sat_pct"]
+
+
+def decisions(rows: int = 3000, seed: int = 0) -> pl.DataFrame:
+    """Risk grows with utilisation and inquiries; one feed (bur_sat_pct) never arrived."""
+    generator = np.random.default_rng(seed)
+    util = generator.beta(2, 3, rows)
+    inquiries = generator.poisson(2, rows)
+    logit = -4 + 4 * util + 0.35 * inquiries
+    bad = generator.random(rows) < 1 / (1 + np.exp(-logit))
+    return pl.DataFrame(
+        {
+            "application_id": [f"a{i:05}" for i in range(rows)],
+            "person": [f"p{i % (rows - 200)}" for i in range(rows)],
+            "decision_at": [
+                datetime(2024, 1, 1) + timedelta(days=int(d))
+                for d in generator.integers(0, 480, rows)
+            ],
+            "is_bad": bad.astype(int),
+            "bur_util_rev": pl.Series(util).set(pl.Series(generator.random(rows) < 0.1), None),
+            "bur_inq_6m_n": inquiries,
+            "stated_income_minor": generator.integers(2_000_000, 20_000_000, rows),
+            "bur_sat_pct": pl.Series([None] * rows, dtype=pl.Float64),
+        }
+    )
+
+
+def train(frame: pl.DataFrame, features: list[str] | None = None, **settings):
+    return train_scorecard(
+        OutcomeFrame(
+            frame, "application_id", "person", "decision_at", "is_bad",
+            {"GOOD": 1}, datetime(2026, 1, 1),
+        ),
+        features or FEATURES,
+        name="underwriting",
+        purpose="p",
+        target="t",
+        **settings,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def frame() -> pl.DataFrame:
+    return decisions(seed=1)
+
+
+@pytest.fixture(scope="module")
+def model(frame: pl.DataFrame):
+    return train(frame)
+
+
+def test_it_ranks_out_of_time_and_keeps_what_it_could_not_use(model):
+    assert model.metrics["out_of_time"]["auc"] > 0.65
+    assert model.metrics["development"]["calibration_ratio"] == pytest.approx(1.0, abs=1e-3)
+    assert set(model.features) == {"bur_util_rev", "bur_inq_6m_n"}
+    assert "all missing" in model.dropped_features["bur_sat_pct"]
+    assert "information value" in model.dropped_features["stated_income_minor"]
+    assert not [g for g in model.gates.values() if g.startswith("fail")]
+
+
+def test_training_again_gives_the_same_model_whatever_the_row_order(frame, model):
+    again = train(frame.sample(fraction=1.0, shuffle=True, seed=9))
+    assert again.dataset_sha256 == model.dataset_sha256
+    values = matrix(frame, model.estimator.inputs_)
+    difference = model.estimator.predict_proba(values) - again.estimator.predict_proba(values)
+    assert np.abs(difference).max() <= 1e-9
+
+
+@pytest.mark.parametrize("feature", ["bur_util_rev", "bur_inq_6m_n"])
+def test_declared_directions_hold_on_a_grid(model, feature):
+    card: Scorecard = model.estimator
+    grid = np.full((200, len(card.inputs_)), np.nan)
+    grid[:, card.inputs_.index(feature)] = np.linspace(-1, 30, 200)
+    assert (np.diff(card.predict_proba(grid)[:, 1]) >= 0).all()
+
+
+def test_points_add_up_to_the_score_and_the_score_is_the_probability(frame, model):
+    card: Scorecard = model.estimator
+    values = matrix(frame, card.inputs_)
+    score = card.total_points(values)
+    assert card.points(values).sum(axis=1) == pytest.approx(score)
+    probability = card.predict_proba(values)[:, 1]
+    log_odds = np.log((1 - probability) / probability)
+    # 50 good to 1 bad is 600 points and 20 points double it.
+    assert score == pytest.approx(600 + 20 / np.log(2) * (log_odds - np.log(50)))
+
+
+def test_scores_carry_reasons_that_cost_points(frame, model):
+    scored = score_frame(model.estimator, model.reasons, frame)
+    assert scored.columns == ["pd", "score", "reasons", "feature_vector_sha256"]
+    texts = [json.loads(r) for r in scored["reasons"]]
+    assert max(len(r) for r in texts) <= 4
+    assert all(reason["points_lost"] > 0 for r in texts for reason in r)
+    assert all(len({x["text"] for x in r}) == len(r) for r in texts)
+    worst = scored["pd"].arg_max()
+    assert worst is not None
+    assert texts[worst]
+
+
+def test_a_missing_value_has_the_reason_for_missing_data(frame, model):
+    card: Scorecard = model.estimator
+    values = matrix(frame, card.inputs_)
+    k = card.features_.index("bur_util_rev")
+    column = card.inputs_.index("bur_util_rev")
+    # Make the missing bin cost points: its wording must then be that of missing data.
+    table = {f: dict(entry) for f, entry in model.reasons["features"].items()}
+    table["bur_util_rev"]["mean_points"] = float(card.points_[k][-1]) + 5
+    table["bur_util_rev"]["maximum_points"] = float(card.points_[k][-1]) + 10
+    missing = values[np.isnan(values[:, column])][:1]
+    reasons = row_reasons(card, {"features": table}, missing)[0]
+    assert "No credit file" in next(r.text for r in reasons if r.feature == "bur_util_rev")
+
+
+def test_the_best_bins_have_no_reasons(model):
+    card: Scorecard = model.estimator
+    row = np.full((1, len(card.inputs_)), np.nan)
+    for k, feature in enumerate(card.features_):
+        best = int(np.argmax(card.points_[k][:-1]))
+        edges = [-1e9, *card.edges_[k], 1e9]
+        row[0, card.inputs_.index(feature)] = (
+            edges[best] if np.isfinite(edges[best]) and best else edges[1] - 1e-6
+        )
+    assert (card.points(row) == [p[:-1].max() for p in card.points_]).all()
+    assert row_reasons(card, model.reasons, row) == [[]]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["age", "customer_age", "age_years", "sex", "GENDER", "marital_status", "MARRIAGE",
+     "birth_year", "race", "app_postal_code", "home_zip", "state", "latitude",
+     "public_assistance_income", "EDUCATION", "national_origin"],
+)  # fmt: skip
+def test_prohibited_features_are_refused(frame, name):
+    assert prohibited_features([name]) == [name]
+    with pytest.raises(ModelError, match="prohibited"):
+        train(frame.with_columns(pl.lit(1).alias(name)), [*FEATURES, name])
+
+
+def test_the_age_of_a_tradeline_is_not_the_age_of_a_person():
+    allowed = ["bur_age_oldest_m", "bur_age_avg_m", "beh_dpd_max_3m", "beh_mob", "app_device_age"]
+    assert prohibited_features(allowed) == []
+
+
+def test_a_feature_without_a_consumer_reason_stays_out(frame):
+    model = train(
+        frame.with_columns(pl.col("bur_util_rev").alias("mystery")), [*FEATURES, "mystery"]
+    )
+    assert "mystery" not in model.features
+    assert "no consumer reason" in model.dropped_features["mystery"]
+
+
+def test_no_catalogue_entry_is_shadowed_by_a_prohibited_name_or_lacks_words():
+    for entry in CATALOGUE:
+        assert entry.text
+        assert entry.missing[1]
+        assert entry.direction in (-1, 0, 1)
+
+
+def test_too_few_outcomes_are_not_due(frame):
+    with pytest.raises(NotEnoughOutcomes, match="underwriting"):
+        train(frame.head(50))
+    with pytest.raises(NotEnoughOutcomes):
+        train(frame.with_columns(pl.lit(0).alias("is_bad")))
+
+
+def test_features_that_say_nothing_give_a_clear_error(frame):
+    with pytest.raises(ModelError, match="information value"):
+        train(frame, ["stated_income_minor"])
+
+
+def test_bins_are_monotone_filled_and_two_sided():
+    generator = np.random.default_rng(2)
+    values = generator.random(5000)
+    bad = (generator.random(5000) < 0.05 + 0.4 * (values - 0.5) ** 2 + 0.2 * values).astype(int)
+    bins = monotone_bins(values, bad, direction=1)
+    rate = bins.bads[:-1] / (bins.goods + bins.bads)[:-1]
+    assert (np.diff(rate) > 0).all()
+    assert (np.diff(bins.woe[:-1]) < 0).all()
+    assert ((bins.goods + bins.bads)[:-1] >= 0.05 * 5000).all()
+    assert (bins.goods[:-1] > 0).all()
+    assert (bins.bads[:-1] > 0).all()
+
+
+def test_data_against_the_declared_direction_leave_one_bin():
+    values = np.linspace(0, 1, 2000)
+    bad = (np.arange(2000) % 10 < 10 * values).astype(int)
+    assert len(monotone_bins(values, bad, direction=-1).edges) == 0
+    assert len(monotone_bins(values, bad, direction=0).edges) > 0
+
+
+def test_few_missing_rows_say_nothing_and_many_have_their_own_weight():
+    values = np.r_[np.linspace(0, 1, 1000), np.full(10, np.nan)]
+    bad = np.r_[np.arange(1000) % 5 == 0, np.ones(10)].astype(int)
+    assert monotone_bins(values, bad).woe[-1] == 0.0
+    values = np.r_[np.linspace(0, 1, 1000), np.full(100, np.nan)]
+    bad = np.r_[np.arange(1000) % 5 == 0, np.ones(100)].astype(int)
+    assert monotone_bins(values, bad).woe[-1] < 0
+
+
+def test_gates_fail_on_a_lost_champion_comparison_and_lasting_miscalibration(model):
+    assert "champion_auc" not in model.gates
+    lost = gates(model.metrics, model.estimator, champion_auc=0.99)
+    assert lost["champion_auc"].startswith("fail")
+    sample = {**model.metrics["out_of_time"], "calibration_ratio": 2.0}
+    off = gates({**model.metrics, "out_of_time": sample}, model.estimator, None)
+    assert off["calibration"].startswith("fail")
+    shifted = {**model.metrics["out_of_time"], "score_psi": 0.4}
+    assert gates({**model.metrics, "out_of_time": shifted}, model.estimator, None)[
+        "score_psi"
+    ].startswith("fail")
+
+
+def test_settings_are_recorded(frame):
+    found = train(frame, parameters=ScorecardParameters(pdo=40))
+    assert found.parameters["pdo"] == 40
+    assert "bur_util_rev" in found.tables["scorecard.csv"]
+    assert entry_for("bur_util_rev") is not None
