@@ -1,0 +1,15 @@
+-- No feature row claims to have been known before the time that it is about.
+{% set tables = [
+    'card_velocity_features', 'account_amount_features', 'merchant_risk_features',
+    'pull_bureau_features', 'customer_application_features', 'account_payment_features',
+] %}
+
+{% for table in tables %}
+select
+    '{{ table }}' as feature_table,
+    event_timestamp,
+    created_timestamp
+from {{ ref(table) }}
+where created_timestamp < event_timestamp
+{{ 'union all' if not loop.last }}
+{% endfor %}
