@@ -42,7 +42,7 @@ from pipelines.sources.world.story import Story
 
 DEFAULT_END = date(2026, 10, 31)
 CHUNK = 2_500
-"""Accounts made at a time: about 1 GB at a year and a half."""
+"""Accounts made at a time: about 2 GB of memory over a year and a half."""
 
 
 @dataclass(frozen=True, slots=True)
