@@ -29,6 +29,8 @@ POLARS_TYPES: dict[str, Any] = {
 }
 TIME = "event_timestamp"
 _ROW = "__row_no"
+# On-demand functions get every column as Python objects: this many rows take about a gigabyte.
+_ROWS_PER_JOIN = 250_000
 # No entity has an empty id (publishing refuses it), so this key finds nothing.
 _NO_KEY = ""
 
@@ -86,12 +88,15 @@ def historical(service: str, entities: "pl.DataFrame | pa.Table") -> pl.DataFram
     given = _inputs(wanted, frame).with_columns(times, pl.Series(_ROW, range(frame.height)))
     store = feature_store()
     _require_published(wanted)
-    job = store.get_historical_features(
-        entity_df=_to_pandas(given),
-        features=store.get_feature_service(service),
-        filter_by_created_timestamp=True,
-    )
-    found = _from_arrow(job.to_arrow()).sort(_ROW)
+    parts = []
+    for part in given.iter_slices(_ROWS_PER_JOIN):
+        job = store.get_historical_features(
+            entity_df=_to_pandas(part),
+            features=store.get_feature_service(service),
+            filter_by_created_timestamp=True,
+        )
+        parts.append(_from_arrow(job.to_arrow()).sort(_ROW).select(list(wanted.features)))
+    found = pl.concat(parts, how="vertical_relaxed")
     return frame.hstack([_typed(found[name], kind) for name, kind in wanted.features.items()])
 
 

@@ -54,9 +54,9 @@ def test_bad_requests_are_the_clients_fault(client: Any) -> None:
         assert answer.status_code == 422
 
 
-@pytest.mark.parametrize("path", ["/push", "/write-to-online-store", "/materialize", "/chat"])
-def test_nothing_can_be_written_through_it(client: Any, path: str) -> None:
-    assert client.post(path, json={}).status_code == 404
+def test_nothing_can_be_written_through_it(client: Any) -> None:
+    for path in ("/push", "/write-to-online-store", "/materialize", "/chat"):
+        assert client.post(path, json={}).status_code == 404, path
 
 
 def test_other_host_names_are_refused_without_a_token(client: Any) -> None:
