@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,7 @@ class Registry:
                 "notes": list(trained.notes),
                 "gates": trained.gates,
                 "libraries": library_versions(),
+                "code_sha256": code_sha256(),
                 "git_sha": git_sha,
                 "trainer": trainer,
                 "trained_at": _now(),
@@ -131,6 +133,7 @@ class Registry:
             "window": trained.window,
             "context": trained.context,
             "libraries": library_versions(),
+            "code": code_sha256(),
         }
         return hashlib.sha256(_json(core).encode()).hexdigest()
 
@@ -261,6 +264,17 @@ class Registry:
         with os.fdopen(handle, "w") as file:
             file.write(_json(lines))
         Path(aside).replace(path)
+
+
+@cache
+def code_sha256() -> str:
+    """Fingerprint of the code of this package: another learner is another model."""
+    package = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package).as_posix()}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def library_versions() -> dict[str, str]:

@@ -1,0 +1,296 @@
+"""From warehouse tables to registered versions, scores and alerts, through the feature store."""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import polars as pl
+import pytest
+
+from pipelines.features.publish import publish
+from pipelines.features.registry import load_definitions
+from pipelines.features.retrieval import POLARS_TYPES
+from pipelines.registry_view import list_models, promote
+from pipelines.scoring import score_applications, score_transactions
+from pipelines.training import NotDue, is_due, newest, train
+from pipelines.training_frames import underwriting_outcomes
+from pipelines.warehouse import connect
+
+CLOCK = datetime(2024, 6, 30, 23, 59, 59)
+OPENED = datetime(2022, 1, 1)
+SPINE = """
+create table risk.underwriting_spine (
+    application_id varchar, customer_id varchar, person_id varchar, account_id varchar,
+    pull_id varchar, decision_at timestamp, stated_income_minor bigint,
+    housing_payment_minor bigint, requested_limit_minor bigint, outcome varchar,
+    outcome_known_at timestamp, exclusion varchar
+);
+create table marts.fct_credit_outcomes (
+    outcome_id varchar, account_id varchar, is_bad boolean, observed_on date, known_at timestamp,
+    received_at timestamp
+);
+create table marts.dim_accounts (account_id varchar, customer_id varchar, is_current boolean);
+create table marts.fct_transaction_events (event_id varchar, event_at timestamp);
+create table intermediate.int_authorizations__known (
+    transaction_id varchar, event_id varchar, card_id varchar, account_id varchar,
+    merchant_id varchar, amount_minor bigint, is_declined boolean, active_from date,
+    known_from date, known_to date
+);
+create table intermediate.int_fraud_labels__known (
+    transaction_id varchar, is_fraud boolean, known_from date, known_to date
+);
+"""
+
+
+@pytest.fixture
+def lake(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A warehouse with empty tables of everything that training reads."""
+    with connect() as con:
+        con.execute(SPINE)
+        con.execute(
+            "insert into landing.files (file_id, feed, state, received_at, load_no) "
+            "values ('f', 'transactions', 'LOADED', ?, 1)",
+            [CLOCK],
+        )
+        yield con
+
+
+def fill_features(con: duckdb.DuckDBPyConnection, **views: pl.DataFrame) -> None:
+    """Create every feature table, with the given rows in some, and publish them."""
+    for name, view in load_definitions().views.items():
+        kinds = {view.key: "STRING", **view.features}
+        schema = {column: POLARS_TYPES[kind] for column, kind in kinds.items()}
+        times = {"event_timestamp": pl.Datetime("us"), "created_timestamp": pl.Datetime("us")}
+        frame = pl.DataFrame(schema=schema | times)
+        given = views.get(name)
+        if given is not None:
+            frame = pl.concat([frame, given.cast({c: frame.schema[c] for c in given.columns})],
+                              how="diagonal")  # fmt: skip
+        con.register("given", frame)
+        con.execute(f"create or replace table features.{name} as select * from given")
+        con.unregister("given")
+    publish(con=con)
+
+
+def applications(con: duckdb.DuckDBPyConnection, rows: int = 500) -> None:
+    """Applications over 20 months whose risk grows with bureau utilisation."""
+    generator = np.random.default_rng(0)
+    util = generator.random(rows)
+    bad = generator.random(rows) < 0.05 + 0.7 * util**2
+    at = [OPENED + timedelta(days=int(d)) for d in generator.integers(0, 500, rows)]
+    ids = [f"{i:04}" for i in range(rows)]
+    spine = pl.DataFrame(
+        {
+            "application_id": [f"a{i}" for i in ids],
+            "customer_id": [f"c{i}" for i in ids],
+            "person_id": [f"p{i}" for i in ids],
+            "pull_id": [f"pull{i}" for i in ids],
+            "decision_at": at,
+            "stated_income_minor": generator.integers(3_000_000, 9_000_000, rows),
+            "outcome": np.where(bad, "BAD", "GOOD"),
+            "outcome_known_at": [t + timedelta(days=366) for t in at],
+        }
+    )
+    con.register("given", spine)
+    con.execute("insert into risk.underwriting_spine by name select * from given")
+    con.unregister("given")
+    fill_features(
+        con,
+        pull_bureau_features=pl.DataFrame(
+            {
+                "pull_id": [f"pull{i}" for i in ids],
+                "bur_util_rev": util,
+                "event_timestamp": [t - timedelta(hours=1) for t in at],
+                "created_timestamp": [t - timedelta(hours=1) for t in at],
+            }
+        ),
+    )
+
+
+def test_underwriting_from_outcomes_to_scores_once(lake: duckdb.DuckDBPyConnection):
+    assert not is_due("underwriting")
+    assert score_applications() == 0
+    applications(lake)
+    assert is_due("underwriting")
+    first = train("underwriting")
+    assert first.state == "CANDIDATE"
+    assert first.metrics["auc"] > 0.6
+    assert first.metrics["sample"] == "out_of_time"
+    assert train("underwriting").version == first.version
+    assert not is_due("underwriting")
+    assert len(list_models()) == 1
+
+    assert score_applications() == 500
+    assert score_applications() == 0
+    scores = lake.execute("select * from risk.scores order by application_id").pl()
+    assert scores["model_version"].unique().to_list() == [first.version]
+    assert scores["model_state"].unique().to_list() == ["CANDIDATE"]
+    assert scores["pd"].is_between(0, 1).all()
+    assert scores["feature_vector_sha256"].str.len_bytes().unique().to_list() == [64]
+    texts = {r["text"] for reasons in scores["reasons"] for r in json.loads(reasons)}
+    assert "Proportion of balances to credit limits on revolving accounts is too high" in texts
+
+    # A new application is scored alone, after the promotion under the champion's flag.
+    promote("underwriting", first.version, "chief risk officer", "first model")
+    lake.execute(
+        "insert into risk.underwriting_spine (application_id, decision_at) values ('new', ?)",
+        [CLOCK],
+    )
+    assert score_applications() == 1
+    assert lake.execute(
+        "select model_state from risk.scores where application_id = 'new'"
+    ).fetchall() == [("CHAMPION",)]
+
+
+def test_an_outcome_known_later_and_exclusions_do_not_teach(lake: duckdb.DuckDBPyConnection):
+    applications(lake, rows=50)
+    lake.execute("update risk.underwriting_spine set exclusion = 'FRAUD' where person_id = 'p0001'")
+    lake.execute(
+        "update risk.underwriting_spine set outcome_known_at = ? where person_id = 'p0002'",
+        [CLOCK + timedelta(seconds=1)],
+    )
+    found = underwriting_outcomes(lake, CLOCK)
+    assert found.grain == "application_id"
+    persons = set(found.frame["person"])
+    assert len(persons) == 48
+    assert not persons & {"p0001", "p0002"}
+    assert found.population["EXCLUDED_FRAUD"] == 1
+    assert found.population["NO_OUTCOME_YET"] == 1
+    with pytest.raises(NotDue, match="matured outcomes"):
+        train("underwriting")
+    assert newest("underwriting") is None
+
+
+def test_accounts_are_learned_from_where_there_are_no_applications(
+    lake: duckdb.DuckDBPyConnection,
+):
+    generator = np.random.default_rng(1)
+    rows = 600
+    late = generator.integers(0, 4, rows)
+    month_end = datetime(2024, 5, 1)
+    accounts = [f"acc{i:04}" for i in range(rows)]
+    outcomes = pl.DataFrame(
+        {
+            "outcome_id": accounts,
+            "account_id": accounts,
+            "is_bad": generator.random(rows) < 0.05 + 0.2 * late,
+            "observed_on": [datetime(2024, 5, 31).date()] * rows,
+            "known_at": [datetime(2024, 6, 1)] * rows,
+            "received_at": [datetime(2024, 6, 1)] * rows,
+        }
+    )
+    lake.register("given", outcomes)
+    lake.execute("insert into marts.fct_credit_outcomes by name select * from given")
+    lake.execute("insert into marts.dim_accounts select account_id, account_id, true from given")
+    lake.unregister("given")
+    features = pl.DataFrame(
+        {
+            "account_id": accounts,
+            "beh_missed_6m_n": late,
+            "event_timestamp": [month_end] * rows,
+            "created_timestamp": [month_end] * rows,
+        }
+    )
+    # What became known in the month of the outcome must not be looked at: it is the outcome.
+    leak = outcomes.select(
+        "account_id",
+        pl.col("is_bad").cast(pl.Int64).mul(9).alias("beh_missed_6m_n"),
+        pl.lit(datetime(2024, 5, 20)).alias("event_timestamp"),
+        pl.lit(datetime(2024, 5, 20)).alias("created_timestamp"),
+    )
+    fill_features(lake, account_payment_features=pl.concat([features, leak], how="diagonal"))
+    trained = train("underwriting")
+    assert 0.6 < trained.metrics["auc"] < 0.9
+    assert trained.metrics["sample"] == "holdout"
+    assert score_applications() == rows
+    assert score_applications() == 0
+    lake.execute(
+        "update features.account_payment_features set beh_missed_6m_n = 7 "
+        "where account_id = 'acc0000'"
+    )
+    publish(con=lake)
+    assert score_applications() == 1
+    assert lake.execute(
+        "select count(*), count(distinct account_id) from risk.scores"
+    ).fetchone() == (rows, rows)
+
+
+def test_fraud_from_labels_to_alerts_once(lake: duckdb.DuckDBPyConnection):
+    generator = np.random.default_rng(2)
+    rows, days = 4000, 70
+    first = datetime(2024, 4, 22)
+    at = [first + timedelta(seconds=int(s)) for s in generator.integers(0, days * 86_400, rows)]
+    large = generator.random(rows) < 0.1
+    fraud = generator.random(rows) < np.where(large, 0.5, 0.002)
+    ids = [f"t{i:05}" for i in range(rows)]
+    known = pl.DataFrame(
+        {
+            "transaction_id": ids,
+            "event_id": ids,
+            "card_id": [f"card{i}" for i in generator.integers(0, 900, rows)],
+            "account_id": [f"acc{i}" for i in generator.integers(0, 900, rows)],
+            "merchant_id": ["m"] * rows,
+            "amount_minor": np.where(large, 50_000, 2_000) + generator.integers(0, 500, rows),
+            "is_declined": generator.random(rows) < 0.02,
+            "active_from": [t.date() for t in at],
+            "known_from": [t.date() for t in at],
+            "event_at": at,
+        }
+    )
+    labels = pl.DataFrame(
+        {
+            "transaction_id": [i for i, f in zip(ids, fraud, strict=True) if f],
+            "is_fraud": True,
+            "known_from": [
+                (t + timedelta(days=4)).date() for t, f in zip(at, fraud, strict=True) if f
+            ],
+        }
+    )
+    lake.register("known", known)
+    lake.register("labels", labels)
+    lake.execute(
+        "insert into intermediate.int_authorizations__known by name "
+        "select * exclude (event_at) from known"
+    )
+    lake.execute("insert into marts.fct_transaction_events select event_id, event_at from known")
+    lake.execute("insert into intermediate.int_fraud_labels__known by name select * from labels")
+    fill_features(lake)
+
+    assert is_due("fraud")
+    assert score_transactions() == 0
+    trained = train("fraud")
+    assert trained.metrics["average_precision"] > 0.2
+    assert not is_due("fraud")
+    cutoff = newest("fraud")
+    assert cutoff is not None
+    written = score_transactions()
+    assert 0 < written < rows
+    assert score_transactions() == 0
+    alerts = lake.execute("select * from fraud.daily_alerts order by alert_on, rank").pl()
+    assert alerts.group_by("alert_on").agg(pl.len().alias("n"), pl.col("rank").max()).filter(
+        (pl.col("n") != pl.col("rank")) | (pl.col("n") > 100)
+    ).is_empty()  # fmt: skip
+    declined = set(known.filter(pl.col("is_declined"))["transaction_id"])
+    assert not declined & set(alerts["transaction_id"])
+
+    # A late transaction of an alerted day joins its alerts; other days stay as they were.
+    lake.execute("insert into marts.fct_transaction_events values ('late', ?)", [at_noon(alerts)])
+    lake.execute(
+        "insert into intermediate.int_authorizations__known values "
+        "('late', 'late', 'other', 'acc', 'm', 90000, false, ?::date, ?::date, null)",
+        [at_noon(alerts), at_noon(alerts)],
+    )
+    assert score_transactions() == 1
+    after = lake.execute("select * from fraud.daily_alerts order by alert_on, rank").pl()
+    day = at_noon(alerts).date()
+    others = pl.col("alert_on") != day
+    assert after.filter(others).equals(alerts.filter(others))
+    assert "late" in after.filter(~others)["transaction_id"].to_list()
+
+
+def at_noon(alerts: pl.DataFrame) -> datetime:
+    day = alerts["alert_on"].min()
+    return datetime.combine(day, datetime.min.time()) + timedelta(hours=12)  # pyright: ignore
