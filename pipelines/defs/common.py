@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from pipelines.warehouse import CATALOG
+
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
@@ -60,7 +62,7 @@ def table_metadata(
     con: "duckdb.DuckDBPyConnection", table: str, is_personal: bool = False
 ) -> dict[str, Any]:
     """Row count, column count and a preview of `table` (`schema.name`, one of our own)."""
-    relation = con.table(f"lake.{table}")
+    relation = con.sql(f"from {CATALOG}.{table}")
     count = relation.aggregate("count(*)").fetchone()
     metadata: dict[str, Any] = {
         "dagster/row_count": int(count[0]) if count else 0,
