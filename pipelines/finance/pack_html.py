@@ -163,7 +163,7 @@ def _cards(data: PackData) -> list[dict[str, str]]:
         {
             "label": "Rewards cost of the month",
             "figure": money.text(cost),
-            "note": f"for {points.text(accrued)} {points.name} issued",
+            "note": f"for {points.text(accrued)} {points.name} issued, partner's share included",
             "class": "",
         },
         {
@@ -255,27 +255,42 @@ def _worth(data: PackData, points: int) -> int:
     return worth if points >= 0 else -worth
 
 
+def _shared_out(points: list[int], total_minor: int) -> list[int]:
+    """`total_minor` by `points`, exactly: each gets what rounding the running total adds."""
+    whole = sum(points)
+    if not whole:
+        return [0] * len(points)
+    shares, running, given = [], 0, 0
+    for part in points:
+        running += part
+        reached = (2 * running * total_minor + whole) // (2 * whole)
+        shares.append(reached - given)
+        given = reached
+    return shares
+
+
 def _decisions(data: PackData) -> dict[str, Any]:
     money, points = data.money, data.points
 
-    def priced(row: dict[str, Any]) -> tuple[str, str, str]:
-        amount = row["points"]
-        return (
-            money.text(row["eligible_minor"]),
-            points.text(amount),
-            money.text(_worth(data, amount)),
-        )
-
     rules = list(data.decisions.iter_rows(named=True))
     categories = list(data.categories.iter_rows(named=True))
+    total_points = sum(row["points"] for row in rules)
+    ties = total_points == _moved_points(data)
+    cost = (
+        data.month["accrued_minor"] - data.month["clawed_back_minor"]
+        if ties
+        else _worth(data, total_points)
+    )
+    for rows in (rules, categories):
+        for row, share in zip(rows, _shared_out([r["points"] for r in rows], cost), strict=True):
+            row["cost_minor"] = share
     shown, rest = categories[:MAX_CATEGORIES], categories[MAX_CATEGORIES:]
     if rest:
         others: dict[str, Any] = {"category": f"{len(rest)} more"}
-        for column in ("transactions", "eligible_minor", "points"):
+        for column in ("transactions", "eligible_minor", "points", "cost_minor"):
             others[column] = sum(row[column] for row in rest)
         shown = [*shown, others]
     zeros = list(data.zero_reasons.iter_rows(named=True))
-    total_points = sum(row["points"] for row in rules)
     return {
         "rule_columns": [
             ("Rule", TEXT), ("Version", NUMBER), ("Decisions", NUMBER), ("Earning", NUMBER),
@@ -285,14 +300,15 @@ def _decisions(data: PackData) -> dict[str, Any]:
         "rule_rows": [
             _row(
                 row["rule_id"], row["rule_version"], _count(row["decisions"]),
-                _count(row["eligible_decisions"]), *priced(row),
+                _count(row["eligible_decisions"]), money.text(row["eligible_minor"]),
+                points.text(row["points"]), money.text(row["cost_minor"]),
             )
             for row in rules
         ],
         "rule_total": [
             "All rules", "", _count(sum(row["decisions"] for row in rules)),
             _count(sum(row["eligible_decisions"] for row in rules)),
-            "", points.text(total_points), money.text(_worth(data, total_points)),
+            "", points.text(total_points), money.text(cost),
         ],
         "rule_tie": _tie(data, total_points),
         "category_columns": [
@@ -302,13 +318,13 @@ def _decisions(data: PackData) -> dict[str, Any]:
         "category_rows": [
             _row(
                 str(row["category"]).replace("_", " "), _count(row["transactions"]),
-                *priced(row)[1:],
+                points.text(row["points"]), money.text(row["cost_minor"]),
             )
             for row in shown
         ],
         "category_total": [
             "All categories", "", points.text(sum(row["points"] for row in categories)),
-            money.text(_worth(data, sum(row["points"] for row in categories))),
+            money.text(sum(row["cost_minor"] for row in categories)),
         ],
         "zero_columns": [
             ("Reason", TEXT), ("Decisions", NUMBER), ("Events", NUMBER),
@@ -326,12 +342,16 @@ def _decisions(data: PackData) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _moved_points(data: PackData) -> int:
+    """What the roll-forward says that decisions have moved."""
+    return data.month["accrued_points"] - data.month["clawed_back_points"]
+
+
 def _tie(data: PackData, decided: int) -> str:
     """Whether what was decided is what the roll-forward accrued and clawed back."""
-    month, points = data.month, data.points
-    moved = month["accrued_points"] - month["clawed_back_points"]
+    points, moved = data.points, _moved_points(data)
     if decided == moved:
-        return "The points are those of the roll-forward: accrued less clawed back."
+        return "Points and cost are those of the roll-forward: accrued less clawed back."
     return (
         f"The roll-forward has {points.text(moved)} accrued less clawed back: "
         f"{points.signed(moved - decided)} are not told by a decision."
@@ -361,19 +381,18 @@ def _ledger(data: PackData) -> dict[str, Any]:
     return {
         "event_columns": [
             ("Event", TEXT), ("Entries", NUMBER), ("Accounts", NUMBER),
-            (f"Effect, {points.name}", NUMBER), (f"Worth, {money.name}", NUMBER),
+            (f"Effect, {points.name}", NUMBER),
         ],
         "event_rows": [
             _row(
                 _EVENTS.get(row["event_type"], row["event_type"]), _count(row["entries"]),
                 _count(row["accounts"]), points.signed(row["points"]),
-                money.signed(_worth(data, row["points"])),
             )
             for row in events
         ],
         "event_total": [
             "Change of the liability", _count(sum(row["entries"] for row in events)), "",
-            points.signed(sum(row["points"] for row in events)), "",
+            points.signed(sum(row["points"] for row in events)),
         ],
         "gl_columns": [
             ("Source", TEXT), ("Account", TEXT), ("", TEXT), ("Debit", NUMBER), ("Credit", NUMBER),

@@ -10,7 +10,6 @@ Running it again changes nothing.
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import duckdb
 import polars as pl
@@ -36,10 +35,18 @@ create table if not exists finance.reconciliations (
     right_sum bigint, breaks bigint, status varchar
 )
 """
-_RUN_COLUMNS = (
-    "recon_id", "business_on", "left_count", "left_sum", "right_count", "right_sum", "breaks",
-    "status",
-)  # fmt: skip
+_RUN_SCHEMA = pl.Schema(
+    {
+        "recon_id": pl.String,
+        "business_on": pl.Date,
+        "left_count": pl.Int64,
+        "left_sum": pl.Int64,
+        "right_count": pl.Int64,
+        "right_sum": pl.Int64,
+        "breaks": pl.Int64,
+        "status": pl.String,
+    }
+)
 _SUMMARY_SCHEMA = pl.Schema(
     {
         "recon_id": pl.String,
@@ -78,21 +85,22 @@ def reconcile(full: bool = False, settings: Settings | None = None) -> pl.DataFr
     one commit.
     """
     settings = settings or get_settings()
-    with connect(settings=settings) as con:
+    # One transaction also for reading: outside of one, every query reads the lake's catalog anew.
+    with connect(settings=settings) as con, transaction(con):
         con.execute(_TABLE)
         through = latest_load_no(con)
-        _prepare(con, -1 if full else watermark(con, WATERMARK))
+        done = watermark(con, WATERMARK)
+        _prepare(con, -1 if full else done)
         tables = _tables(con)
         results = [
             _compare(con, reconciliation)
             for reconciliation in CHAIN
             if tables.issuperset(reconciliation.reads)
         ]
-        with transaction(con):
-            summaries = [_record(con, result) for result in results]
-            if through != watermark(con, WATERMARK):
-                set_watermark(con, WATERMARK, through)
-    return pl.DataFrame(summaries, schema=_SUMMARY_SCHEMA, orient="row")
+        summary = _record(con, results)
+        if through != done:
+            set_watermark(con, WATERMARK, through)
+    return summary
 
 
 def open_breaks(settings: Settings | None = None) -> pl.DataFrame:
@@ -137,7 +145,7 @@ class _Result:
     """One reconciliation's outcome; frames have the columns of the tables that they go to."""
 
     reconciliation: Reconciliation
-    days: pl.DataFrame
+    scope: pl.DataFrame
     runs: pl.DataFrame
     exceptions: pl.DataFrame
 
@@ -175,12 +183,17 @@ def _compare(con: duckdb.DuckDBPyConnection, reconciliation: Reconciliation) -> 
         [recon_id],
     ).pl()
     days = pl.concat([touched, broken.to_series().cast(pl.Date)]).drop_nulls().unique().sort()
+    scope = days.to_frame("business_on").select(pl.lit(recon_id).alias("recon_id"), "business_on")
+    if scope.is_empty():
+        return _Result(
+            reconciliation, scope, pl.DataFrame(schema=_RUN_SCHEMA),
+            _exceptions(recon_id, pl.DataFrame(schema=_BREAK_SCHEMA)),
+        )  # fmt: skip
     con.execute("delete from scope")
     con.execute("insert into scope select unnest(?::date[])", [days.to_list()])
     con.execute(f"create or replace temp table pairs as {reconciliation.pairs}")
     sides = con.execute(reconciliation.sides).pl()
     found = con.execute(reconciliation.breaks).pl()
-    con.execute("drop table pairs")
     exceptions = _exceptions(recon_id, found)
     counted = exceptions.group_by("opened_on").agg(pl.len().alias("breaks"))
     runs = (
@@ -198,10 +211,10 @@ def _compare(con: duckdb.DuckDBPyConnection, reconciliation: Reconciliation) -> 
             .otherwise(pl.lit(AGREED))
             .alias("status")
         )
-        .select(_RUN_COLUMNS)
+        .select(pl.col(name).cast(dtype) for name, dtype in _RUN_SCHEMA.items())
         .sort("business_on")
     )
-    return _Result(reconciliation, days.to_frame("business_on"), runs, exceptions)
+    return _Result(reconciliation, scope, runs, exceptions)
 
 
 def _exceptions(recon_id: str, found: pl.DataFrame) -> pl.DataFrame:
@@ -223,80 +236,72 @@ def _exceptions(recon_id: str, found: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _record(con: duckdb.DuckDBPyConnection, result: _Result) -> tuple[Any, ...]:
-    """Write a result where it differs from what stands; returns what changed."""
-    recon_id = result.reconciliation.recon_id
-    relations = {
-        "days_in_scope": result.days,
-        "found_runs": result.runs,
-        "found": result.exceptions,
-    }
-    for name, frame in relations.items():
-        con.register(name, frame.to_arrow())
-    if _any(con, _RUNS_DIFFER, [recon_id, recon_id]):
-        con.execute(_DELETE_RUNS, [recon_id])
+def _record(con: duckdb.DuckDBPyConnection, results: list[_Result]) -> pl.DataFrame:
+    """Write results where they differ from what stands; returns the summary of `reconcile`."""
+    scope = pl.concat([result.scope for result in results])
+    runs = pl.concat([result.runs for result in results])
+    found = pl.concat([result.exceptions for result in results])
+    con.register("compared", scope.to_arrow())
+    con.register("found_runs", runs.to_arrow())
+    con.register("found", found.to_arrow())
+    standing = con.execute(_STANDING_RUNS).pl()
+    if not standing.sort("recon_id", "business_on").equals(runs.sort("recon_id", "business_on")):
+        con.execute(
+            "delete from finance.reconciliations where (recon_id, business_on) in "
+            "(select recon_id, business_on from compared)"
+        )
         con.execute("insert into finance.reconciliations by name select * from found_runs")
-    opened = _affected(con, _OPEN, [recon_id])
-    reopened = _affected(con, _REOPEN, [recon_id])
-    resolved = _affected(con, _RESOLVE, [recon_id, list(result.reconciliation.types)])
-    for name in relations:
-        con.unregister(name)
-    return (
-        recon_id,
-        result.reconciliation.title,
-        result.runs.height,
-        result.exceptions.height,
-        opened + reopened,
-        resolved,
+    known = con.execute(_KNOWN_EXCEPTIONS).pl()
+    new = found.join(known, on="exception_id", how="anti")
+    reopened = known.filter(state="RESOLVED").join(found, on="exception_id", how="semi")
+    # Others keep exceptions under the same chain: only types that a link looks for are its own.
+    own = pl.DataFrame(
+        [(r.reconciliation.recon_id, name) for r in results for name in r.reconciliation.types],
+        schema={"recon_id": pl.String, "type": pl.String},
+        orient="row",
+    )
+    resolved = (
+        known.filter(pl.col("state").is_in(["OPEN", "ASSIGNED"]) & pl.col("is_compared"))
+        .join(own, on=["recon_id", "type"], how="semi")
+        .join(found, on="exception_id", how="anti")
+    )
+    if not new.is_empty():
+        con.register("new_exceptions", new.to_arrow())
+        con.execute("insert into finance.exceptions by name select * from new_exceptions")
+    for state, changed in (("OPEN", reopened), ("RESOLVED", resolved)):
+        if not changed.is_empty():
+            con.execute(
+                "update finance.exceptions set state = ? where list_contains(?, exception_id)",
+                [state, changed["exception_id"].to_list()],
+            )
+    opened = pl.concat([new["recon_id"], reopened["recon_id"]])
+    return pl.DataFrame(
+        [
+            (
+                result.reconciliation.recon_id,
+                result.reconciliation.title,
+                result.runs.height,
+                result.exceptions.height,
+                int((opened == result.reconciliation.recon_id).sum()),
+                resolved.filter(recon_id=result.reconciliation.recon_id).height,
+            )
+            for result in results
+        ],
+        schema=_SUMMARY_SCHEMA,
+        orient="row",
     )
 
 
-_RUNS_DIFFER = """
+_STANDING_RUNS = """
+select * from finance.reconciliations
+where (recon_id, business_on) in (select recon_id, business_on from compared)
+"""
+_KNOWN_EXCEPTIONS = """
 select
-    (
-        select count(*) from (
-            select * from finance.reconciliations
-            where recon_id = ? and business_on in (select business_on from days_in_scope)
-            except select * from found_runs
-        ) as stale
-    ) + (
-        select count(*) from (
-            select * from found_runs
-            except select * from finance.reconciliations where recon_id = ?
-        ) as fresh
-    )
-"""
-_DELETE_RUNS = """
-delete from finance.reconciliations
-where recon_id = ? and business_on in (select business_on from days_in_scope)
-"""
-_OPEN = """
-insert into finance.exceptions by name
-select * from found
-where exception_id not in (select exception_id from finance.exceptions where recon_id = ?)
-"""
-_REOPEN = """
-update finance.exceptions set state = 'OPEN'
+    exception_id, recon_id, type, state,
+    (recon_id, opened_on) in (select recon_id, business_on from compared) as is_compared
+from finance.exceptions
 where
-    recon_id = ? and state = 'RESOLVED'
-    and exception_id in (select exception_id from found)
+    (recon_id, opened_on) in (select recon_id, business_on from compared)
+    or exception_id in (select exception_id from found)
 """
-# Others keep exceptions under the same chain: only the types that this run looks for are its own.
-_RESOLVE = """
-update finance.exceptions set state = 'RESOLVED'
-where
-    recon_id = ? and list_contains(?, type) and state in ('OPEN', 'ASSIGNED')
-    and opened_on in (select business_on from days_in_scope)
-    and exception_id not in (select exception_id from found)
-"""
-
-
-def _any(con: duckdb.DuckDBPyConnection, query: str, parameters: list[object]) -> bool:
-    row = con.execute(query, parameters).fetchone()
-    return row is not None and bool(row[0])
-
-
-def _affected(con: duckdb.DuckDBPyConnection, statement: str, parameters: list[object]) -> int:
-    """Rows that `statement` inserted or updated."""
-    row = con.execute(statement, parameters).fetchone()
-    return int(row[0]) if row else 0
