@@ -2,7 +2,8 @@
 
 A window of known time, with an overlap for rows that arrived late, and besides every day that was
 published anew since the last time, however old. The stores keep, per view, how far this has gone;
-they turn away rows that are older than what they have, so any window can be run again.
+they turn away rows that are older than what they have, so any window can be run again. Keys of
+which a published row was taken back are the one exception: they are written as they are now.
 """
 
 import json
@@ -14,8 +15,15 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from pipelines.errors import CardlineError
-from pipelines.features.encoding import encode_frame
-from pipelines.features.publish import Manifest, partition_files, read_manifest
+from pipelines.features.encoding import encode_frame, encode_keys
+from pipelines.features.publish import (
+    POLARS_TYPES,
+    TIMES,
+    Manifest,
+    partition_files,
+    read_manifest,
+    retracted_keys,
+)
 from pipelines.features.registry import View, feature_store, load_definitions
 from pipelines.progress import track
 from pipelines.warehouse import memory
@@ -126,6 +134,8 @@ def _materialize_view(
         rows = frame.height
         for part in frame.iter_slices(_ROWS_PER_WRITE):
             written += online.write_rows(store.config, table, encode_frame(view, part))
+    if mark is not None:
+        written += _repair(store, view, manifest, mark, through)
     done = {
         "publication": manifest.publication,
         "known_through": through.isoformat(),
@@ -133,6 +143,22 @@ def _materialize_view(
     }
     online.write_mark(store.config, table, json.dumps(done))
     return Materialized(view.name, rows, written, through)
+
+
+def _repair(
+    store: "FeatureStore", view: View, manifest: Manifest, mark: Mark, through: datetime
+) -> int:
+    """Bring back keys of which a row was taken back: the guard would keep that row for good."""
+    keys = retracted_keys(view.name, mark.publication)
+    if not keys:
+        return 0
+    online, table = _online(store), store.get_feature_view(view.name)
+    frame = _latest_rows(view, list(manifest.partitions), through, keys)
+    online.write_rows(store.config, table, encode_frame(view, frame), is_forced=True)
+    left = set(frame[view.key].to_list())
+    lost = pl.Series(view.key, [key for key in keys if key not in left], pl.String)
+    online.delete_keys(store.config, table, encode_keys(view.key, lost))
+    return frame.height
 
 
 def _due_days(
@@ -148,17 +174,24 @@ def _due_days(
     ]
 
 
-def _latest_rows(view: View, days: list[str], through: datetime) -> pl.DataFrame:
+def _latest_rows(
+    view: View, days: list[str], through: datetime, keys: list[str] | None = None
+) -> pl.DataFrame:
     """The latest row per key, by (event_timestamp, created_timestamp), visible by `through`."""
+    if not days:
+        kinds = {view.key: "STRING", **view.features}
+        schema = {name: POLARS_TYPES[kind] for name, kind in kinds.items()}
+        return pl.DataFrame(schema=schema | dict.fromkeys(TIMES, pl.Datetime("us")))
     key = '"' + view.key + '"'
     files = [str(path) for path in partition_files(view.name, days)]
     with memory() as con:
         return con.execute(
             f"select * from read_parquet(?, hive_partitioning = false) "  # noqa: S608
             f"where greatest(event_timestamp, created_timestamp) <= ?::timestamp "
+            f"and (?::varchar[] is null or {key} in (select unnest(?::varchar[]))) "
             f"qualify row_number() over (partition by {key} "
             f"order by event_timestamp desc, created_timestamp desc) = 1 order by {key}",
-            [files, through],
+            [files, through, keys, keys],
         ).pl()
 
 

@@ -24,11 +24,12 @@ from pipelines.warehouse import CATALOG, connect
 
 TIMES = ("event_timestamp", "created_timestamp")
 _MANIFEST = "manifest.json"
+_RETRACTED = "retracted.json"
 _FILE = "part-0.parquet"
 # A view without rows keeps one empty typed file, since Feast cannot read an empty folder.
 _NO_ROWS = "no_rows"
 _SQL_TYPES = {"INT64": "bigint", "DOUBLE": "double", "STRING": "varchar", "BOOL": "boolean"}
-_POLARS_TYPES = {
+POLARS_TYPES = {
     "INT64": pl.Int64(), "DOUBLE": pl.Float64(), "STRING": pl.String(), "BOOL": pl.Boolean(),
 }  # fmt: skip
 _DAYS_PER_READ = 60
@@ -123,6 +124,46 @@ def partition_files(view: str, days: Iterable[str]) -> list[Path]:
     return [_partition_dir(view, day) / _FILE for day in days]
 
 
+def retracted_keys(view: str, since: int) -> list[str]:
+    """Keys of which a published row was taken back after publication `since`.
+
+    A late delivery can make a row disappear; the online store would hold on to it, since whatever
+    replaces it is older.
+    """
+    path = _view_dir(view) / _RETRACTED
+    if not path.exists():
+        return []
+    return sorted(key for key, number in json.loads(path.read_text()).items() if number > since)
+
+
+def _remember_retracted(
+    con: duckdb.DuckDBPyConnection,
+    view: View,
+    publication: int,
+    changed: list[str],
+    gone: list[str],
+) -> None:
+    """Note the keys with a published row (by key and times) that the warehouse no longer has."""
+    files = [path for path in partition_files(view.name, [*changed, *gone]) if path.exists()]
+    if not files:
+        return
+    key = _quote(view.key)
+    where, parameters = _on_days(sorted([*changed, *gone]))
+    rows = con.execute(
+        f"select distinct {key} from (select {key}, event_timestamp, created_timestamp "  # noqa: S608
+        f"from read_parquet(?, hive_partitioning = false) "
+        f"except select {key}, event_timestamp, created_timestamp "
+        f"from {_table(view)} where true {where})",
+        [[str(path) for path in files], *parameters],
+    ).fetchall()
+    if not rows:
+        return
+    path = _view_dir(view.name) / _RETRACTED
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known |= {key: publication for (key,) in rows}
+    _write_text(path, json.dumps(known, indent=0, sort_keys=True) + "\n")
+
+
 def _publish_view(
     con: duckdb.DuckDBPyConnection, lake: "_Lake", view: View, is_full: bool
 ) -> Published:
@@ -136,6 +177,8 @@ def _publish_view(
     _require_sound(con, view, changed, is_everywhere=days is None)
     if changed or gone or not is_published(view.name):
         manifest.publication += 1
+    # Before anything is replaced: a run that is killed then only names keys that need no repair.
+    _remember_retracted(con, view, manifest.publication, changed, gone)
     for batch in _batches(changed, _DAYS_PER_READ):
         _write_days(con, view, batch)
     for day in changed:
@@ -350,15 +393,17 @@ def _write_or_drop_schema_only(view: View, is_empty: bool) -> None:
         shutil.rmtree(path.parent, ignore_errors=True)
         return
     kinds = {view.key: "STRING", **view.features}
-    schema = {name: _POLARS_TYPES[kind] for name, kind in kinds.items()}
+    schema = {name: POLARS_TYPES[kind] for name, kind in kinds.items()}
     schema |= {name: pl.Datetime("us") for name in TIMES}
     if not path.exists() or dict(pl.read_parquet_schema(path)) != schema:
         _write_file(pl.DataFrame(schema=schema), path)
 
 
 def _write_manifest(manifest: Manifest) -> None:
-    path = _manifest_path(manifest.view)
-    text = json.dumps(asdict(manifest), indent=0) + "\n"
+    _write_text(_manifest_path(manifest.view), json.dumps(asdict(manifest), indent=0) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
     if path.exists() and path.read_text() == text:
         return
     aside = path.with_suffix(".part")

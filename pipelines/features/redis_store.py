@@ -67,8 +67,15 @@ class GuardedOnlineStore(RedisOnlineStore):
         """As `online_write_batch`: Feast's asynchronous writer would pass by the guard."""
         self.online_write_batch(config, table, data, progress)
 
-    def write_rows(self, config: RepoConfig, table: FeatureView, rows: OnlineRows) -> int:
-        """Write the rows that are not older than what is there; returns how many were."""
+    def write_rows(
+        self, config: RepoConfig, table: FeatureView, rows: OnlineRows, is_forced: bool = False
+    ) -> int:
+        """Write the rows that are not older than what is there, or all if `is_forced`.
+
+        Returns how many were written.
+        """
+        if is_forced:
+            self.delete_keys(config, table, rows.keys)
         client: Any = self._get_client(_options(config))
         key_ttl = _options(config).key_ttl_seconds
         view = _versioned_fv_name(table, config)
@@ -94,6 +101,18 @@ class GuardedOnlineStore(RedisOnlineStore):
                 results = pipe.execute()
             written += sum(results[:: 2 if key_ttl else 1])
         return written
+
+    def delete_keys(self, config: RepoConfig, table: FeatureView, keys: list[bytes]) -> None:
+        """Forget the rows of these serialised entity keys."""
+        client: Any = self._get_client(_options(config))
+        view = _versioned_fv_name(table, config)
+        fields = [_version_field(view), f"_ts:{view}".encode()]
+        fields += [_mmh3(f"{view}:{feature.name}") for feature in table.features]
+        for part in chunks(len(keys), _ROWS_PER_PIPELINE):
+            with client.pipeline(transaction=False) as pipe:
+                for key in keys[part.start : part.stop]:
+                    pipe.hdel(key + config.project.encode(), *fields)
+                pipe.execute()
 
     def clear(self, config: RepoConfig, table: FeatureView) -> None:
         """Forget every row of a view, its mark included."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from pipelines.errors import CardlineError
+from pipelines.features.publish import POLARS_TYPES, is_published
 from pipelines.features.registry import feature_store, load_definitions
 
 if TYPE_CHECKING:
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from feast.online_response import OnlineResponse
 
-POLARS_TYPES: dict[str, Any] = {
-    "INT64": pl.Int64(),
-    "DOUBLE": pl.Float64(),
-    "STRING": pl.String(),
-    "BOOL": pl.Boolean(),
-}
 TIME = "event_timestamp"
 _ROW = "__row_no"
 # On-demand functions get every column as Python objects: this many rows take about a gigabyte.
@@ -266,8 +261,6 @@ def _unknown(service: str) -> Service:
 
 
 def _require_published(wanted: Service) -> None:
-    from pipelines.features.publish import is_published
-
     missing = [view for view in wanted.views if not is_published(view)]
     if missing:
         raise CardlineError(

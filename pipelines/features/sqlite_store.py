@@ -62,14 +62,19 @@ class GuardedOnlineStore(SqliteOnlineStore):
         if progress:
             progress(len(data))
 
-    def write_rows(self, config: RepoConfig, table: FeatureView, rows: OnlineRows) -> int:
-        """Write the rows that are not older than what is there; returns how many were."""
+    def write_rows(
+        self, config: RepoConfig, table: FeatureView, rows: OnlineRows, is_forced: bool = False
+    ) -> int:
+        """Write the rows that are not older than what is there, or all if `is_forced`.
+
+        Returns how many were written.
+        """
         con = self._get_conn(config)
         name = _quoted(config, table)
         versions = rows.versions()
         con.execute("begin immediate")
         try:
-            current = _current_versions(con, name, rows.keys)
+            current = {} if is_forced else _current_versions(con, name, rows.keys)
             fresh = [
                 index
                 for index, key in enumerate(rows.keys)
@@ -81,6 +86,13 @@ class GuardedOnlineStore(SqliteOnlineStore):
             raise
         con.commit()
         return len(fresh)
+
+    def delete_keys(self, config: RepoConfig, table: FeatureView, keys: list[bytes]) -> None:
+        """Forget the rows of these serialised entity keys."""
+        con = self._get_conn(config)
+        statement = f"delete from {_quoted(config, table)} where entity_key = ?"  # noqa: S608
+        with con:
+            con.executemany(statement, [[key] for key in keys])
 
     def clear(self, config: RepoConfig, table: FeatureView) -> None:
         """Forget every row of a view, its mark included."""

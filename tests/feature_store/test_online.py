@@ -124,6 +124,26 @@ def test_a_row_published_long_after_its_time_still_arrives(
     assert again.rows <= 1
 
 
+def test_rows_that_were_taken_back_do_not_stay_online(
+    online_store: str, lake: duckdb.DuckDBPyConnection, fill: Fill, publish_all: Publish
+) -> None:
+    """A late delivery can make a row disappear; what is left is older and still wins."""
+    rows = [card_row(card, START + d * DAY, START + d * DAY, d) for card in "abc" for d in (1, 5)]
+    fill(card_velocity_features=[*rows, card_row("d", START, START, 4)])
+    publish_all()
+    materialize(end=START + 9 * DAY)
+    lake.execute(
+        f"delete from features.{CARD} where card_id = 'd' or (card_id in ('a', 'b') "
+        "and event_timestamp = ?)",
+        [START + 5 * DAY],
+    )
+    insert(lake, CARD, [card_row("b", START + 3 * DAY, START + 3 * DAY, 3)])
+    publish_all()
+    materialize(end=START + 9 * DAY)
+    assert [value_of(card) for card in "abcd"] == [1, 3, 5, None]
+    assert parity(services=[SERVICE]).is_empty()
+
+
 def test_a_full_run_forgets_what_is_gone(
     online_store: str, lake: duckdb.DuckDBPyConnection, fill: Fill, publish_all: Publish
 ) -> None:
