@@ -205,7 +205,7 @@ def gates(
         )
     drop = development["ks"] - later["ks"]
     result["ks_drop"] = "pass" if drop <= 0.05 else f"warn: KS falls by {drop:.3f}"
-    result["calibration"] = _calibration_gate(later)
+    result["calibration"] = _calibration_gate(later, development)
     shift = later["score_psi"]
     result["score_psi"] = (
         "pass" if shift < 0.10 else f"warn: {shift:.3f}" if shift < 0.25 else f"fail: {shift:.3f}"
@@ -223,13 +223,20 @@ def gates(
     return result
 
 
-def _calibration_gate(sample: Mapping[str, Any]) -> str:
-    ratio = sample["calibration_ratio"]
+def _calibration_gate(sample: Mapping[str, Any], development: Mapping[str, Any]) -> str:
+    """Expected against observed bads; what chance explains is a warning.
+
+    Chance is that of the sample's own bads around the expectation, and that of the bad rate that
+    the model learned from a finite development sample.
+    """
+    ratio, observed = sample["calibration_ratio"], sample["positives"]
     if abs(ratio - 1) <= 0.10:
         return "pass"
-    noise = 1.96 * (sample["positives"] * (1 - sample["prevalence"])) ** 0.5 / sample["positives"]
-    if abs(ratio - 1) <= noise:
-        return f"warn: Σp/Σy {ratio:.3f}, within the noise of {sample['positives']} bads"
+    expected = ratio * observed
+    own = expected * (1 - expected / sample["rows"])
+    learned = expected**2 * (1 - development["prevalence"]) / development["positives"]
+    if abs(expected - observed) <= 1.96 * (own + learned) ** 0.5:
+        return f"warn: Σp/Σy {ratio:.3f}, within the noise of {observed} bads"
     return f"fail: Σp/Σy {ratio:.3f}"
 
 

@@ -58,7 +58,7 @@ def train(frame: pl.DataFrame, features: list[str] | None = None, **settings):
 
 @pytest.fixture(scope="module")
 def frame() -> pl.DataFrame:
-    return decisions(seed=1)
+    return decisions()
 
 
 @pytest.fixture(scope="module")
