@@ -1,7 +1,7 @@
 -- BAD: 90 days past due or charged off within the performance window; GOOD: never 30 days past due;
 -- INDETERMINATE: between. Nothing is known before the window has passed, of the bad ones either: an
--- early label of the bad alone would make young vintages look worse than they are. The clock is what
--- has arrived, so that the same data always give the same answer.
+-- early label of the bad alone would make young vintages look worse than they are. The clock is
+-- what has arrived, so that the same data always give the same answer.
 -- An outcome that a source ships ready-made stands for itself.
 {% set months = var('performance_months') | int %}
 
