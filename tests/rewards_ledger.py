@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from typing import Any
 
 import duckdb
@@ -66,6 +66,7 @@ class Ledger:
         event_type: str,
         points: int,
         on: date,
+        *,
         program_id: str = "points",
         account_id: str = "a1",
         period: str | None = None,
@@ -79,27 +80,26 @@ class Ledger:
         seq = len(self.tables["journal"]) + 1
         journal_id = f"j{seq:06d}"
         recorded_at = datetime.combine(on, time.max)
-        self.tables["journal"].append(
-            {
-                "journal_id": journal_id,
-                "program_id": program_id,
-                "seq": seq,
-                "event_type": event_type,
-                "account_id": account_id,
-                "idempotency_key": journal_id,
-                "effective_on": on,
-                "recorded_at": recorded_at,
-                "accounting_period": period or f"{on:%Y-%m}",
-                "original_period": f"{on:%Y-%m}" if period else None,
-                "reverses_journal_id": reverses,
-            }
-        )
+        entry = {
+            "journal_id": journal_id,
+            "program_id": program_id,
+            "seq": seq,
+            "event_type": event_type,
+            "account_id": account_id,
+            "idempotency_key": journal_id,
+            "effective_on": on,
+            "recorded_at": recorded_at,
+            "accounting_period": period or f"{on:%Y-%m}",
+            "original_period": f"{on:%Y-%m}" if period else None,
+            "reverses_journal_id": reverses,
+        }
+        self.tables["journal"].append(entry)
         is_gain = credit == "MEMBER_AVAILABLE"
         other = (debit, "DEBIT") if is_gain else (credit, "CREDIT")
         legs: list[tuple[str, str | None, str | None, str, int]] = [
             (other[0], None, None, other[1], abs(points))
         ]
-        for lot_id, part in self._move(journal_id, program_id, account_id, on, points, is_gain):
+        for lot_id, part in self._move(entry, points, is_gain):
             direction = "CREDIT" if is_gain else "DEBIT"
             legs.append(("MEMBER_AVAILABLE", account_id, lot_id, direction, part))
         for leg_no, (ledger_account, member, lot_id, direction, amount) in enumerate(legs, 1):
@@ -117,15 +117,16 @@ class Ledger:
                 }
             )
         if event_type in ("ACCRUAL", "CLAWBACK") and reverses is None:
-            self._decide(journal_id, event_type, points, on, program_id, account_id, funding_bps)
+            self._decide(entry, points if event_type == "ACCRUAL" else -points, funding_bps)
         return journal_id
 
     def _move(
-        self, journal_id: str, program_id: str, account_id: str, on: date, points: int, gain: bool
+        self, entry: dict[str, Any], points: int, gain: bool
     ) -> Iterator[tuple[str | None, int]]:
         """What the entry does to the account's lots."""
-        lots = self.holdings.setdefault((program_id, account_id), AccountLots())
-        common = {"program_id": program_id, "account_id": account_id}
+        common = {name: entry[name] for name in ("program_id", "account_id")}
+        lots = self.holdings.setdefault((entry["program_id"], entry["account_id"]), AccountLots())
+        journal_id, on = entry["journal_id"], entry["effective_on"]
         if gain:
             lot = Lot(f"lot-{journal_id}", journal_id, on, None, 0, abs(points), abs(points))
             yield from lots.credit(lot)
@@ -149,23 +150,21 @@ class Ledger:
                     common | {"journal_id": journal_id, "lot_id": lot_id, "points": part}
                 )
 
-    def _decide(
-        self, journal_id: str, event_type: str, points: int, on: date, program_id: str,
-        account_id: str, funding_bps: int,
-    ) -> None:  # fmt: skip
-        sign = 1 if event_type == "ACCRUAL" else -1
+    def _decide(self, entry: dict[str, Any], points: int, funding_bps: int) -> None:
+        """The decision that the entry follows from."""
+        journal_id, on = entry["journal_id"], entry["effective_on"]
         self.tables["decisions"].append(
             {
                 "decision_id": f"d-{journal_id}",
-                "program_id": program_id,
-                "account_id": account_id,
+                "program_id": entry["program_id"],
+                "account_id": entry["account_id"],
                 "transaction_id": f"t-{journal_id}",
                 "event_id": f"e-{journal_id}",
                 "rule_id": "partner" if funding_bps else "base",
                 "rule_version": 1,
                 "is_eligible": True,
                 "eligible_minor": 137 * abs(points),
-                "points": sign * points,
+                "points": points,
                 "funding_partner_bps": funding_bps,
                 "effective_on": on,
                 "recorded_at": datetime.combine(on, time.max),

@@ -1,0 +1,199 @@
+"""Finance packs: what they say, that they stand alone, and that they come out the same."""
+
+import csv
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import openpyxl
+import pytest
+
+from pipelines.errors import CardlineError
+from pipelines.files import sha256_of
+from pipelines.finance.packs import build_pack, periods_due, programs_in
+from pipelines.settings import Settings
+from pipelines.warehouse import connect, transaction
+
+PROGRAM, PERIOD = "points", "2025-06"
+
+
+@pytest.fixture(scope="module")
+def pack(finance_home: Settings) -> Path:
+    return build_pack(PROGRAM, PERIOD, settings=finance_home)
+
+
+@pytest.fixture
+def changed(finance_home: Settings) -> Iterator[Settings]:
+    """The home with one more exception while the test runs."""
+    with connect(settings=finance_home) as con, transaction(con):
+        con.execute(
+            "insert into finance.exceptions (exception_id, recon_id, type, opened_on, state) "
+            "values ('OVER_REFUND:acct-secret', 'R4', 'OVER_REFUND', date '2025-06-03', 'OPEN')"
+        )
+    yield finance_home
+    with connect(settings=finance_home) as con, transaction(con):
+        con.execute("delete from finance.exceptions")
+
+
+def rows(pack: Path, name: str) -> list[dict[str, str]]:
+    with (pack / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+
+
+def test_manifest_tells_the_truth_about_every_file(pack: Path) -> None:
+    manifest = json.loads((pack / "manifest.json").read_text())
+    outputs = manifest["outputs"]
+    assert set(outputs) == {path.name for path in pack.iterdir()} - {"manifest.json"}
+    for name, told in outputs.items():
+        content = (pack / name).read_bytes()
+        assert told["sha256"] == hashlib.sha256(content).hexdigest()
+        if name.endswith(".csv"):
+            assert told["rows"] == len(rows(pack, name))
+    gl = outputs["gl_entries.csv"]["control_totals"]
+    assert gl["debit_minor"] == gl["credit_minor"] > 0
+    assert manifest["as_of"]["effective_on"] == "2025-06-30"
+    assert manifest["version"] == 1
+    assert manifest["rules"][0]["rule_hash"]
+
+
+def test_page_says_the_closing_balance_and_needs_nothing_else(pack: Path) -> None:
+    page = (pack / "report.html").read_text()
+    closing = rows(pack, "liability_rollforward.csv")[-1]
+    assert f"{int(closing['closing_points']):,}" in page
+    assert f"{int(closing['closing_minor']) / 100:,.2f}" in page
+    assert "Points and cost are those of the roll-forward" in page
+    assert page.count("<svg") == 2
+    assert "<script" not in page
+    assert not re.search(r"""(src|href)\s*=\s*["']|@import|url\((?!#)""", page)
+    # Names of XML vocabularies are the only addresses.
+    assert set(re.findall(r"https?://[^\"' <)]+", page)) <= {
+        "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink",
+    }  # fmt: skip
+
+
+def test_pack_has_no_member_in_it(finance_home: Settings, pack: Path) -> None:
+    for path in pack.iterdir():
+        if path.suffix in (".csv", ".html", ".json"):
+            text = path.read_text()
+            assert not re.search(r"\ba\d{1,2}\b(?!-)", re.sub(r"<style>.*?</style>", "", text)), (
+                path
+            )
+            assert "e-j0" not in text
+
+
+def test_workbook_ties_by_formula_and_by_value(pack: Path) -> None:
+    formulas = openpyxl.load_workbook(pack / "report.xlsx")
+    values = openpyxl.load_workbook(pack / "report.xlsx", data_only=True)
+    for title in ("Roll-forward money", "Roll-forward points", "Breakage allowance"):
+        sheet, cached = formulas[title], values[title]
+        assert sheet.freeze_panes == "B2"
+        closes, difference = sheet.max_row - 2, sheet.max_row
+        for column in range(2, sheet.max_column + 1):
+            flows = [cached.cell(row, column).value for row in range(2, closes)]
+            assert round(sum(flows), 2) == cached.cell(closes, column).value
+            assert str(sheet.cell(closes, column).value).startswith("=ROUND(SUM(")
+            assert cached.cell(difference, column).value == 0
+            if column > 2:
+                before = sheet.cell(closes, column - 1).coordinate
+                assert sheet.cell(2, column).value == f"={before}"
+    gl = values["GL entries"]
+    assert gl.cell(gl.max_row - 1, 5).value == gl.cell(gl.max_row - 1, 6).value > 0
+
+
+def test_invoice_and_ledger_tie(pack: Path) -> None:
+    month = rows(pack, "liability_rollforward.csv")[-1]
+    decided = sum(int(row["points"]) for row in rows(pack, "decisions_summary.csv"))
+    assert decided == int(month["accrued_points"]) - int(month["clawed_back_points"])
+    invoice = rows(pack, "partner_invoice_lines.csv")
+    billed = sum(int(row["amount_minor"]) for row in invoice if row["direction"] == "RECEIVABLE")
+    booked = sum(
+        int(row["debit_minor"]) - int(row["credit_minor"])
+        for row in rows(pack, "gl_entries.csv")
+        if row["account_code"] == "1210"
+    )
+    assert billed == booked != 0
+
+
+def test_same_ledger_gives_the_same_version(finance_home: Settings, pack: Path) -> None:
+    before = contents(pack)
+    assert build_pack(PROGRAM, PERIOD, settings=finance_home) == pack
+    assert contents(pack) == before
+    assert [path.name for path in pack.parent.iterdir()] == ["v1"]
+
+
+def test_another_process_and_folder_give_the_same_bytes(
+    finance_home: Settings, pack: Path, tmp_path: Path
+) -> None:
+    before = contents(pack)
+    kept = tmp_path / "kept"
+    shutil.move(pack, kept)
+    code = (
+        "from pathlib import Path; from pipelines.settings import Settings;"
+        "from pipelines.finance.packs import build_pack;"
+        f"build_pack({PROGRAM!r}, {PERIOD!r}, Settings(home=Path({str(finance_home.home)!r})))"
+    )
+    root = Path(__file__).parents[3]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+    assert contents(pack) == before
+
+
+def test_other_content_is_the_next_version_and_the_old_one_stays(
+    changed: Settings, pack: Path
+) -> None:
+    before = contents(pack)
+    newer = build_pack(PROGRAM, PERIOD, settings=changed)
+    try:
+        assert newer == pack.with_name("v2")
+        assert contents(pack) == before
+        assert json.loads((newer / "manifest.json").read_text())["supersedes"] == 1
+        text = "".join(path.read_text() for path in newer.iterdir() if path.suffix != ".xlsx")
+        assert "over refund" in text and "secret" not in text
+    finally:
+        shutil.rmtree(newer)
+
+
+def test_a_damaged_pack_is_not_taken_for_the_truth(finance_home: Settings) -> None:
+    first = build_pack("cash", PERIOD, settings=finance_home)
+    (first / "gl_entries.csv").write_text("tampered")
+    second = build_pack("cash", PERIOD, settings=finance_home)
+    assert second.name == "v2"
+    assert (first / "gl_entries.csv").read_text() == "tampered"
+
+
+def test_a_month_without_entries_has_a_pack(finance_home: Settings) -> None:
+    pack = build_pack("cash", "2025-03", settings=finance_home)
+    assert "Nothing in this period." in (pack / "report.html").read_text()
+    assert rows(pack, "gl_entries.csv") == []
+
+
+@pytest.mark.parametrize(
+    ("program", "period", "message"),
+    [
+        ("points", "2025-13", "expected YYYY-MM"),
+        ("points", "June", "expected YYYY-MM"),
+        ("points", "2031-01", "it has them from 2025-01 to 2025-08"),
+        ("nope", "2025-06", "known programs: cash, miles, points"),
+        ("../../etc", "2025-06", "no rewards program"),
+    ],
+)
+def test_what_is_not_there_is_said_in_one_line(
+    finance_home: Settings, program: str, period: str, message: str
+) -> None:
+    with pytest.raises(CardlineError, match=re.escape(message)) as error:
+        build_pack(program, period, settings=finance_home)
+    assert "\n" not in str(error.value)
+
+
+def test_programs_and_ended_months(finance_home: Settings) -> None:
+    assert programs_in("2025-05", settings=finance_home) == ["cash", "miles", "points"]
+    # No delivery has come in yet, so no month has ended.
+    assert periods_due(finance_home) == []

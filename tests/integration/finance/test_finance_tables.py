@@ -1,0 +1,108 @@
+"""The finance tables against a ledger that is added up independently, in Python."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pipelines.settings import Settings
+from pipelines.warehouse import connect
+from tests.integration.finance.conftest import build_finance
+from tests.rewards_ledger import Ledger, busy_ledger
+
+FLOWS = {
+    "ACCRUAL": "accrued",
+    "CLAWBACK": "clawed_back",
+    "REDEMPTION": "redeemed",
+    "REDEMPTION_CANCEL": "redeemed",
+    "TRANSFER": "transferred",
+    "EXPIRY": "expired",
+    "FORFEITURE": "forfeited",
+    "ADJUSTMENT": "adjusted",
+}
+SIGNS = {"accrued": 1, "adjusted": 1}
+
+
+def table(settings: Settings, name: str) -> pl.DataFrame:
+    with connect(read_only=True, settings=settings) as con:
+        return con.execute(f"select * from finance.{name} order by all").pl()
+
+
+def added_up(ledger: Ledger) -> dict[tuple[str, str], dict[str, int]]:
+    """Flows by program and period, from what each entry did to members' accounts."""
+    effect: dict[str, int] = defaultdict(int)
+    for leg in ledger.tables["postings"]:
+        if leg["ledger_account"] == "MEMBER_AVAILABLE":
+            effect[leg["journal_id"]] += leg["amount"] * (1 if leg["direction"] == "CREDIT" else -1)
+    flows: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for entry in ledger.tables["journal"]:
+        name = FLOWS[entry["event_type"]]
+        key = (entry["program_id"], entry["accounting_period"])
+        flows[key][name] += SIGNS.get(name, -1) * effect[entry["journal_id"]]
+    return flows
+
+
+def test_points_are_those_of_the_ledger(finance_home: Settings) -> None:
+    expected = added_up(busy_ledger())
+    balance: dict[str, int] = defaultdict(int)
+    rows = table(finance_home, "liability_rollforward")
+    assert rows.height == 3 * 8
+    for row in rows.iter_rows(named=True):
+        program = row["program_id"]
+        assert row["opening_points"] == balance[program]
+        flows = expected[program, row["period"]]
+        for name in set(FLOWS.values()):
+            assert row[f"{name}_points"] == flows[name], (program, row["period"], name)
+            balance[program] += SIGNS.get(name, -1) * flows[name]
+        assert row["closing_points"] == balance[program]
+
+
+def test_money_is_the_worth_of_the_points(finance_home: Settings) -> None:
+    for row in table(finance_home, "liability_rollforward").iter_rows(named=True):
+        value = row["point_value_micros"]
+        exact = row["closing_points"] * value
+        assert abs(row["closing_minor"] * 1_000_000 - exact) <= 500_000
+        for name in set(FLOWS.values()) - {"adjusted"}:
+            points, minor = row[f"{name}_points"], row[f"{name}_minor"]
+            assert abs(minor * 1_000_000 - points * value) <= 1_000_000
+            assert points or not minor
+
+
+def test_a_month_without_entries_keeps_the_balance(finance_home: Settings) -> None:
+    rows = table(finance_home, "liability_rollforward").filter(program_id="cash", period="2025-03")
+    row = rows.row(0, named=True)
+    assert row["opening_points"] == row["closing_points"] > 0
+    assert row["opening_minor"] == row["closing_minor"]
+    assert not any(row[f"{name}_minor"] for name in FLOWS.values())
+
+
+def test_invoice_lines_bill_what_the_ledger_transferred(finance_home: Settings) -> None:
+    lines = table(finance_home, "partner_invoice_lines")
+    purchases = lines.filter(component="POINT_PURCHASE")
+    transferred = table(finance_home, "liability_rollforward").filter(program_id="miles")
+    assert purchases["points"].sum() == transferred["transferred_points"].sum()
+    assert (lines["amount_extended"] - lines["rounding_residue"] == lines["amount_minor"]).all()
+
+
+def test_negative_balances_are_reclassified(finance_home: Settings) -> None:
+    owed: dict[tuple[str, str], int] = defaultdict(int)
+    for leg in busy_ledger().tables["postings"]:
+        if leg["account_id"]:
+            sign = 1 if leg["direction"] == "CREDIT" else -1
+            owed[leg["program_id"], leg["account_id"]] += sign * leg["amount"]
+    for program, value in (("miles", 1_234_567), ("cash", 1_000_000)):
+        points = -sum(min(balance, 0) for (name, _), balance in owed.items() if name == program)
+        booked = table(finance_home, "gl_entries").filter(program_id=program, account_code="1220")
+        minor = booked["debit_minor"].sum() - booked["credit_minor"].sum()
+        assert minor == (2 * points * value + 1_000_000) // 2_000_000
+
+
+@pytest.mark.slow
+def test_tables_build_from_an_empty_ledger(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)  # pyright: ignore[reportCallIssue]
+    with connect(settings=settings) as con:
+        Ledger().write(con)
+    build_finance(settings)
+    for name in ("liability_rollforward", "partner_invoice_lines", "gl_entries", "periods"):
+        assert table(settings, name).is_empty()
