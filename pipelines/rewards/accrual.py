@@ -346,7 +346,7 @@ def _post(
     posting = AccountPosting(program, after, through, ends)
     accounts = _accounts(
         con, program_id, single, actions.filter(pl.col("account_id").is_in(single.implode())),
-        instructions, states, changes.late_days,
+        instructions, states,
     )  # fmt: skip
     for account in accounts:
         balances[account.account_id] = posting.run(account)
@@ -414,7 +414,6 @@ def _accounts(
     actions: pl.DataFrame,
     instructions: pl.DataFrame,
     states: pl.DataFrame,
-    late_days: Mapping[str, list[date]],
 ) -> list[Account]:
     """The accounts `ids` with their lots and what is to be done with them."""
     if ids.is_empty():
@@ -428,7 +427,6 @@ def _accounts(
             account_id,
             AccountLots(lots.get(account_id, []), max(0, -balances.get(account_id, 0))),
             known_lots={lot.lot_id: lot for lot in lots.get(account_id, [])},
-            retry_days=late_days.get(account_id, []),
         )
         for account_id in ids.to_list()
     }
@@ -437,14 +435,6 @@ def _accounts(
     for row in instructions.iter_rows(named=True):
         accounts[row["account_id"]].instructions.append(_instruction(row))
     _add_redemptions(con, program_id, instructions, accounts)
-    late = [account for account in accounts if account in late_days]
-    if late:
-        refused = inputs.rejected_of(con, program_id, pl.Series("account_id", late))
-        for row in refused.iter_rows(named=True):
-            day = row["recorded_at"].date()
-            accounts[row["account_id"]].rejected.append(
-                _instruction({**row, "day": day, "effective_on": row["event_at"].date()})
-            )
     return list(accounts.values())
 
 
@@ -494,19 +484,10 @@ def _write_outcomes(
     instructions: pl.DataFrame,
     outcomes: list[Outcome],
 ) -> None:
-    """Record what became of instructions; what was refused is an exception until it is posted."""
+    """Record what became of instructions; what was refused is an exception."""
     if instructions.is_empty() and not outcomes:
         return
     final = {each.reward_event_id: each for each in outcomes}
-    new = set(instructions["reward_event_id"].to_list())
-    retried = [each for each in final.values() if each.reward_event_id not in new]
-    for each in retried:
-        con.execute(
-            "update rewards.reward_event_outcomes set outcome = ?, reason = ?, journal_id = ?, "
-            "recorded_at = cast(? as timestamp) + interval 1 day - interval 1 microsecond "
-            "where reward_event_id = ?",
-            [each.outcome, each.reason, each.journal_id, each.day, each.reward_event_id],
-        )
     rows = instructions["reward_event_id"].to_list()
     done = [final.get(row) for row in rows]
     append(
@@ -536,11 +517,6 @@ def _write_outcomes(
             if each.outcome == "REJECTED"
         ],
     )  # fmt: skip
-    resolve_problems(
-        con,
-        [f"INSTRUCTION_REFUSED:{each.reward_event_id}" for each in retried
-         if each.outcome == "POSTED"],
-    )  # fmt: skip
 
 
 def _write_states(
@@ -555,9 +531,8 @@ def _write_states(
     last = (
         pl.concat([events.select("account_id", *key), states.select("account_id", *key)])
         .filter(pl.col("posted_on").is_not_null())
-        .group_by("account_id")
-        .agg(pl.struct(key).max().alias("last"))
-        .unnest("last")
+        .sort("account_id", *key)
+        .unique("account_id", keep="last")
     )
     moved = pl.DataFrame(
         {"account_id": list(balances), "new_balance": list(balances.values())},

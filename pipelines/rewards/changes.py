@@ -43,8 +43,8 @@ class Changes:
 
     `decisions` are new or replace earlier ones, with `revision`, `journal_id` and
     `recorded_at`; `superseded` are the replaced rows with the `day` of their replacement;
-    `actions` (`ACTION_SCHEMA`) go to the ledger. `redecided` lists accounts whose allocations and cap usage
-    in this answer are all they have; `late_days` are the days on which they were decided again.
+    `actions` (`ACTION_SCHEMA`) go to the ledger. `redecided` lists the accounts that were decided
+    again: their allocations and cap usage in this answer are all they have.
     """
 
     decisions: pl.DataFrame
@@ -54,7 +54,6 @@ class Changes:
     problems: pl.DataFrame
     actions: pl.DataFrame
     redecided: list[str]
-    late_days: dict[str, list[date]]
 
 
 def find_changes(
@@ -77,7 +76,7 @@ def find_changes(
     current = _stamped(decided.decisions, first)
     late = pl.Series("account_id", sorted(late_days), dtype=pl.String)
     superseded: list[pl.DataFrame] = []
-    reversed_actions: list[pl.DataFrame] = []
+    actions = _actions(current, decided.allocations)
     allocations, caps, problems = decided.allocations, decided.caps, decided.problems
     if late.len():
         stored = inputs.decisions_of(con, program_id, late)
@@ -85,25 +84,22 @@ def find_changes(
         is_late = pl.col("account_id").is_in(late.implode())
         redone = _redecide(book, history, events, activations, late_days, stored,
                            current.filter(is_late))  # fmt: skip
-        superseded, reversed_actions = redone.superseded, redone.reversals
+        superseded = redone.superseded
+        actions = pl.concat([actions, *redone.actions])
         current = pl.concat([current.filter(~is_late), redone.decisions], how="diagonal_relaxed")
         allocations = pl.concat([allocations.filter(~is_late), redone.last.allocations])
         caps = pl.concat([caps.filter(~is_late), redone.last.caps])
         problems = pl.concat([problems.filter(~is_late), redone.last.problems])
-    actions = _actions(current.filter(pl.col("is_posted")), allocations)
-    if reversed_actions:
-        actions = pl.concat([actions, *reversed_actions])
     if not actions.is_empty():
         actions = _placed(actions, current, superseded, is_sorted=late.is_empty())
     return Changes(
-        current.drop("is_posted"),
+        current,
         pl.concat(superseded, how="diagonal_relaxed") if superseded else current.clear(),
         allocations,
         caps,
         problems,
         actions,
         late.to_list(),
-        late_days,
     )
 
 
@@ -207,7 +203,7 @@ def _history(
 class _Redone:
     decisions: pl.DataFrame
     superseded: list[pl.DataFrame]
-    reversals: list[pl.DataFrame]
+    actions: list[pl.DataFrame]
     last: Decided
 
 
@@ -229,9 +225,7 @@ def _redecide(
     events = pl.concat(
         [history, events.filter(pl.col("account_id").is_in(list(late_days)))]
     )
-    stored = stored.drop("program_id").with_columns(
-        is_posted=pl.lit(False), day=pl.lit(None, dtype=pl.Date)
-    )
+    stored = stored.drop("program_id").with_columns(day=pl.lit(None, dtype=pl.Date))
     now = pl.concat([stored, appended], how="diagonal_relaxed")
     done = _Redone(now.clear(), [], [], Decided(
         now.clear(), pl.DataFrame(schema=ALLOCATION_SCHEMA), pl.DataFrame(schema=CAP_SCHEMA),
@@ -249,11 +243,12 @@ def _redecide(
             State(activations=offers.select(ACTIVATION_SCHEMA.names())),
         )  # fmt: skip
         stamped = _stamped(again.decisions, known)
-        now, changed, gone = _replace(now, stamped, turn)
+        now, fresh, gone = _replace(now, stamped, turn)
+        done.actions.append(_actions(fresh.filter(~pl.col("keeps_entry")), again.allocations))
         if not gone.is_empty():
-            done.superseded.append(gone.drop("is_posted"))
-            done.reversals.append(_reversals(gone))
-        replaced = pl.concat([replaced, changed]).unique()
+            done.superseded.append(gone)
+            done.actions.append(_reversals(gone))
+        replaced = pl.concat([replaced, fresh.select("event_id")]).unique()
         mine = pl.col("account_id").is_in(turn["account_id"].implode())
         done.last = Decided(
             now,
@@ -271,16 +266,15 @@ def _replace(
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Put what differs in `again` in the place of what is there `now`.
 
-    Returns the decisions that hold then, the ids of events that are new or differ, and the
-    decisions that were replaced, with the day of their replacement.
+    Returns the decisions that hold then, those of them that are new or differ, and those that
+    were replaced, with the day of their replacement. `keeps_entry` marks events whose entry in
+    the ledger stands.
     """
     before, after = _signatures(now), _signatures(again)
     compared = after.join(before, on="event_id", how="left", suffix="_before")
     is_new = pl.col("content_before").is_null()
     differs = compared.filter(is_new | (pl.col("content") != pl.col("content_before")))
     events = differs.select("event_id")
-    if events.is_empty():
-        return now, events, now.clear()
     old = now.join(events, on="event_id", how="semi").join(turn, on="account_id")
     facts = differs.select(
         "event_id",
@@ -297,11 +291,11 @@ def _replace(
         pl.col("old_revision") + pl.when(keeps).then(0).otherwise(1)
     ).otherwise(pl.col("revision"))  # fmt: skip
     day = pl.when(pl.col("is_replacement")).then("late_day").otherwise("day")
-    fresh = fresh.with_columns(revision=revision, day=day, is_posted=~keeps).with_columns(
+    fresh = fresh.with_columns(revision=revision, day=day, keeps_entry=keeps).with_columns(
         recorded_at=recorded_at()
     )
     fresh = _numbered(fresh).with_columns(
-        journal_id=pl.when(keeps).then("old_journal_id").otherwise("journal_id")
+        journal_id=pl.when("keeps_entry").then("old_journal_id").otherwise("journal_id")
     )
     gone = (
         old.join(facts.select("event_id", "keeps_entry"), on="event_id")
@@ -311,7 +305,7 @@ def _replace(
         .drop("late_day")
     )
     rest = now.join(events, on="event_id", how="anti")
-    return pl.concat([rest, fresh.select(now.columns)]), events, gone
+    return pl.concat([rest, fresh.select(now.columns)]), fresh, gone
 
 
 def _signatures(decisions: pl.DataFrame) -> pl.DataFrame:
@@ -344,7 +338,7 @@ def _stamped(decisions: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
             days, on="event_id", how="left", maintain_order="left"
         ).with_columns(pl.col("day").fill_null(pl.col("known_on")))
     stamped = stamped.with_columns(
-        revision=pl.lit(1, dtype=pl.Int64), is_posted=pl.lit(True), recorded_at=recorded_at()
+        revision=pl.lit(1, dtype=pl.Int64), recorded_at=recorded_at()
     ).drop("known_on")
     return _numbered(stamped)
 

@@ -216,20 +216,6 @@ def redemptions_of(
     return outcomes, taken
 
 
-def rejected_of(
-    con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series
-) -> pl.DataFrame:
-    """Instructions of `accounts` that were refused for want of points."""
-    return _of_accounts(
-        con,
-        "select * from rewards.reward_event_outcomes where program_id = ? "
-        "and outcome = 'REJECTED' and reason in ('NOT_ENOUGH_POINTS', 'DEFICIT') "
-        "and account_id in (select account_id from wanted) order by event_at, reward_event_id",
-        accounts,
-        [program_id],
-    )
-
-
 def activations(con: duckdb.DuckDBPyConnection, program_id: str) -> pl.DataFrame:
     """Offers taken up so far: account_id, offer_id, event_at."""
     return con.execute(

@@ -3,13 +3,13 @@
 Within a known day an account's entries come in this order: what posted events give and take (in
 the engine's order, a correction's reversal first), then members' instructions, then lots that
 expire at the end of that day, then the month-end transfer of a program whose points the partner
-posts. Days are worked one after the other, so one pass over many days writes what a pass for
+posts. An instruction that the balance does not allow is refused for good. Days are worked one after the other, so one pass over many days writes what a pass for
 each day would have written.
 """
 
 from calendar import monthrange
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 import polars as pl
@@ -94,8 +94,6 @@ class Account:
     instructions: list[Instruction] = field(default_factory=list)
     redemptions: dict[str, Redemption] = field(default_factory=dict)
     known_lots: dict[str, Lot] = field(default_factory=dict)
-    retry_days: list[date] = field(default_factory=list)
-    rejected: list[Instruction] = field(default_factory=list)
 
 
 @dataclass
@@ -232,16 +230,13 @@ class AccountPosting:
         for action in account.actions:
             todo.append((action["day"], PHASE_EVENT, (action["place"],), action))  # pyright: ignore
         for each in account.instructions:
-            todo.append((each.day, PHASE_INSTRUCTION, (1, *each.sort_key), each))
-        todo += [(day, PHASE_INSTRUCTION, (0,), None) for day in account.retry_days]
+            todo.append((each.day, PHASE_INSTRUCTION, each.sort_key, each))
         todo.sort(key=lambda entry: entry[:3])
         for day, phase, _, what in todo:
             self._end_days(account, day - timedelta(days=1))
             self._floor = max(self._floor, day)
             if phase == PHASE_EVENT:
                 self._post_action(account, day, what)  # pyright: ignore[reportArgumentType]
-            elif what is None:
-                self._retry(account, day)
             else:
                 self._post_instruction(account, what)  # pyright: ignore[reportArgumentType]
         self._end_days(account, self.through)
@@ -346,15 +341,6 @@ class AccountPosting:
             )  # fmt: skip
         return movements
 
-    def _retry(self, account: Account, day: date) -> None:
-        """Try again what was refused for want of points, now that earlier events have come in."""
-        for each in account.rejected[:]:
-            lots = account.lots
-            if lots.deficit or each.points is None or each.points > lots.available:
-                continue
-            account.rejected.remove(each)
-            self._post_instruction(account, replace(each, day=day))
-
     def _post_instruction(self, account: Account, what: Instruction) -> None:
         match what.kind:
             case "REDEEM":
@@ -375,7 +361,6 @@ class AccountPosting:
         try:
             movements = account.lots.spend(what.points)
         except ValueError:
-            account.rejected.append(what)
             self._reject(what, "DEFICIT" if account.lots.deficit else "NOT_ENOUGH_POINTS")
             return
         journal_id = f"{event_type.lower()}:{what.reward_event_id}"
