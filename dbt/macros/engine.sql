@@ -66,7 +66,8 @@
 {%- endmacro %}
 
 {% macro spark__each_day(start_on, end_on, alias) -%}
-    explode(sequence({{ start_on }}, {{ end_on }} - interval '1' day, interval '1' day)) as {{ alias }}
+    explode(sequence({{ start_on }}, {{ end_on }} - interval '1' day, interval '1' day))
+        as {{ alias }}
 {%- endmacro %}
 
 

@@ -16,7 +16,9 @@
 
 {# Files of ingest commits that this run has to work through. #}
 {% macro new_files() -%}
-    select file_id from {{ source('landing', 'files') }} where load_no > {{ var('from_load_no') | int }}
+    select file_id
+    from {{ source('landing', 'files') }}
+    where load_no > {{ var('from_load_no') | int }}
 {%- endmacro %}
 
 
@@ -48,6 +50,20 @@
 {# In a delta: the first day on which something new about an `entity` was known. #}
 {% macro first_touched_on(entity) -%}
     (select min(changed_on) from {{ ref('int_entities__touched') }} where entity = '{{ entity }}')
+{%- endmacro %}
+
+
+{#
+  In a delta: `column` is at or after the first day on which something new about an `entity` was
+  known, less `days_before`; otherwise true.
+#}
+{% macro is_since_touched(column, entity, days_before=0) -%}
+    {%- set first_on = first_touched_on(entity) -%}
+    {%- if is_delta() -%}
+        {{ column }} >= {{ first_on }} - interval '{{ days_before }}' day
+    {%- else -%}
+        true
+    {%- endif -%}
 {%- endmacro %}
 
 

@@ -14,8 +14,8 @@
 
 
 {#
-  Rate of `positives` among `count`, drawn towards what is usual where little has been seen: as if 20
-  more had been seen at a rate of 0.5 %.
+  Rate of `positives` among `count`, drawn towards what is usual where little has been seen: as if
+  20 more had been seen at a rate of 0.5 %.
 #}
 {% macro smoothed_rate(positives, count) -%}
     {%- set prior_count = 20 -%}

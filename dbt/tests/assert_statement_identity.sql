@@ -1,5 +1,5 @@
--- Closing balance = opening balance + what was charged - what was paid and credited, to the cent, for
--- every statement that gives all of it. A source that gives balances only makes no such claim.
+-- Closing balance = opening balance + what was charged - what was paid and credited, to the cent,
+-- for every statement that gives all of it. A source that gives balances only claims nothing.
 select
     statement_id,
     account_id,

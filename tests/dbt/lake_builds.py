@@ -33,7 +33,10 @@ def deliver(feeds: Mapping[str, Iterable[Row]]) -> int:
 def _load(con: Any, load_no: int, name: str, rows: list[Row]) -> None:
     feed = FEEDS[name]
     frame = pl.DataFrame(
-        [_with_lineage(feed.column_names, f"{name}-{load_no}", no, row) for no, row in enumerate(rows)],
+        [
+            _with_lineage(feed.column_names, f"{name}-{load_no}", no, row)
+            for no, row in enumerate(rows)
+        ],
         schema=feed.raw_schema(),
         orient="row",
     )
@@ -100,7 +103,9 @@ def tables(*schemas: str) -> dict[str, list[tuple[Any, ...]]]:
             [list(schemas)],
         ).fetchall()
         return {
-            f"{schema}.{name}": con.execute(f"select * from {schema}.{name} order by all").fetchall()
+            f"{schema}.{name}": con.execute(
+                f"select * from {schema}.{name} order by all"
+            ).fetchall()
             for schema, name in names
         }
 

@@ -21,7 +21,12 @@ def _at(rng: random.Random, day: date) -> datetime:
 def _later(rng: random.Random, when: datetime) -> datetime:
     """When we get to know of `when`: the same day, often; weeks later, sometimes."""
     return when + rng.choice(
-        [timedelta(0), timedelta(minutes=9), timedelta(hours=20), timedelta(days=rng.randrange(1, 45))]
+        [
+            timedelta(0),
+            timedelta(minutes=9),
+            timedelta(hours=20),
+            timedelta(days=rng.randrange(1, 45)),
+        ]
     )
 
 
@@ -124,14 +129,18 @@ class _History:
             **common,
             "transaction_id": name,
             "direction": "CREDIT",
-            "amount_minor": rng.choice([common["amount_minor"], max(1, common["amount_minor"] // 2)]),
+            "amount_minor": rng.choice(
+                [common["amount_minor"], max(1, common["amount_minor"] // 2)]
+            ),
             "original_transaction_id": common["transaction_id"] if how == "original" else None,
         }
         if how != "network":
             refund["network_transaction_id"] = None
         if how == "none":
             refund["merchant_id"] = "elsewhere"
-        self.message(f"e-{name}", bought_at + timedelta(days=rng.randrange(0, 200)), refund, "RETURN")
+        self.message(
+            f"e-{name}", bought_at + timedelta(days=rng.randrange(0, 200)), refund, "RETURN"
+        )
 
     def label(self, number: int, happened_at: datetime) -> None:
         rng = self.rng
@@ -193,7 +202,9 @@ class _History:
             }
             received_at = _later(rng, submitted_at)
             customer = rng.choice([None, f"c{number % 4}"])
-            self.add("applications", received_at, **common, customer_id=customer, decision="PENDING")
+            self.add(
+                "applications", received_at, **common, customer_id=customer, decision="PENDING"
+            )
             self.add(
                 "applications", _later(rng, received_at), **common, customer_id=f"c{number % 4}",
                 decision=rng.choice(["APPROVED", "DECLINED"]), decision_at=submitted_at,

@@ -193,8 +193,12 @@ def test_daily_windows_are_what_was_known_at_the_end_of_each_day(
                 continue
             for name, value in expected.items():
                 found = known[-1][name]
-                assert found == (value if value is None else pytest.approx(value, rel=1e-9, abs=1e-6)), (
-                    entity, day, name,
+                assert found == (
+                    value if value is None else pytest.approx(value, rel=1e-9, abs=1e-6)
+                ), (
+                    entity,
+                    day,
+                    name,
                 )
             compared += 1
     assert compared > 1_000
@@ -210,7 +214,9 @@ def test_a_row_says_what_was_known_when_it_was_made(built: dict[str, Any]) -> No
             for version in _versions_known(rows, "application_id", at + timedelta(microseconds=1))
             if version["customer_id"] == row["customer_id"] and version["submitted_at"] <= at
         ]
-        recent = [version for version in known if version["submitted_at"] > at - timedelta(days=365)]
+        recent = [
+            version for version in known if version["submitted_at"] > at - timedelta(days=365)
+        ]
         assert row["app_count_365d"] == len(recent)
         assert row["app_declined_count_365d"] == sum(
             version["decision"] == "DECLINED" for version in recent

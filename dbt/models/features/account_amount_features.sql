@@ -1,5 +1,5 @@
--- Amounts of authorizations that were not declined. The standard deviation is that of a sample, null
--- below two amounts; sums and sums of squares are integers, one division at the end.
+-- Amounts of authorizations that were not declined. The standard deviation is that of a sample,
+-- null below two amounts; sums and sums of squares are integers, divided once at the end.
 {{
     config(
         incremental_strategy='replace_touched',
@@ -13,9 +13,7 @@ with known as (
     where
         not is_declined
         and {{ is_touched('account_id', 'account') }}
-        {% if is_delta() %}
-        and active_from >= {{ first_touched_on('account') }} - interval '90' day
-        {% endif %}
+        and {{ is_since_touched('active_from', 'account', 90) }}
 ),
 
 contributions as (
@@ -60,6 +58,4 @@ select
 from sums
 inner join maxima
     on sums.entity_id = maxima.entity_id and sums.changed_at = maxima.changed_at
-{% if is_delta() %}
-where sums.changed_at >= {{ first_touched_on('account') }}
-{% endif %}
+where {{ is_since_touched('sums.changed_at', 'account') }}

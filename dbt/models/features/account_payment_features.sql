@@ -1,6 +1,6 @@
--- A row stands at the end of a statement's period, or later where the statement arrived later, and at
--- each later time at which a correction or a returned payment became known. It uses the statements
--- and payments that were known then, of the last twelve periods.
+-- A row stands at the end of a statement's period, or later where the statement arrived later, and
+-- at each later time at which a correction or a returned payment became known. It uses the
+-- statements and payments that were known then, of the last twelve periods.
 {{
     config(
         incremental_strategy='replace_touched',
@@ -65,6 +65,14 @@ known as (
     from statements
 ),
 
+first_statements as (
+    select
+        account_id,
+        min(known_from) as first_known_from
+    from known
+    group by account_id
+),
+
 moments as (
     select
         account_id,
@@ -76,13 +84,7 @@ moments as (
         returned.account_id,
         greatest(returned.received_at, returned.returned_at) as moment
     from returned
-    inner join (
-        select
-            account_id,
-            min(known_from) as first_known_from
-        from known
-        group by account_id
-    ) as first_statements
+    inner join first_statements
         on
             returned.account_id = first_statements.account_id
             and greatest(returned.received_at, returned.returned_at)
@@ -94,9 +96,7 @@ new_moments as (
         account_id,
         moment
     from moments
-    {% if is_delta() %}
-    where moment > cast({{ first_touched_on('statement_account') }} as timestamp)
-    {% endif %}
+    where {{ is_since_touched('moment', 'statement_account') }}
 ),
 
 -- The statements known at a moment, newest first.

@@ -11,9 +11,7 @@ with known as (
     from {{ ref('int_authorizations__known') }}
     where
         {{ is_touched('card_id', 'card') }}
-        {% if is_delta() %}
-        and active_from >= {{ first_touched_on('card') }} - interval '30' day
-        {% endif %}
+        and {{ is_since_touched('active_from', 'card', 30) }}
 ),
 
 contributions as (
@@ -58,6 +56,4 @@ select
 from sums
 inner join maxima
     on sums.entity_id = maxima.entity_id and sums.changed_at = maxima.changed_at
-{% if is_delta() %}
-where sums.changed_at >= {{ first_touched_on('card') }}
-{% endif %}
+where {{ is_since_touched('sums.changed_at', 'card') }}

@@ -1,4 +1,4 @@
--- Fraud counts from the day on which the judgement was known, never from the day of the transaction.
+-- Fraud counts from the day on which the judgement was known, not from that of the transaction.
 {{
     config(
         incremental_strategy='replace_touched',
@@ -13,9 +13,7 @@ with known as (
         not is_declined
         and merchant_id is not null
         and {{ is_touched('merchant_id', 'merchant') }}
-        {% if is_delta() %}
-        and active_from >= {{ first_touched_on('merchant') }} - interval '90' day
-        {% endif %}
+        and {{ is_since_touched('active_from', 'merchant', 90) }}
 ),
 
 frauds as (
@@ -71,6 +69,4 @@ select
     {{ smoothed_rate('frauds_30d', 'transactions_30d') }} as fraud_rate_30d,
     {{ smoothed_rate('frauds_90d', 'transactions_90d') }} as fraud_rate_90d
 from sums
-{% if is_delta() %}
-where changed_at >= {{ first_touched_on('merchant') }}
-{% endif %}
+where {{ is_since_touched('changed_at', 'merchant') }}

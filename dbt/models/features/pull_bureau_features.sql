@@ -193,10 +193,12 @@ of_inquiries as (
     select
         pull_id,
         moment,
-        {% for months in [3, 6, 12] %}
-        count(*) filter (where inquired_on > report_on - interval '{{ months }}' month)
-            as inquiries_{{ months }}m_n{{ ',' if not loop.last }}
-        {% endfor %}
+        count(*) filter (where inquired_on > report_on - interval '3' month)
+            as inquiries_3m_n,
+        count(*) filter (where inquired_on > report_on - interval '6' month)
+            as inquiries_6m_n,
+        count(*) filter (where inquired_on > report_on - interval '12' month)
+            as inquiries_12m_n
     from inquiries
     where not is_same_shopping
     group by pull_id, moment
@@ -207,8 +209,9 @@ of_records as (
         reports.pull_id,
         reports.moment,
         count(*) filter (where child.kind = 'COLLECTION') as collections_n,
-        sum(child.amount_minor) filter (where child.kind = 'COLLECTION' and child.resolved_on is null)
-            as collections_balance_minor,
+        sum(child.amount_minor) filter (
+            where child.kind = 'COLLECTION' and child.resolved_on is null
+        ) as collections_balance_minor,
         count(*) filter (where child.kind <> 'COLLECTION') as public_records_n
     from reports
     inner join bureau_records as child

@@ -1,6 +1,6 @@
--- What stands for a transaction in velocities and amounts, and from when to when we believed it: its
--- first authorization, or its first clearing where no authorization is known. Days are the grain of
--- known time: what arrived during a day is known at its end.
+-- What stands for a transaction in velocities and amounts, and from when to when we believed it:
+-- its first authorization, or its first clearing where no authorization is known. Days are the
+-- grain of known time: what arrived during a day is known at its end.
 {{
     config(
         materialized='incremental',

@@ -1,8 +1,8 @@
 -- Rebuilt by every run: what the new files touch. Empty where the run builds everything.
 --
 -- Refunds reach further than their own rows: a refund is linked to a purchase of the same account
--- and merchant with enough left to refund, so a new or corrected purchase, or a refund that moves to
--- another purchase, can move the account's other refunds at that merchant.
+-- and merchant with enough left to refund, so a new or corrected purchase, or a refund that moves
+-- to another purchase, can move the account's other refunds at that merchant.
 {% set files = new_files() %}
 {% set is_everything = var('from_load_no') | int < 0 %}
 

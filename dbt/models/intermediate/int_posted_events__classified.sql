@@ -69,7 +69,13 @@ classified as (
     from attributed
 ),
 
--- A correction is of the kind of what it corrects: the first other posted message of its transaction.
+corrections as (
+    select transaction_id
+    from classified
+    where own_class is null
+),
+
+-- A correction is of the kind of what it corrects: its transaction's first other posted message.
 corrected as (
     select
         transaction_id,
@@ -77,7 +83,7 @@ corrected as (
     from classified
     where
         own_class is not null
-        and transaction_id in (select transaction_id from classified where own_class is null)
+        and transaction_id in (select transaction_id from corrections)
     qualify row_number() over (
         partition by transaction_id order by posted_day, event_at, event_id
     ) = 1

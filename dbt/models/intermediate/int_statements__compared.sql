@@ -21,19 +21,21 @@ posted as (
 posted_totals as (
     select
         statements.statement_id,
-        count(posted.event_id) as posted_event_count
-        {%- for total, classes in totals.items() %},
+        {% for total, classes in totals.items() %}
         cast(
-            coalesce(sum(
-                case
-                    when posted.transaction_class not in ({{ quoted(classes) }}) then 0
-                    when posted.direction = '{{ "CREDIT" if total == "credits" else "DEBIT" }}'
-                        then posted.amount_minor
-                    else -posted.amount_minor
-                end
-            ), 0) as bigint
-        ) as posted_{{ total }}_minor
-        {%- endfor %}
+            coalesce(
+                sum(
+                    case
+                        when posted.transaction_class not in ({{ quoted(classes) }}) then 0
+                        when posted.direction = '{{ "CREDIT" if total == "credits" else "DEBIT" }}'
+                            then posted.amount_minor
+                        else -posted.amount_minor
+                    end
+                ), 0
+            ) as bigint
+        ) as posted_{{ total }}_minor,
+        {% endfor %}
+        count(posted.event_id) as posted_event_count
     from statements
     left join posted
         on

@@ -40,7 +40,8 @@ windows as (
     select
         accounts.*,
         {{ plus('accounts.opened_on', months, 'month', 'date') }} as performance_end_on,
-        clock.known_until
+        clock.known_until,
+        cast(clock.known_until as date) as known_until_on
     from accounts
     cross join clock
 ),
@@ -119,7 +120,7 @@ select
     cast(
         {{ full_months(
             'derived.opened_on',
-            'greatest(derived.opened_on, least(derived.closed_on, cast(derived.known_until as date)))'
+            'greatest(derived.opened_on, least(derived.closed_on, derived.known_until_on))'
         ) }} as bigint
     ) as months_on_book,
     derived.statement_count,
