@@ -70,10 +70,7 @@ amounts as (
             as provision_issued_minor,
         coalesce(invoices.funded_minor, 0) as funded_minor,
         coalesce(invoices.funding_reversed_minor, 0) as funding_reversed_minor,
-        -- Points bought from nobody (no partner's own currency) leave at their face.
-        case when terms.settlement_model = 'PARTNER_POSTED'
-            then coalesce(invoices.purchased_minor, 0)
-            else rollforward.transferred_minor end as purchased_minor,
+        coalesce(invoices.purchased_minor, 0) as purchased_minor,
         deficits_moved.deficit_change_minor
     from rollforward
     inner join terms

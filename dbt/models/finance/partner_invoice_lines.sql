@@ -1,6 +1,7 @@
 -- One row per program, period, component, partner's share and prior-period mark: a line of the
--- monthly settlement with the program's partner. Priced exactly (amount_extended, minor units with ten decimals) and
--- rounded once, to amount_minor; what the rounding took or gave is rounding_residue.
+-- monthly settlement with the program's partner. Priced exactly (amount_extended, minor units with
+-- ten decimals) and rounded once, to amount_minor; what the rounding took or gave is
+-- rounding_residue.
 --
 -- POINT_PURCHASE: points transferred to the partner's own currency, bought at its price (payable).
 -- PARTNER_FUNDING, PARTNER_FUNDING_REVERSAL: the partner's share of the points issued on its
@@ -33,9 +34,7 @@ components as (
     from movements
     inner join terms
         on movements.program_id = terms.program_id and movements.period = terms.period
-    where
-        terms.settlement_model = 'PARTNER_POSTED'
-        and movements.ledger_account = 'PARTNER_TRANSFER_CLEARING'
+    where movements.ledger_account = 'PARTNER_TRANSFER_CLEARING'
     group by all
 
     union all
