@@ -282,9 +282,7 @@ def _activations(
     return pl.concat([known, new])
 
 
-def _write_decisions(
-    con: duckdb.DuckDBPyConnection, program_id: str, changes: Changes
-) -> None:
+def _write_decisions(con: duckdb.DuckDBPyConnection, program_id: str, changes: Changes) -> None:
     program = pl.lit(program_id).alias("program_id")
     if not changes.superseded.is_empty():
         con.register("gone", changes.superseded.select("event_id").unique().to_arrow())
@@ -304,7 +302,7 @@ def _write_decisions(
         con.register("redone", pl.DataFrame({"account_id": changes.redecided}).to_arrow())
         for table in ("refund_allocations", "cap_usage"):
             con.execute(
-                f"delete from rewards.{table} where program_id = ? "
+                f"delete from rewards.{table} where program_id = ? "  # noqa: S608
                 "and account_id in (select account_id from redone)",
                 [program_id],
             )
@@ -573,7 +571,9 @@ def _resolve_gone(con: duckdb.DuckDBPyConnection, changes: Changes) -> None:
         "and right_ref in (select account_id from redone)"
     ).fetchall()
     con.unregister("redone")
-    still = {f"{kind}:{event}" for kind, event in changes.problems.select("type", "event_id").rows()}
+    still = {
+        f"{kind}:{event}" for kind, event in changes.problems.select("type", "event_id").rows()
+    }
     resolve_problems(con, [name for (name,) in before if name not in still])
 
 

@@ -222,9 +222,7 @@ def _redecide(
          for lap, day in enumerate(each, start=1)],
         schema={"account_id": pl.String, "lap": pl.Int64, "late_day": pl.Date}, orient="row",
     )  # fmt: skip
-    events = pl.concat(
-        [history, events.filter(pl.col("account_id").is_in(list(late_days)))]
-    )
+    events = pl.concat([history, events.filter(pl.col("account_id").is_in(list(late_days)))])
     stored = stored.drop("program_id").with_columns(day=pl.lit(None, dtype=pl.Date))
     now = pl.concat([stored, appended], how="diagonal_relaxed")
     done = _Redone(now.clear(), [], [], Decided(
@@ -299,9 +297,7 @@ def _replace(
     )
     gone = (
         old.join(facts.select("event_id", "keeps_entry"), on="event_id")
-        .with_columns(
-            day=pl.col("late_day"), keeps_entry=pl.col("keeps_entry").fill_null(False)
-        )
+        .with_columns(day=pl.col("late_day"), keeps_entry=pl.col("keeps_entry").fill_null(False))
         .drop("late_day")
     )
     rest = now.join(events, on="event_id", how="anti")

@@ -121,7 +121,9 @@ class State:
 
     caps: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CAP_SCHEMA))
     items: Mapping[tuple[str, str], list[Item]] = field(default_factory=dict)
-    activations: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ACTIVATION_SCHEMA))
+    activations: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema=ACTIVATION_SCHEMA)
+    )
 
 
 @dataclass(frozen=True)
@@ -228,9 +230,9 @@ def _plans(
         looks = looks.with_columns(_activated(events, activations, offer).alias(f"offer:{offer}"))
     keys = looks.columns
     distinct = looks.unique(maintain_order=True).with_row_index("plan")
-    plan_of = looks.join(
-        distinct, on=keys, how="left", nulls_equal=True, maintain_order="left"
-    )["plan"]
+    plan_of = looks.join(distinct, on=keys, how="left", nulls_equal=True, maintain_order="left")[
+        "plan"
+    ]
     days = [book.boundaries[0] - timedelta(days=1), *book.boundaries]
     plans = []
     for look in distinct.iter_rows(named=True):
@@ -257,7 +259,9 @@ def _activated(events: pl.DataFrame, activations: pl.DataFrame, offer: str) -> p
     joined = events.select("account_id", "basis_on").join(
         since, on="account_id", how="left", maintain_order="left"
     )
-    return joined.select((pl.col("basis_on") >= pl.col("activated_on")).fill_null(False)).to_series()
+    return joined.select(
+        (pl.col("basis_on") >= pl.col("activated_on")).fill_null(False)
+    ).to_series()
 
 
 def _needs_fold(
@@ -713,5 +717,3 @@ def items_of(
             grant.limit += each["limit_change"]
             grant.restored += each["restored"]
     return by_transaction
-
-

@@ -126,9 +126,7 @@ class AccountFold:
     def _nothing(self, row: int, plan: Plan, event_class: str, reason: str | None) -> None:
         self.rows.append(Row(row, self.book.base(plan.version_index), event_class, reason))
 
-    def _earn(
-        self, row: int, event_id: str, own: str, day: date, amount: int, plan: Plan
-    ) -> None:
+    def _earn(self, row: int, event_id: str, own: str, day: date, amount: int, plan: Plan) -> None:
         base = self.book.base(plan.version_index)
         item = Item(event_id, amount, amount, plan.zero_reason, base, [], plan.floor)
         self.items.setdefault(own, []).append(item)
@@ -260,26 +258,20 @@ class AccountFold:
         eligible_before = [self._eligible(grant, item.left) for grant in item.grants]
         item.left += by
         if not item.grants:
-            self.allocations.append(
-                Allocation(row, item.event_id, item.base.rule_id, -by, 0, 0)
-            )
+            self.allocations.append(Allocation(row, item.event_id, item.base.rule_id, -by, 0, 0))
             return
         released = [self._move_limit(item, grant, by, day) for grant in item.grants]
         points = self._points(item, item.left, at)
         for index, grant in enumerate(item.grants):
             change = changes.setdefault(grant.rule.index, Row(row, grant.rule, event_class, None))
             change.points += points[index] - points_before[index]
-            change.eligible_minor += abs(
-                self._eligible(grant, item.left) - eligible_before[index]
-            )
+            change.eligible_minor += abs(self._eligible(grant, item.left) - eligible_before[index])
             limit_change, restored = released[index]
             if grant.rule.cap:
                 change.window_start = grant.window_start
                 change.cap_used = (change.cap_used or 0) - restored
             self.allocations.append(
-                Allocation(
-                    row, item.event_id, grant.rule.rule_id, -by, limit_change, restored
-                )
+                Allocation(row, item.event_id, grant.rule.rule_id, -by, limit_change, restored)
             )
         if item.floor and len(points) > len(item.grants):
             rule = item.floor[0]

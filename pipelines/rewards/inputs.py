@@ -16,9 +16,10 @@ INSTRUCTION_COLUMNS = (
     "reward_event_id", "account_id", "program_id", "kind", "event_at", "points", "reference",
     "offer_id",
 )  # fmt: skip
-_EVENT_COLUMNS = ", ".join(
-    f"event.{name}" for name in EVENT_SCHEMA.names() if name != "known_on"
-) + ", event.program_id, cast(event.received_at as date) as known_on"
+_EVENT_COLUMNS = (
+    ", ".join(f"event.{name}" for name in EVENT_SCHEMA.names() if name != "known_on")
+    + ", event.program_id, cast(event.received_at as date) as known_on"
+)
 
 
 def done_through(con: duckdb.DuckDBPyConnection) -> date | None:
@@ -30,7 +31,7 @@ def done_through(con: duckdb.DuckDBPyConnection) -> date | None:
 def last_known_day(con: duckdb.DuckDBPyConnection) -> date | None:
     """The latest day on which anything that accrual reads became known."""
     row = con.execute(
-        f"select greatest((select max(cast(received_at as date)) from {POSTED_EVENTS}), "
+        f"select greatest((select max(cast(received_at as date)) from {POSTED_EVENTS}), "  # noqa: S608
         f"(select max(cast(received_at as date)) from {REWARD_EVENTS}))"
     ).fetchone()
     return None if row is None else row[0]
@@ -50,7 +51,7 @@ def new_rows(
     because they were known only after its last day (`after`).
     """
     return con.execute(
-        f"""
+        f"""  # noqa: S608
         select {columns} from {table} as event
         where cast(event.received_at as date) <= ?
             and (cast(event.received_at as date) > ? or event.file_id in
@@ -63,7 +64,7 @@ def new_rows(
 def newest_load(con: duckdb.DuckDBPyConnection, table: str) -> int | None:
     """The newest ingest commit that `table` holds rows of, if it is past the watermark."""
     row = con.execute(
-        f"select max(load_no) from landing.files where load_no > ? "
+        f"select max(load_no) from landing.files where load_no > ? "  # noqa: S608
         f"and file_id in (select file_id from {table})",
         [watermark(con, watermark_name(table))],
     ).fetchone()
@@ -81,7 +82,11 @@ def new_instructions(
     """New reward events: `INSTRUCTION_COLUMNS`, known_on and payload_hash."""
     columns = ", ".join(f"event.{name}" for name in INSTRUCTION_COLUMNS)
     found = new_rows(
-        con, REWARD_EVENTS, f"{columns}, cast(event.received_at as date) as known_on", after, through
+        con,
+        REWARD_EVENTS,
+        f"{columns}, cast(event.received_at as date) as known_on",
+        after,
+        through,
     ).sort("reward_event_id")
     hashes = [
         hashlib.sha256("\n".join(map(str, row)).encode()).hexdigest()
@@ -90,13 +95,11 @@ def new_instructions(
     return found.with_columns(pl.Series("payload_hash", hashes, dtype=pl.String))
 
 
-def events_of(
-    con: duckdb.DuckDBPyConnection, accounts: pl.Series, known_by: date
-) -> pl.DataFrame:
+def events_of(con: duckdb.DuckDBPyConnection, accounts: pl.Series, known_by: date) -> pl.DataFrame:
     """All posted events of `accounts` known by a day: `EVENT_SCHEMA` and program_id."""
     return _of_accounts(
         con,
-        f"select {_EVENT_COLUMNS} from {POSTED_EVENTS} as event "
+        f"select {_EVENT_COLUMNS} from {POSTED_EVENTS} as event "  # noqa: S608
         "where event.account_id in (select account_id from wanted) "
         "and cast(event.received_at as date) <= ?",
         accounts,
@@ -104,13 +107,11 @@ def events_of(
     )
 
 
-def caps_of(
-    con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series
-) -> pl.DataFrame:
+def caps_of(con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series) -> pl.DataFrame:
     """Cap usage of `accounts` (`CAP_SCHEMA`)."""
     return _of_accounts(
         con,
-        f"select {', '.join(CAP_SCHEMA.names())} from rewards.cap_usage "
+        f"select {', '.join(CAP_SCHEMA.names())} from rewards.cap_usage "  # noqa: S608
         "where program_id = ? and account_id in (select account_id from wanted)",
         accounts,
         [program_id],
@@ -138,7 +139,7 @@ def decisions_on(
     con.register("wanted", transactions.to_arrow())
     try:
         decisions = con.execute(
-            f"select {', '.join(DECISION_SCHEMA.names()[:-1])} from rewards.decisions "
+            f"select {', '.join(DECISION_SCHEMA.names()[:-1])} from rewards.decisions "  # noqa: S608
             "where program_id = ? and event_class = 'EARN' "
             "and (account_id, transaction_id) in (select account_id, transaction_id from wanted)",
             [program_id],
@@ -165,9 +166,7 @@ def states_of(con: duckdb.DuckDBPyConnection, program_id: str) -> pl.DataFrame:
     ).pl()
 
 
-def lots_of(
-    con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series
-) -> pl.DataFrame:
+def lots_of(con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series) -> pl.DataFrame:
     """Open lots of `accounts`."""
     return _of_accounts(
         con,

@@ -147,7 +147,7 @@ def append(con: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame) -> N
     ]
     con.register("appended", frame.select(names).to_arrow())
     try:
-        con.execute(f"insert into rewards.{table} by name select * from appended")
+        con.execute(f"insert into rewards.{table} by name select * from appended")  # noqa: S608
     finally:
         con.unregister("appended")
 

@@ -81,7 +81,9 @@ class AccountLots:
         sources = set(own)
         left = points
         if sources:
-            left = self._take((lot for lot in self.open if lot.source_id in sources), left, movements)
+            left = self._take(
+                (lot for lot in self.open if lot.source_id in sources), left, movements
+            )
         left = self._take(self.open, left, movements)
         if left:
             self.deficit += left
@@ -97,6 +99,12 @@ class AccountLots:
         if self.deficit or points > self.available:
             raise ValueError(f"{points} points asked for, {self.balance} there")
         return self.debit(points)
+
+    def restore(self, lot: Lot, points: int) -> None:
+        """Put `points` back into a lot that they were taken from."""
+        lot.points_open += points
+        if all(each is not lot for each in self.open):
+            insort(self.open, lot, key=Lot.order)
 
     def expire(self, day: date) -> list[Movement]:
         """Take what is left of every lot that expires on or before `day`."""

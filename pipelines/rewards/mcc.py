@@ -46,7 +46,7 @@ def categories() -> Mapping[str, MccSet]:
 
 
 def in_category(mcc: str | None, category: str) -> bool:
-    """Whether `mcc` belongs to `category`; raises `KeyError` for a category that is not declared."""
+    """Whether `mcc` belongs to `category`; raises `KeyError` if there is no such category."""
     return mcc in categories()[category]
 
 

@@ -3,8 +3,8 @@
 Within a known day an account's entries come in this order: what posted events give and take (in
 the engine's order, a correction's reversal first), then members' instructions, then lots that
 expire at the end of that day, then the month-end transfer of a program whose points the partner
-posts. An instruction that the balance does not allow is refused for good. Days are worked one after the other, so one pass over many days writes what a pass for
-each day would have written.
+posts. An instruction that the balance does not allow is refused for good. Days are worked one
+after the other, so one pass over many days writes what a pass for each day would have written.
 """
 
 from calendar import monthrange
@@ -171,10 +171,11 @@ def post_plain(program: Program, actions: pl.DataFrame) -> tuple[pl.DataFrame, E
         pl.lit(None, dtype=pl.String).alias("lot_id"), pl.lit("DEBIT").alias("direction"),
         pl.col("points").alias("amount"),
     )  # fmt: skip
+    leg_no = pl.lit(2, dtype=pl.Int64)
+    if opened.height > base.height:
+        leg_no = pl.int_range(pl.len(), dtype=pl.Int64).over("journal_id") + 2
     held = opened.select(
-        "journal_id",
-        (pl.int_range(pl.len(), dtype=pl.Int64).over("journal_id") + 2
-         if (base["parts"].list.len().max() or 0) > 1 else pl.lit(2, dtype=pl.Int64)).alias("leg_no"),  # pyright: ignore
+        "journal_id", leg_no.alias("leg_no"),
         pl.lit("MEMBER_AVAILABLE").alias("ledger_account"), "account_id", "lot_id",
         pl.lit("CREDIT").alias("direction"), pl.col("parts").alias("amount"),
     )  # fmt: skip
@@ -313,7 +314,9 @@ class AccountPosting:
         movements: list[Movement] = []
         for bps, part in parts:
             lot_id = lot_id_of(source, revision, bps)
-            movements += self._credit(account, journal_id, lot_id, event_id, effective_on, part, bps)
+            movements += self._credit(
+                account, journal_id, lot_id, event_id, effective_on, part, bps
+            )
         self._legs(account, counter, "MEMBER_AVAILABLE", movements, points, None)
 
     @staticmethod
@@ -390,12 +393,12 @@ class AccountPosting:
         movements: list[Movement] = []
         restored: list[Movement] = []
         lots = account.lots
-        for lot_id, part in redemption.movements:
-            fills = min(lots.deficit, part)
+        for lot_id, taken in redemption.movements:
+            fills = min(lots.deficit, taken)
             if fills:
                 lots.deficit -= fills
                 movements.append((None, fills))
-                part -= fills
+            part = taken - fills
             if not part:
                 continue
             lot = account.known_lots[lot_id or ""]
@@ -407,10 +410,7 @@ class AccountPosting:
                     lot.funding_partner_bps, lapses,
                 )  # fmt: skip
                 continue
-            lot.points_open += part
-            if all(each is not lot for each in lots.open):
-                lots.open.append(lot)
-                lots.open.sort(key=Lot.order)
+            lots.restore(lot, part)
             movements.append((lot.lot_id, part))
             restored.append((lot.lot_id, part))
         self._legs(account, "REDEEMED", "MEMBER_AVAILABLE", movements, points, None)
@@ -433,14 +433,10 @@ class AccountPosting:
             self._legs(account, "ADJUSTMENT", "MEMBER_AVAILABLE", movements, what.points, None)
         else:
             movements = account.lots.debit(-what.points)
-            self._legs(
-                account, "MEMBER_AVAILABLE", "ADJUSTMENT", movements, -what.points, "ADJUST"
-            )
+            self._legs(account, "MEMBER_AVAILABLE", "ADJUSTMENT", movements, -what.points, "ADJUST")
 
     def _reject(self, what: Instruction, reason: str) -> None:
-        self.out.outcomes.append(
-            Outcome(what.reward_event_id, "REJECTED", reason, None, what.day)
-        )
+        self.out.outcomes.append(Outcome(what.reward_event_id, "REJECTED", reason, None, what.day))
 
     def _instructed(
         self, account: Account, what: Instruction, event_type: str, journal_id: str,
@@ -531,4 +527,3 @@ def merged(parts: Iterable[tuple[pl.DataFrame, Entries]]) -> Entries:
         follow(pl.concat([each.lots for _, each in found]), "issue_journal_id", "lot_id"),
         follow(pl.concat([each.consumption for _, each in found]), "journal_id", "lot_id"),
     )
-

@@ -57,7 +57,10 @@ def resolve_problems(con: duckdb.DuckDBPyConnection, exception_ids: list[str]) -
     if not exception_ids:
         return
     con.register(
-        "resolved", pl.DataFrame({"exception_id": exception_ids}, schema={"exception_id": pl.String}).to_arrow()
+        "resolved",
+        pl.DataFrame(
+            {"exception_id": exception_ids}, schema={"exception_id": pl.String}
+        ).to_arrow(),
     )
     try:
         con.execute(

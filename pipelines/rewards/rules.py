@@ -232,10 +232,10 @@ class RuleBook:
         if index is None:
             return Plan(kind, 0, "BEFORE_ENROLMENT")
         terms = self._terms(index)
-        if kind is Kind.EARN or kind is Kind.TAKE_BACK:
-            if reason := _ineligible(terms, look):
-                is_mine = kind is Kind.TAKE_BACK and reason == "EXCLUDED_MCC"
-                return Plan(kind if is_mine or kind is Kind.EARN else Kind.NOTHING, index, reason)
+        if kind in {Kind.EARN, Kind.TAKE_BACK} and (reason := _ineligible(terms, look)):
+            # A refund at an excluded category may still refund a purchase that has earned.
+            keeps = kind is Kind.EARN or reason == "EXCLUDED_MCC"
+            return Plan(kind if keeps else Kind.NOTHING, index, reason)
         if look.currency != terms.currency:
             return Plan(Kind.NOTHING, index, "EXCLUDED_CLASS", problem="CURRENCY_MISMATCH")
         rules, inactive = self._applicable(index, terms, look)
@@ -361,7 +361,10 @@ def _ineligible(terms: ProgramTerms, look: Look) -> str | None:
 
 def _matches(match: Match, look: Look) -> bool:
     return (
-        (not match.mcc_category or any(look.mcc in categories()[each] for each in match.mcc_category))
+        (
+            not match.mcc_category
+            or any(look.mcc in categories()[each] for each in match.mcc_category)
+        )
         and (not match.mcc or look.mcc in MccSet(match.mcc))
         and (not match.partner_id or look.partner_id in match.partner_id)
         and (not match.merchant_id or look.merchant_id in match.merchant_id)

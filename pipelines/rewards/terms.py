@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -64,9 +65,7 @@ def _known_zone(name: str) -> str:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
-Codes = Annotated[
-    tuple[int | str, ...], BeforeValidator(_as_list), AfterValidator(_known_codes)
-]
+Codes = Annotated[tuple[int | str, ...], BeforeValidator(_as_list), AfterValidator(_known_codes)]
 Categories = Annotated[
     tuple[str, ...], BeforeValidator(_as_list), AfterValidator(_known_categories)
 ]
@@ -105,16 +104,16 @@ class Cap(_Terms):
 class Funding(_Terms):
     """Who pays for a rule's points."""
 
-    partner_bps: int = Field(0, ge=0, le=10_000)
+    partner_bps: int = Field(default=0, ge=0, le=10_000)
 
 
 class Rate(_Terms):
     """How an amount becomes points: a rate, or blocks ("1 point per full $10")."""
 
     id: str = Field(min_length=1)
-    rate_milli: int | None = Field(None, ge=0)
-    per_minor: int | None = Field(None, gt=0)
-    points: int | None = Field(None, ge=0)
+    rate_milli: int | None = Field(default=None, ge=0)
+    per_minor: int | None = Field(default=None, gt=0)
+    points: int | None = Field(default=None, ge=0)
     partial: Literal["FLOOR", "PRORATE"] = "FLOOR"
     cap: Cap | None = None
     funding: Funding = Funding()
@@ -190,9 +189,7 @@ class Eligibility(_Terms):
     txn_class: Names = ("PURCHASE",)
     exclude_mcc: Codes = ()
     exclude_mcc_category: Categories = ()
-    exclude_flags: tuple[
-        Literal["fee", "interest", "fx_fee", "convenience_check", "p2p"], ...
-    ] = ()
+    exclude_flags: tuple[Literal["fee", "interest", "fx_fee", "convenience_check", "p2p"], ...] = ()
 
 
 class Accrual(_Terms):
@@ -223,7 +220,7 @@ class Expiry(_Terms):
     """When unused points lapse: each lot after `months`, or never."""
 
     kind: Literal["LOT", "NONE"] = "NONE"
-    months: int | None = Field(None, gt=0, le=1200)
+    months: int | None = Field(default=None, gt=0, le=1200)
     align: Literal["NONE", "END_OF_MONTH", "END_OF_QUARTER", "END_OF_YEAR"] = "NONE"
 
     @model_validator(mode="after")
@@ -241,9 +238,9 @@ class Economics(_Terms):
     transferred unit; `breakage_bps` the share that is expected never to be redeemed.
     """
 
-    point_value_micros: int = Field(1_000_000, ge=0)
-    purchase_price_micros: int = Field(0, ge=0)
-    breakage_bps: int = Field(0, ge=0, le=10_000)
+    point_value_micros: int = Field(default=1_000_000, ge=0)
+    purchase_price_micros: int = Field(default=0, ge=0)
+    breakage_bps: int = Field(default=0, ge=0, le=10_000)
     presentation: Literal["EXPENSE", "CONTRA_REVENUE"] = "EXPENSE"
 
 
@@ -258,9 +255,9 @@ class ProgramTerms(_Terms):
     partner_id: str | None = None
     issuer_bank: str | None = None
     network: str | None = None
-    currency: str = Field("USD", pattern=r"^[A-Z]{3}$")
-    currency_kind: str = Field("POINTS", pattern=r"^(POINTS|MILES|CASHBACK(_[A-Z]{3})?)$")
-    asset_scale: int = Field(0, ge=0, le=6)
+    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
+    currency_kind: str = Field(default="POINTS", pattern=r"^(POINTS|MILES|CASHBACK(_[A-Z]{3})?)$")
+    asset_scale: int = Field(default=0, ge=0, le=6)
     settlement_model: Literal["ISSUER_HELD", "PARTNER_POSTED", "STATEMENT_CREDIT"] = "ISSUER_HELD"
     timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     date_basis: Literal["TRANSACTION_DATE", "POSTING_DATE"] = "TRANSACTION_DATE"
@@ -321,7 +318,7 @@ class Program:
         return f"PTS:{self.program_id}"
 
     def index_on(self, day: date) -> int | None:
-        """Which version is in force on `day` (program's zone); None before the first or in a gap."""
+        """Which version is in force on `day` of the program's zone; None if none is."""
         index = bisect_right(self._starts, day) - 1
         if index < 0:
             return None
@@ -389,7 +386,7 @@ def _explain(error: ValidationError) -> str:
 def _program(name: str, versions: list[TermsVersion]) -> Program:
     ordered = sorted(versions, key=lambda version: version.terms.version)
     first = ordered[0]
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in pairwise(ordered):
         if after.terms.version == before.terms.version:
             raise CardlineError(
                 f"{after.source}: version: {name} has version {after.terms.version} already, "

@@ -37,7 +37,7 @@ def verify_ledger(con: duckdb.DuckDBPyConnection | None = None) -> list[CheckRes
 
 
 def ledger_sums(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
-    """Debits equal credits in every entry and asset; every entry has legs and every leg an entry."""
+    """Debits equal credits per entry and asset; entries have legs and legs have entries."""
     wrong = _first(
         con,
         """
@@ -205,7 +205,8 @@ def decisions_equal_ledger(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
         posted as (
             select journal.program_id, journal.account_id,
                 sum(case direction when 'CREDIT' then amount else -amount end) as points
-            from rewards.journal as journal inner join rewards.postings as postings using (journal_id)
+            from rewards.journal as journal
+            inner join rewards.postings as postings using (journal_id)
             where ledger_account = 'MEMBER_AVAILABLE' and source_kind = 'POSTED_EVENT' group by all
         )
         select program_id, account_id, coalesce(decided.points, 0), coalesce(posted.points, 0)
@@ -272,12 +273,13 @@ def _entries(
             where = "program_id = ? and seq >= ? and seq < ?"
             parameters = [program_id, start, start + BATCH]
             journals = con.execute(
-                f"select * from rewards.journal where {where} order by seq", parameters
+                f"select * from rewards.journal where {where} order by seq",  # noqa: S608
+                parameters,
             ).pl()
             if journals.is_empty():
                 continue
             postings = con.execute(
-                "select * from rewards.postings where journal_id in "
+                "select * from rewards.postings where journal_id in "  # noqa: S608
                 f"(select journal_id from rewards.journal where {where})",
                 parameters,
             ).pl()

@@ -89,7 +89,8 @@ class Reference:
     def run(self, events: list[dict]) -> "Reference":
         """Work the events in their order; returns itself."""
         for event in sorted(
-            events, key=lambda e: (e["posted_on"], e["event_at"], e["transaction_id"], e["event_id"])
+            events,
+            key=lambda e: (e["posted_on"], e["event_at"], e["transaction_id"], e["event_id"]),
         ):
             if event["direction"] == "CREDIT":
                 self._refund(event)
@@ -112,7 +113,9 @@ class Reference:
     def _purchase(self, event: dict) -> None:
         amount, quarter = event["amount_minor"], quarter_of(event["event_at"].date())
         excluded = event["mcc"] in self.excluded
-        purchase = Purchase(amount, amount, quarter, excluded, [] if excluded else self.best(event["mcc"]))
+        purchase = Purchase(
+            amount, amount, quarter, excluded, [] if excluded else self.best(event["mcc"])
+        )
         for rule in purchase.rules:
             if rule.cap:
                 unit, size, key = rule.cap
