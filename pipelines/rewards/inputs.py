@@ -51,12 +51,12 @@ def new_rows(
     because they were known only after its last day (`after`).
     """
     return con.execute(
-        f"""  # noqa: S608
+        f"""
         select {columns} from {table} as event
         where cast(event.received_at as date) <= ?
             and (cast(event.received_at as date) > ? or event.file_id in
                 (select file_id from landing.files where load_no > ?))
-        """,
+        """,  # noqa: S608
         [through, after or date.min, watermark(con, watermark_name(table))],
     ).pl()
 
