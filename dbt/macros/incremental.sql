@@ -10,7 +10,7 @@
 
 {# Whether this run adds to a table, rather than building it whole. #}
 {% macro is_delta() -%}
-    {{ return(is_incremental() and var('from_load_no') | int >= 0) }}
+    {{ return(var('from_load_no') | int >= 0 and is_incremental()) }}
 {%- endmacro %}
 
 
@@ -70,7 +70,9 @@
 {#
   Strategy `replace_touched`: deletes what the touched ids of an entity have in the table, then
   inserts the new rows. `meta.replaces` names the entity, its column here (`key`), and optionally a
-  timestamp column (`since`): rows at or before the end of the day before the first change stay.
+  timestamp column (`since`): rows of days that ended before the first change stay. A day's row is
+  stamped with the midnight that ends it; where rows are stamped with instants (`is_instant`), one
+  at the midnight that begins the first day of change goes too.
 #}
 {% macro get_incremental_replace_touched_sql(arg_dict) %}
     {%- set target = arg_dict['target_relation'] -%}
@@ -85,7 +87,7 @@
         select entity_id from {{ touched }} where entity = '{{ replaces["entity"] }}'
     )
     {%- if 'since' in replaces %}
-    and {{ replaces['since'] }} > (
+    and {{ replaces['since'] }} {{ '>=' if replaces.get('is_instant') else '>' }} (
         select cast(min(changed_on) as timestamp) from {{ touched }}
         where entity = '{{ replaces["entity"] }}'
     )

@@ -47,7 +47,7 @@ def _load(con: Any, load_no: int, name: str, rows: list[Row]) -> None:
         "insert into landing.files (file_id, feed, batch_date, rows, state, received_at, load_no) "
         "values (?, ?, ?, ?, 'LOADED', ?, ?)",
         [
-            f"{name}-{load_no}", name, max((row["received_at"] for row in rows)).date(), len(rows),
+            f"{name}-{load_no}", name, max(row["received_at"] for row in rows).date(), len(rows),
             max(row["received_at"] for row in rows), load_no,
         ],
     )  # fmt: skip

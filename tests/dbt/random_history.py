@@ -148,7 +148,8 @@ class _History:
             known_at = happened_at + timedelta(days=rng.randrange(1, 40))
             self.add(
                 "fraud_labels", _later(rng, known_at), label_id=f"l{number}-{version}",
-                transaction_id=f"t{number}", label=rng.choice(["FRAUD", "FRAUD", "LEGIT", "UNKNOWN"]),
+                transaction_id=f"t{number}",
+                label=rng.choice(["FRAUD", "FRAUD", "LEGIT", "UNKNOWN"]),
                 occurred_at=happened_at, known_at=known_at,
                 fraud_type=rng.choice(["CNP", "FIRST_PARTY", None]),
             )  # fmt: skip
@@ -167,7 +168,8 @@ class _History:
                         "statements", received_at + timedelta(days=9 * version),
                         statement_id=f"s-{account}-{month}", account_id=account,
                         period_start_on=start, period_end_on=end, currency="USD",
-                        opening_balance_minor=balance, closing_balance_minor=balance + bought - paid,
+                        opening_balance_minor=balance,
+                        closing_balance_minor=balance + bought - paid,
                         purchases_minor=bought, payments_minor=paid, minimum_due_minor=1_000,
                         cash_advances_minor=0, balance_transfers_minor=0, fees_minor=0,
                         interest_minor=0, other_debits_minor=0, credits_minor=0,
@@ -226,7 +228,8 @@ class _History:
                     "bureau_tradelines", _later(rng, received_at), **key, tradeline_id=f"{line}",
                     portfolio_type=rng.choice(["R", "I"]), account_type=rng.choice(["18", "00"]),
                     opened_on=requested_at.date() - timedelta(days=rng.randrange(1, 4_000)),
-                    balance_minor=rng.randrange(0, 9_000), credit_limit_minor=rng.choice([0, 9_000]),
+                    balance_minor=rng.randrange(0, 9_000),
+                    credit_limit_minor=rng.choice([0, 9_000]),
                     account_status=rng.choice(["11", "97"]), is_open=rng.choice([True, None]),
                     payment_history="".join(rng.choice("0000B12") for _ in range(24)),
                 )  # fmt: skip
@@ -249,7 +252,7 @@ def history(seed: int, transactions: int = 220) -> dict[str, list[Row]]:
 
 
 def loads_of(rows: dict[str, list[Row]], seed: int, count: int = 3) -> list[dict[str, list[Row]]]:
-    """`rows` split into `count` ingest commits: by time received, but one row in eight comes late."""
+    """`rows` in `count` ingest commits by time received; one row in eight comes late."""
     rng = random.Random(seed)
     times = sorted(row["received_at"] for feed in rows.values() for row in feed)
     bounds = [times[len(times) * number // count] for number in range(1, count)]

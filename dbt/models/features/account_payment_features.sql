@@ -6,7 +6,10 @@
         incremental_strategy='replace_touched',
         meta={
             'replaces': {
-                'entity': 'statement_account', 'key': 'account_id', 'since': 'event_timestamp'
+                'entity': 'statement_account',
+                'key': 'account_id',
+                'since': 'event_timestamp',
+                'is_instant': true,
             }
         },
     )
