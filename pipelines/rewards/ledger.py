@@ -158,12 +158,7 @@ def with_payload_hash(journals: pl.DataFrame, postings: pl.DataFrame) -> pl.Data
         pl.col("leg_no"), "asset", "ledger_account", pl.col("account_id").fill_null(""),
         pl.col("lot_id").fill_null(""), "direction", "amount", separator="|",
     )  # fmt: skip
-    legs = (
-        postings.select("journal_id", "leg_no", leg=leg)
-        .sort("journal_id", "leg_no", maintain_order=True)
-        .group_by("journal_id", maintain_order=True)
-        .agg(pl.col("leg").str.join(";"))
-    )
+    legs = _per_entry(postings.select("journal_id", "leg_no", leg=leg), pl.col("leg").str.join(";"))
     says = pl.concat_str(
         "program_id", "event_type", "source_kind", "source_id",
         pl.col("account_id").fill_null(""), pl.col("effective_on").cast(pl.String),
@@ -209,11 +204,25 @@ def entry_hashes(texts: Iterable[str], prev_hash: str) -> Iterable[str]:
         yield prev_hash
 
 
+def _per_entry(postings: pl.DataFrame, aggregate: pl.Expr) -> pl.DataFrame:
+    """`aggregate` over each entry's legs in their order: journal_id and the aggregate."""
+    ids = postings["journal_id"]
+    run = ids.rle_id()
+    is_first = run.is_first_distinct()
+    in_order = is_first | (postings["leg_no"] > postings["leg_no"].shift(1))
+    if int(is_first.sum()) != ids.n_unique() or not in_order.all():
+        return _per_entry(postings.sort("journal_id", "leg_no"), aggregate)
+    # Entries stand together already: whole numbers group faster than ids do.
+    found = postings.with_columns(run=run).group_by("run", maintain_order=True).agg(aggregate)
+    return pl.concat([ids.filter(is_first).to_frame(), found.drop("run")], how="horizontal")
+
+
 def _refuse_unbalanced(postings: pl.DataFrame) -> None:
     signed = pl.when(pl.col("direction") == "DEBIT").then("amount").otherwise(-pl.col("amount"))
     if postings["amount"].min() is not None and int(postings["amount"].min()) <= 0:  # pyright: ignore
         raise ValueError("a leg's amount must be above zero")
-    sums = postings.group_by("journal_id", "asset").agg(signed.sum().alias("sum"))
+    # All legs are of the program's one asset.
+    sums = _per_entry(postings.with_columns(signed=signed), pl.col("signed").sum().alias("sum"))
     wrong = sums.filter(pl.col("sum") != 0)
     if not wrong.is_empty():
         first = wrong.sort("journal_id").row(0, named=True)
