@@ -39,9 +39,11 @@ class _History:
 
     def add(self, feed: str, received_at: datetime, **columns: Any) -> None:
         rows = self.rows.setdefault(feed, [])
+        # No two rows arrive at one instant: which is the later must not hang on the split in loads.
+        received_at += timedelta(microseconds=len(rows) + 1)
         rows.append({**columns, "received_at": received_at})
         if self.rng.random() < 0.06:
-            again = received_at + timedelta(days=self.rng.randrange(0, 20))
+            again = received_at + timedelta(days=self.rng.randrange(0, 20), microseconds=1)
             rows.append({**columns, "received_at": again})
 
     def portfolio(self) -> None:

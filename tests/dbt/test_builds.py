@@ -101,7 +101,7 @@ def _within(rows: list[Row], day: date, days: int) -> list[Row]:
 def _frauds(rows: dict[str, list[Row]], until: datetime) -> set[str]:
     """Transactions held to be third-party fraud by what was judged and had arrived by `until`."""
     latest: dict[str, Row] = {}
-    for row in rows["fraud_labels"]:
+    for row in sorted(rows["fraud_labels"], key=lambda row: row["received_at"]):
         known = max(row["known_at"], row["received_at"]) < until
         held = latest.get(row["transaction_id"])
         if known and (held is None or row["known_at"] >= held["known_at"]):
