@@ -150,7 +150,7 @@ accounts as (
         ('4095', 'Breakage re-estimate'),
         ('5010', 'Rewards cost, expense'),
         ('5200', 'Goodwill')
-    ) as chart (account_code, account_name)
+    ) as chart (account_code, account_name)  -- noqa: AL05
 )
 
 select

@@ -14,7 +14,7 @@ closing_terms as (
     select
         periods.program_id,
         periods.period,
-        programs.*  exclude (program_id)
+        programs.* exclude (program_id)
     from periods
     inner join programs
         on

@@ -24,7 +24,10 @@ with decisions as (
 -- A correction that moves no points keeps its entry: then the decisions that hold, or the last
 -- that held, speak for it.
 decided as (
-    select journal_id, funding_partner_bps, points
+    select
+        journal_id,
+        funding_partner_bps,
+        points
     from decisions
     where true
     qualify dense_rank() over (

@@ -49,7 +49,9 @@ movements as (
         ) as {{ flow }}_points,
         {% endfor %}
         coalesce(
-            sum(points) filter (where ledger_account in ('{{ liability_accounts | join("', '") }}')), 0
+            sum(points) filter (
+                where ledger_account in ({{ quoted(liability_accounts) }})
+            ), 0
         ) as change_points
     from {{ ref('int_rewards__movements_summed') }}
     group by program_id, period

@@ -6,17 +6,26 @@ with statements as (
 ),
 
 posted as (
-    select * from {{ ref('int_posted_events__classified') }}
+    select
+        event_id,
+        account_id,
+        posted_on,
+        transaction_class,
+        direction,
+        case when direction = 'DEBIT' then amount_minor else -amount_minor end as signed_minor
+    from {{ ref('int_posted_events__classified') }}
 ),
 
+-- Credits count as they are: one that is taken back is another debit, as is a returned payment, and
+-- other debits are not compared. Every other total is net of what goes the other way.
 {% set totals = {
     'purchases': ['PURCHASE'],
     'cash_advances': ['CASH_ADVANCE', 'QUASI_CASH', 'CONVENIENCE_CHECK'],
     'balance_transfers': ['BALANCE_TRANSFER'],
     'fees': ['FEE'],
     'interest': ['INTEREST'],
-    'credits': ['REFUND', 'REWARD_CREDIT', 'DISPUTE_PROVISIONAL_CREDIT', 'CHARGEBACK'],
 } %}
+{% set credits = ['REFUND', 'REWARD_CREDIT', 'DISPUTE_PROVISIONAL_CREDIT', 'CHARGEBACK'] %}
 
 posted_totals as (
     select
@@ -24,17 +33,20 @@ posted_totals as (
         {% for total, classes in totals.items() %}
         cast(
             coalesce(
-                sum(
-                    case
-                        when posted.transaction_class not in ({{ quoted(classes) }}) then 0
-                        when posted.direction = '{{ "CREDIT" if total == "credits" else "DEBIT" }}'
-                            then posted.amount_minor
-                        else -posted.amount_minor
-                    end
+                sum(posted.signed_minor) filter (
+                    where posted.transaction_class in ({{ quoted(classes) }})
                 ), 0
             ) as bigint
         ) as posted_{{ total }}_minor,
         {% endfor %}
+        cast(
+            coalesce(
+                -sum(posted.signed_minor) filter (
+                    where posted.transaction_class in ({{ quoted(credits) }})
+                    and posted.direction = 'CREDIT'
+                ), 0
+            ) as bigint
+        ) as posted_credits_minor,
         count(posted.event_id) as posted_event_count
     from statements
     left join posted
@@ -52,7 +64,7 @@ select
     statements.period_end_on,
     statements.currency,
     posted_totals.posted_event_count,
-    {% for total in totals %}
+    {% for total in (totals.keys() | list) + ['credits'] %}
     statements.{{ total }}_minor,
     posted_totals.posted_{{ total }}_minor,
     {% endfor %}
