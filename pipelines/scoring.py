@@ -14,11 +14,10 @@ import polars as pl
 from pipelines.settings import get_settings
 from pipelines.training import FRAUD, UNDERWRITING, registry
 from pipelines.training_frames import (
-    data_clock,
     unscored_transactions,
     with_features,
 )
-from pipelines.warehouse import connect, transaction
+from pipelines.warehouse import connect, data_clock, transaction
 
 if TYPE_CHECKING:
     from models.common.registry import ModelVersion

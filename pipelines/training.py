@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import CardlineError
 from pipelines.settings import PROJECT_DIR, get_settings
-from pipelines.warehouse import connect
+from pipelines.warehouse import connect, data_clock
 
 if TYPE_CHECKING:
     from models.common.registry import ModelVersion, Registry, TrainedModel
@@ -104,8 +104,6 @@ def is_due(name: str) -> bool:
     Underwriting learns again in every new month of the warehouse's clock, fraud after
     FRAUD_RETRAIN_DAYS days. Never raises for lack of data.
     """
-    from pipelines.training_frames import data_clock
-
     with connect(read_only=True) as con:
         clock = data_clock(con)
     if clock is None:
@@ -153,7 +151,6 @@ def _underwriting() -> "TrainedModel":
     from models.underwriting.catalogue import refuse_prohibited
     from models.underwriting.training import OutcomeFrame, train_scorecard
     from pipelines.training_frames import (
-        data_clock,
         underwriting_features,
         underwriting_outcomes,
         with_features,
@@ -241,7 +238,7 @@ def _fraud() -> "TrainedModel":
 
 def _fraud_window() -> FraudWindow | None:
     """The blocks that the warehouse's clock asks for; none where the days do not suffice."""
-    from pipelines.training_frames import data_clock, day_of, next_day, transaction_span
+    from pipelines.training_frames import day_of, next_day, transaction_span
 
     delay = timedelta(days=get_settings().label_delay_days)
     with connect(read_only=True) as con:

@@ -36,18 +36,6 @@ class Outcomes:
     population: dict[str, int]
 
 
-def data_clock(con: duckdb.DuckDBPyConnection) -> datetime | None:
-    """The latest known time of anything that was loaded; none in an empty warehouse.
-
-    What is due and what is known follow this clock and not the machine's, so that the same data
-    always lead to the same models and scores.
-    """
-    row = con.execute(
-        "select max(received_at) from landing.files where state = 'LOADED'"
-    ).fetchone()
-    return row[0] if row else None
-
-
 def underwriting_outcomes(con: duckdb.DuckDBPyConnection, known_by: datetime) -> Outcomes:
     """Outcomes of applications; of accounts where a source ships outcomes without applications."""
     applications = _application_outcomes(con, known_by)

@@ -7,6 +7,7 @@ read beside it and never wait (`docs/adr/001-warehouse.md`).
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -172,3 +173,15 @@ def set_watermark(con: duckdb.DuckDBPyConnection, name: str, load_no: int) -> No
     """Record that step `name` has worked through ingest commit `load_no`."""
     con.execute("delete from ops.watermarks where name = ?", [name])
     con.execute("insert into ops.watermarks values (?, ?)", [name, load_no])
+
+
+def data_clock(con: duckdb.DuckDBPyConnection) -> datetime | None:
+    """The latest known time of anything that was loaded; none in an empty warehouse.
+
+    What is due and what is known follow this clock and not the machine's, so that the same data
+    always lead to the same models and scores.
+    """
+    row = con.execute(
+        "select max(received_at) from landing.files where state = 'LOADED'"
+    ).fetchone()
+    return row[0] if row else None

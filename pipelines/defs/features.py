@@ -1,12 +1,13 @@
 """Features on their way to Feast: published for training, materialised for serving."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from typing import Any
 
 import dagster as dg
 
 from pipelines.defs.common import DAILY_FRESHNESS, OWNERS, RETRIES, markdown_table
+from pipelines.warehouse import connect, data_clock
 
 VIEWS = (
     "card_velocity_features",
@@ -22,7 +23,7 @@ ONLINE_POOL = "online_store"
 
 
 class MaterializeConfig(dg.Config):
-    """Up to which moment of known time features are served, ISO; None: whatever is known."""
+    """Features are served as of `through`, ISO; None: the end of the last batch date."""
 
     through: str | None = None
 
@@ -68,7 +69,9 @@ def offline_store() -> dg.MaterializeResult:
 def online_store(config: MaterializeConfig) -> dg.MaterializeResult:
     from pipelines.features.materialize import materialize
 
-    end = datetime.fromisoformat(config.through) if config.through else None
+    with connect(read_only=True) as con:
+        clock = data_clock(con)
+    end = datetime.fromisoformat(config.through) if config.through else _midnight_after(clock)
     done = materialize(end=end)
     return dg.MaterializeResult(
         metadata=_metadata(
@@ -80,6 +83,13 @@ def online_store(config: MaterializeConfig) -> dg.MaterializeResult:
             "entities",
         )
     )  # fmt: skip
+
+
+def _midnight_after(clock: datetime | None) -> datetime | None:
+    """The end of the day of `clock`: windows are counted up to the midnights between days."""
+    if clock is None:
+        return None
+    return datetime.combine(clock.date() + timedelta(days=1), time())
 
 
 def _metadata(rows: Sequence[dict[str, Any]], counted: str) -> dict[str, Any]:

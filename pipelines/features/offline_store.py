@@ -71,7 +71,7 @@ class AsofDuckDBOfflineStore(DuckDBOfflineStore):
     """DuckDB over published Parquet."""
 
     @staticmethod
-    def get_historical_features(  # noqa: PLR0917
+    def get_historical_features(
         config: RepoConfig,
         feature_views: list[FeatureView],
         feature_refs: list[str],
