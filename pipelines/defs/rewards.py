@@ -19,6 +19,7 @@ from pipelines.warehouse import connect, transaction
 
 TABLES = {
     "decisions": "One row per posted event and rule: why these points, the zero ones too.",
+    "superseded_decisions": "One row per decision that a late or corrected event replaced.",
     "journal": "One row per journal entry, chained by hash to the one before.",
     "postings": "One row per leg of a journal entry; debits equal credits per asset.",
     "lots": "One row per lot of points that was issued together and expires together.",

@@ -200,18 +200,21 @@ def programs_in(period: str, settings: Settings | None = None) -> list[str]:
 
 
 def periods_due(settings: Settings | None = None) -> list[str]:
-    """Ended months that some program has no pack for, or whose ledger has grown since its pack.
+    """The last ended month, until every program has a pack of it; months whose pack is outdated.
 
-    A month has ended when the deliveries have passed its last day.
+    A month has ended when the deliveries have passed its last day, and a pack is outdated when its
+    ledger has grown since. Earlier months without a pack are built on request: years of history
+    that arrive at once ask for one month, not for all.
     """
     settings = settings or get_settings()
     with connect(read_only=True, settings=settings) as con:
         rows = con.execute(_LEDGER_BY_PERIOD).fetchall()
-    due = {
-        period
-        for program, period, entries in rows
-        if _entries_in_newest(pack_folder(settings, program, period)) != entries
-    }
+    last = max((period for _, period, _ in rows), default=None)
+    due = set()
+    for program, period, entries in rows:
+        packed = _entries_in_newest(pack_folder(settings, program, period))
+        if packed != entries and (packed is not None or period == last):
+            due.add(period)
     return sorted(due)
 
 

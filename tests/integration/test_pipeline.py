@@ -1,0 +1,165 @@
+"""The main job by its own commands: a portfolio, a second run, a kill, clear errors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND = [sys.executable, "-W", "ignore", "-m", "pipelines"]
+COMPARED = (
+    "marts.fct_posted_events", "marts.fct_transaction_events", "marts.fct_statements",
+    "marts.dim_accounts", "features.card_velocity_features", "features.merchant_risk_features",
+    "features.account_payment_features", "features.pull_bureau_features", "rewards.decisions",
+    "rewards.journal", "rewards.postings", "finance.liability_rollforward", "finance.gl_entries",
+)  # fmt: skip
+
+
+class Cardline:
+    """The program, as a user calls it, on one home."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environment = os.environ | {"CARDLINE_HOME": str(home)}
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [*COMMAND, *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def __call__(self, *arguments: str) -> str:
+        process = self.start(*arguments)
+        out, err = process.communicate()
+        assert process.returncode == 0, f"{arguments}: {err[-2000:]}"
+        return out
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        return json.loads(self("sql", query, "--format", "json"))
+
+    def digests(self) -> dict[str, Any]:
+        """Per table an order-free digest of its rows."""
+        selects = " union all ".join(
+            f"select '{name}' as name, count(*) as n, "
+            f"cast(bit_xor(hash(cast(t as varchar))) as varchar) as digest from {name} as t"
+            for name in COMPARED
+        )
+        return {row["name"]: (row["n"], row["digest"]) for row in self.rows(selects)}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Cardline:
+    cardline = Cardline(tmp_path_factory.mktemp("demo") / "home")
+    figures = json.loads(cardline("demo", "--accounts", "60", "--days", "90", "--json"))
+    assert figures["rows"]["transactions"] > 1000
+    assert figures["rows_quarantined"] == figures["files_quarantined"] == 0
+    assert {row["program_id"] for row in figures["programs"]} >= {"skyline_miles", "clear_cash"}
+    return cardline
+
+
+def test_everything_that_is_promised_holds_after_a_run(demo: Cardline) -> None:
+    results = json.loads(demo("verify", "--json"))
+    assert len(results) >= 7
+    assert [result for result in results if not result["ok"]] == []
+
+
+def test_a_second_run_changes_nothing(demo: Cardline) -> None:
+    before = demo.digests()
+    assert "nothing new" in demo("run")
+    assert demo.digests() == before
+
+
+def test_every_posted_event_has_a_decision_and_the_liability_closes(demo: Cardline) -> None:
+    [undecided] = demo.rows(
+        "select count(*) as n from marts.fct_posted_events "
+        "where event_id not in (select event_id from rewards.decisions)"
+    )
+    assert undecided["n"] == 0
+    open_ends = demo.rows(
+        "select * from finance.liability_rollforward where "
+        "opening_minor + accrued_minor - clawed_back_minor - redeemed_minor - transferred_minor "
+        "- expired_minor - forfeited_minor + adjusted_minor <> closing_minor"
+    )
+    assert open_ends == []
+
+
+def test_a_killed_run_ends_in_the_same_tables(
+    demo: Cardline, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    again = Cardline(tmp_path_factory.mktemp("killed") / "home")
+    landing = str(demo.home / "landing")
+    for seconds in (6, 14, 22):
+        process = again.start("run", "--landing", landing)
+        try:
+            process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            time.sleep(0.5)
+    again("run", "--landing", landing)
+    assert again.digests() == demo.digests()
+
+
+def test_a_pack_is_rebuilt_to_the_same_bytes(demo: Cardline) -> None:
+    [row] = demo.rows(
+        "select program_id, min(period) as period from finance.liability_rollforward "
+        "where program_id = 'clear_cash' and accrued_points > 0 group by program_id"
+    )
+    arguments = ("report", "rewards", "--program", row["program_id"], "--period", row["period"])
+    folder = Path(demo(*arguments).splitlines()[0])
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {"report.html", "report.xlsx", "manifest.json"} <= set(files)
+    assert Path(demo(*arguments).splitlines()[0]) == folder
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+
+
+def test_features_answer_online_and_as_of_a_time(demo: Cardline) -> None:
+    [row] = demo.rows("select card_id, account_id from marts.fct_posted_events limit 1")
+    entity = [
+        "--entity",
+        f"card_id={row['card_id']}",
+        "--entity",
+        f"account_id={row['account_id']}",
+    ]
+    online = json.loads(demo("features", "get", "fraud_authorization_v1", *entity, "--json"))
+    past = json.loads(
+        demo("features", "get", "fraud_authorization_v1", *entity, "--at", "2020-01-01", "--json")
+    )
+    assert online["features"]["amount_count_90d"] is not None
+    assert past["features"]["amount_count_90d"] is None
+    assert set(online["features"]) == set(past["features"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("sql", "select * from nowhere"), 1),
+        (("report", "rewards", "--program", "none", "--period", "2026-09"), 1),
+        (("report", "rewards", "--program", "clear_cash", "--period", "September"), 1),
+        (("features", "get", "no_service", "--entity", "a=b"), 1),
+        (("adapt", "nothing", "--source", "."), 1),
+        (("serve", "--host", "0.0.0.0"), 1),
+        (("ui", "--host", "0.0.0.0"), 1),
+        (("train", "everything"), 1),
+        (("run", "--through", "soon"), 1),
+        (("unknown",), 2),
+    ],
+)
+def test_an_error_is_one_clear_line(demo: Cardline, arguments: tuple[str, ...], code: int) -> None:
+    process = demo.start(*arguments)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert out == ""
+    lines = err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in err
