@@ -5,8 +5,12 @@ disputes, reward events. Weekly, on Mondays at 05:00, which is then also their k
 customers, accounts, cards, merchants' changes, settlement. Weekly too, but with the earlier known
 time of the API call that made them: applications and the bureau feeds.
 
-What would arrive after the last day of the world has not arrived: it is left out.
+So it is in the last `DAILY_DAYS` days. What came before them is delivered as a conversion is: one
+file a feed and month, at the month's end, with the known time of each row. What would arrive after
+the last day of the world has not arrived: it is left out.
 """
+
+from datetime import timedelta
 
 import polars as pl
 
@@ -23,6 +27,9 @@ BY_API = frozenset(
 )  # fmt: skip
 """Feeds whose rows were known before their weekly file."""
 
+DAILY_DAYS = 45
+"""Days at the end of the world whose files come day by day."""
+
 
 def batched(feed: str, rows: pl.DataFrame, window: Window) -> pl.DataFrame:
     """`rows` with `batch_date`, in the order of delivery; without what comes too late."""
@@ -31,10 +38,18 @@ def batched(feed: str, rows: pl.DataFrame, window: Window) -> pl.DataFrame:
         batch = instants(weekly_delivery(known)).dt.date()
     else:
         batch = rows["received_at"].dt.date()
+    converted = window.ends_on - timedelta(days=DAILY_DAYS)
+    month_end = pl.min_horizontal(pl.col("batch_date").dt.month_end(), pl.lit(converted))
     order = ["batch_date", "received_at", *FEEDS[feed].key]
     order = list(dict.fromkeys(order))
     return (
         rows.with_columns(batch_date=batch)
+        .with_columns(
+            pl.when(pl.col("batch_date") <= converted)
+            .then(month_end)
+            .otherwise("batch_date")
+            .alias("batch_date")
+        )
         .filter(pl.col("batch_date") <= window.ends_on)
         .sort(order)
     )
