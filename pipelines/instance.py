@@ -16,6 +16,8 @@ INSTANCE_CONFIG = """\
 # Written by Cardline at every start; settings of this home's Dagster instance.
 telemetry:
   enabled: false
+nux:
+  enabled: false
 freshness:
   enabled: true
 concurrency:
