@@ -1,5 +1,6 @@
 """The Dagster instance of a home, and running its jobs inside this process."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import CardlineError
 from pipelines.files import written_aside
+from pipelines.progress import console
 from pipelines.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ telemetry:
   enabled: false
 nux:
   enabled: false
+run_monitoring:
+  enabled: true
+  free_slots_after_run_end_seconds: 60
 freshness:
   enabled: true
 concurrency:
@@ -48,8 +53,40 @@ def dagster_instance() -> Iterator["dg.DagsterInstance"]:
     import dagster as dg
 
     prepare_home()
-    with dg.DagsterInstance.get() as instance:
+    with _alone(), dg.DagsterInstance.get() as instance:
+        _end_killed_runs(instance)
         yield instance
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until no other command runs jobs in this home; the lock goes with its process."""
+    path = get_settings().home / ".run.lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print("another command is at work in this home: waiting for it to end")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _end_killed_runs(instance: "dg.DagsterInstance") -> None:
+    """Fail runs whose process was killed, and free their pools, which nobody else would.
+
+    Every process that makes such runs holds the lock of `_alone`, so while this one has it, a run
+    with our tag that is not finished has no process any more.
+    """
+    import dagster as dg
+
+    unfinished = dg.RunsFilter(
+        tags={COMMAND_TAG: "true"},
+        statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING,
+                  dg.DagsterRunStatus.NOT_STARTED],
+    )  # fmt: skip
+    for run in instance.get_runs(unfinished):
+        instance.report_run_failed(run, "the process was killed; a later command goes on from here")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 def run_job(
@@ -75,7 +112,7 @@ def run_job(
         result = job.execute_in_process(
             instance=instance,
             run_config={"ops": config or {}, "loggers": _QUIET},
-            tags=tags,
+            tags={COMMAND_TAG: "true"} | (tags or {}),
             partition_key=partition_key,
             raise_on_error=False,
         )
@@ -94,5 +131,8 @@ def run_job(
             )
     raise CardlineError(f"{name} failed: `cardline ui` shows run {result.run_id[:8]}")
 
+
+COMMAND_TAG = "cardline/command"
+"""Marks runs that a command makes inside its own process."""
 
 _QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
