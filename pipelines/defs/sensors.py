@@ -1,5 +1,7 @@
 """Starting work when files arrive."""
 
+import hashlib
+
 import dagster as dg
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
@@ -28,7 +30,9 @@ def landing_arrival_sensor() -> dg.RunRequest | dg.SkipReason:
     last = max(delivery.batch_date for delivery in waiting).isoformat()
     # The key names exactly these files: while they are being taken in, no second run is asked for.
     key = ";".join(sorted(f"{d.path.name}@{d.fingerprint()}" for d in waiting))
-    return dg.RunRequest(run_key=str(hash_text(key)), tags=range_tags(first, last))
+    return dg.RunRequest(
+        run_key=hashlib.sha256(key.encode()).hexdigest(), tags=range_tags(first, last)
+    )
 
 
 @dg.run_status_sensor(
@@ -39,13 +43,6 @@ def landing_arrival_sensor() -> dg.RunRequest | dg.SkipReason:
 )
 def landing_ingested_sensor(context: dg.RunStatusSensorContext) -> dg.RunRequest:
     return dg.RunRequest(run_key=context.dagster_run.run_id)
-
-
-def hash_text(text: str) -> str:
-    """Hex SHA-256 of a text."""
-    import hashlib
-
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 SENSORS = [landing_arrival_sensor, landing_ingested_sensor]

@@ -6,13 +6,13 @@ reach it by pointing its own name at 127.0.0.1.
 """
 
 import hmac
-import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import CardlineError
 from pipelines.features.registry import feature_store
 from pipelines.features.retrieval import complete_columns
+from pipelines.network import is_loopback
 from pipelines.settings import get_settings
 
 if TYPE_CHECKING:
@@ -120,17 +120,8 @@ def require_safe_binding(host: str) -> None:
     token = get_settings().serve_token
     if token is not None and not token.get_secret_value():
         raise CardlineError("CARDLINE_SERVE_TOKEN is empty: set a token, or unset it for loopback")
-    if token is None and not _is_loopback(host):
+    if token is None and not is_loopback(host):
         raise CardlineError(
             f"{host} can be reached from other machines: set CARDLINE_SERVE_TOKEN, then clients "
             "send it as a bearer token; or serve on 127.0.0.1"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False  # A name may resolve to anything.
