@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.progress import console, step
+from pipelines.registry_view import in_words
 from pipelines.run import run_due
 from pipelines.settings import get_settings
 from pipelines.warehouse import connect
@@ -94,11 +95,7 @@ def _show(figures: dict[str, Any], home: str) -> None:
     out.print(programs)
     models = Table("model", "version", "state", "metrics", title="Models", title_justify="left")
     for name, model in figures["models"].items():
-        shown = ", ".join(
-            f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}"
-            for key, value in list(model["metrics"].items())[:6]
-        )
-        models.add_row(name, model["version"], model["state"], shown)
+        models.add_row(name, model["version"], model["state"], in_words(model["metrics"]))
     out.print(models)
     seconds = sum(figures["stages_seconds"].values())
     out.print(f"{seconds:.0f} s in the pipeline; everything is in {home}\n")

@@ -5,6 +5,16 @@ from typing import Any
 from pipelines.errors import CardlineError
 
 
+def in_words(metrics: dict[str, Any]) -> str:
+    """One line on how good a version is, and on how many rows that was measured."""
+    names = {"auc": "AUC", "ks": "KS", "average_precision": "AP"}
+    names |= {k: k.replace("card_precision_at_", "CP@") for k in metrics if "card_precision" in k}
+    measured = [f"{text} {metrics[name]:.3f}" for name, text in names.items() if metrics.get(name)]
+    rows, positives = metrics.get("rows") or 0, metrics.get("positives") or 0
+    sample = str(metrics["sample"]).replace("_", " ")
+    return f"{', '.join(measured) or 'not measured'} ({sample}: {rows:,} rows, {positives:,} bad)"
+
+
 def list_models() -> list[dict[str, Any]]:
     """Every version, newest first within its model: name, version, state, trainer, headline."""
     from pipelines.training import headline_metrics, registry
@@ -19,10 +29,7 @@ def list_models() -> list[dict[str, Any]]:
                 "state": version.state,
                 "trainer": version.manifest.get("trainer"),
                 "metrics": metrics,
-                "headline": ", ".join(
-                    f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
-                    for name, value in list(metrics.items())[:4]
-                ),
+                "headline": in_words(metrics),
             }
         )
     return sorted(rows, key=lambda row: row["name"])

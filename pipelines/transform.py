@@ -1,5 +1,6 @@
 """Calling dbt: where the project is, what it needs from the environment, and its manifest."""
 
+import json
 import os
 import subprocess
 import sys
@@ -29,20 +30,35 @@ def dbt_environment(settings: Settings | None = None) -> dict[str, str]:
     }
 
 
-def dbt_vars(from_load_no: int, settings: Settings | None = None) -> dict[str, object]:
-    """Variables of a build: the ingest commit after which rows are new, and settings."""
+def from_load_no(load_no: int) -> dict[str, str]:
+    """The variable that tells dbt's macros after which ingest commit rows are new (-1: all are)."""
+    return {"CARDLINE_FROM_LOAD_NO": str(load_no)}
+
+
+def dbt_arguments(settings: Settings | None = None) -> list[str]:
+    """Arguments of every dbt command: alike in each, or dbt parses the project anew."""
     settings = settings or get_settings()
-    return {"from_load_no": from_load_no, "performance_months": settings.performance_months}
+    variables = {"performance_months": settings.performance_months}
+    return ["--vars", json.dumps(variables)]
 
 
-def dbt(arguments: Sequence[str], settings: Settings | None = None) -> None:
-    """Run one dbt command in a process of its own; raises `CardlineError` with dbt's last words."""
+def dbt(arguments: Sequence[str], settings: Settings | None = None, since: int = -1) -> None:
+    """Run one dbt command in a process of its own on what came after ingest commit `since`.
+
+    Raises `CardlineError` with dbt's last words.
+    """
     settings = settings or get_settings()
     settings.dbt_target_dir.mkdir(parents=True, exist_ok=True)
-    folders = ["--project-dir", str(DBT_DIR), "--profiles-dir", str(DBT_DIR)]
+    folders = [
+        *dbt_arguments(settings),
+        "--project-dir",
+        str(DBT_DIR),
+        "--profiles-dir",
+        str(DBT_DIR),
+    ]
     done = subprocess.run(
-        [str(DBT_EXECUTABLE), *arguments, *folders],
-        env=os.environ | dbt_environment(settings),
+        [str(DBT_EXECUTABLE), *arguments, *dbt_arguments(settings), *folders],
+        env=os.environ | dbt_environment(settings) | from_load_no(since),
         cwd=DBT_DIR,
         capture_output=True,
         text=True,

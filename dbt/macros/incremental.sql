@@ -8,9 +8,19 @@
   int_entities__touched, see get_incremental_replace_touched_sql.
 #}
 
+{#
+  Ingest commits after this one are new; -1: everything is, and every table is replaced whole. Read
+  from the environment and only in a run: as a variable it would have dbt parse the whole project
+  anew each time that it changes.
+#}
+{% macro from_load_no() -%}
+    {{ return((env_var('CARDLINE_FROM_LOAD_NO', '-1') if execute else '-1') | int) }}
+{%- endmacro %}
+
+
 {# Whether this run adds to a table, rather than building it whole. #}
 {% macro is_delta() -%}
-    {{ return(var('from_load_no') | int >= 0 and is_incremental()) }}
+    {{ return(from_load_no() >= 0 and is_incremental()) }}
 {%- endmacro %}
 
 
@@ -18,7 +28,7 @@
 {% macro new_files() -%}
     select file_id
     from {{ source('landing', 'files') }}
-    where load_no > {{ var('from_load_no') | int }}
+    where load_no > {{ from_load_no() }}
 {%- endmacro %}
 
 
@@ -82,7 +92,7 @@
         database=target.database, schema='intermediate', identifier='int_entities__touched'
     ) -%}
     delete from {{ target }}
-    {%- if var('from_load_no') | int >= 0 %}
+    {%- if from_load_no() >= 0 %}
     where {{ replaces['key'] }} in (
         select entity_id from {{ touched }} where entity = '{{ replaces["entity"] }}'
     )

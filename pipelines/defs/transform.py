@@ -1,6 +1,6 @@
 """dbt's models as assets, their data tests as asset checks."""
 
-import json
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,7 +15,7 @@ from dagster_dbt import (
 
 from pipelines.defs.common import DAILY_FRESHNESS, OWNERS, POOL, RETRIES
 from pipelines.settings import get_settings
-from pipelines.transform import DBT_DIR, WATERMARK, dbt_vars, ensure_manifest
+from pipelines.transform import DBT_DIR, WATERMARK, dbt_arguments, ensure_manifest, from_load_no
 from pipelines.warehouse import connect, latest_load_no, set_watermark, watermark
 
 MANIFEST = ensure_manifest()
@@ -87,11 +87,6 @@ def finance_tables(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> It
 
 
 def _build(context: dg.AssetExecutionContext, dbt: DbtCliResource, since: int) -> Iterator[Any]:
-    arguments = [
-        "build",
-        "--exclude-resource-type",
-        "unit_test",
-        "--vars",
-        json.dumps(dbt_vars(since)),
-    ]
+    os.environ.update(from_load_no(since))
+    arguments = ["build", "--exclude-resource-type", "unit_test", *dbt_arguments()]
     yield from dbt.cli(arguments, context=context).stream()

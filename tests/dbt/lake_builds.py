@@ -11,6 +11,7 @@ import polars as pl
 
 from pipelines.contracts import FEEDS
 from pipelines.settings import PROJECT_DIR, get_settings
+from pipelines.transform import dbt_arguments
 from pipelines.warehouse import connect, latest_load_no, transaction
 
 Row = dict[str, Any]
@@ -79,10 +80,11 @@ def build(*arguments: str, command: str = "run", from_load_no: int = -1) -> None
         DBT_TARGET_PATH=str(home / "dbt"),
         DBT_LOG_PATH=str(home / "dbt" / "logs"),
         DBT_SEND_ANONYMOUS_USAGE_STATS="false",
+        CARDLINE_FROM_LOAD_NO=str(from_load_no),
     )
     outcome = dbtRunner().invoke(
         [
-            command, *arguments, "--quiet", "--vars", f"{{from_load_no: {from_load_no}}}",
+            command, *arguments, "--quiet", *dbt_arguments(),
             "--project-dir", str(DBT_DIR), "--profiles-dir", str(DBT_DIR),
         ]
     )  # fmt: skip

@@ -4,7 +4,7 @@
 -- and merchant with enough left to refund, so a new or corrected purchase, or a refund that moves
 -- to another purchase, can move the account's other refunds at that merchant.
 {% set files = new_files() %}
-{% set is_everything = var('from_load_no') | int < 0 %}
+{% set is_everything = from_load_no() < 0 %}
 
 with transactions as (
     select * from {{ ref('stg_landing__transactions') }}
