@@ -1,5 +1,6 @@
 """The Dagster UI of a home: web server and daemon, ended together."""
 
+import signal
 import subprocess
 import sys
 
@@ -31,10 +32,13 @@ def serve_ui(host: str, port: int) -> None:
         )
         for module, *arguments in commands
     ]
+    # Whoever ends a service sends SIGTERM: the children must not outlive it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        running[0].wait()
+        if running[0].wait():
+            raise CardlineError(f"the web server ended; is port {port} taken? Name another: --port")
     except KeyboardInterrupt:
-        pass
+        print("ended", flush=True)
     finally:
         for process in running:
             process.terminate()

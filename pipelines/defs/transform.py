@@ -13,7 +13,7 @@ from dagster_dbt import (
     dbt_assets,
 )
 
-from pipelines.defs.common import DAILY_FRESHNESS, OWNERS, POOL, RETRIES
+from pipelines.defs.common import DAILY_FRESHNESS, OWNERS, POOL, RETRIES, table_metadata
 from pipelines.settings import get_settings
 from pipelines.transform import DBT_DIR, WATERMARK, dbt_arguments, ensure_manifest, from_load_no
 from pipelines.warehouse import connect, latest_load_no, set_watermark, watermark
@@ -89,4 +89,17 @@ def finance_tables(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> It
 def _build(context: dg.AssetExecutionContext, dbt: DbtCliResource, since: int) -> Iterator[Any]:
     os.environ.update(from_load_no(since))
     arguments = ["build", "--exclude-resource-type", "unit_test", *dbt_arguments()]
-    yield from dbt.cli(arguments, context=context).stream()
+    for event in dbt.cli(arguments, context=context).stream():
+        yield _measured(context, event) if isinstance(event, dg.Output) else event
+
+
+def _measured(context: dg.AssetExecutionContext, built: dg.Output[Any]) -> dg.Output[Any]:
+    """`built` with the row count and a preview of its table; people have no preview."""
+    key = context.asset_key_for_output(built.output_name)
+    layer, name = key.path
+    is_shown = layer in ("marts", "features", "finance") and name != "dim_customers"
+    table = context.assets_def.metadata_by_key[key]["dagster/table_name"].partition(".")[2]
+    # A connection each: one that was open before the table was committed may not see it.
+    with connect(read_only=True) as con:
+        measures = table_metadata(con, table, is_personal=not is_shown)
+    return built.with_metadata({**built.metadata, **measures})
