@@ -15,7 +15,6 @@ from datetime import timedelta
 import polars as pl
 
 from pipelines.contracts import FEEDS
-from pipelines.progress import track
 from pipelines.sources.landing import LandingWriter
 from pipelines.sources.world.clock import Window, instants, weekly_delivery
 
@@ -40,8 +39,7 @@ def batched(feed: str, rows: pl.DataFrame, window: Window) -> pl.DataFrame:
         batch = rows["received_at"].dt.date()
     converted = window.ends_on - timedelta(days=DAILY_DAYS)
     month_end = pl.min_horizontal(pl.col("batch_date").dt.month_end(), pl.lit(converted))
-    order = ["batch_date", "received_at", *FEEDS[feed].key]
-    order = list(dict.fromkeys(order))
+    # Rows are made in one order: a stable sort keeps it where two are known at one moment.
     return (
         rows.with_columns(batch_date=batch)
         .with_columns(
@@ -51,7 +49,7 @@ def batched(feed: str, rows: pl.DataFrame, window: Window) -> pl.DataFrame:
             .alias("batch_date")
         )
         .filter(pl.col("batch_date") <= window.ends_on)
-        .sort(order)
+        .sort("batch_date", "received_at", maintain_order=True)
     )
 
 
@@ -60,7 +58,7 @@ def deliver(
 ) -> int:
     """Write what arrives of `feeds` (rows with `received_at`); returns the number of files."""
     files = 0
-    for feed, rows in track(feeds.items(), "Writing landing files"):
+    for feed, rows in feeds.items():
         known = [*FEEDS[feed].column_names, "received_at", "batch_date"]
         frame = batched(feed, rows, window)
         frame = frame.select(column for column in dict.fromkeys(known) if column in frame.columns)
