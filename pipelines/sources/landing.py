@@ -50,8 +50,10 @@ class LandingWriter:
                     if columns
                 )
             )
-        ordered = [column for column in schema if column in frame.columns]
-        frame = frame.select(pl.col(column).cast(schema[column]) for column in ordered)
+        ordered = {column: schema[column] for column in schema if column in frame.columns}
+        # Sources that write many small files have cast them at once before.
+        if dict(frame.schema) != ordered or frame.columns != list(ordered):
+            frame = frame.select(pl.col(column).cast(kind) for column, kind in ordered.items())
         path = self.landing / feed / batch_date.isoformat() / f"{name}.parquet"
         with written_aside(path) as aside:
             frame.write_parquet(aside, compression="zstd", compression_level=1, statistics=True)

@@ -59,9 +59,12 @@ def deliver(
     """Write what arrives of `feeds` (rows with `received_at`); returns the number of files."""
     files = 0
     for feed, rows in feeds.items():
-        known = [*FEEDS[feed].column_names, "received_at", "batch_date"]
+        schema = FEEDS[feed].polars_schema() | {"received_at": pl.Datetime("us")}
         frame = batched(feed, rows, window)
-        frame = frame.select(column for column in dict.fromkeys(known) if column in frame.columns)
+        frame = frame.select(
+            *(pl.col(name).cast(kind) for name, kind in schema.items() if name in frame.columns),
+            "batch_date",
+        )
         for batch in frame.partition_by("batch_date", maintain_order=True):
             writer.write(feed, batch["batch_date"][0], batch.drop("batch_date"), part)
             files += 1
