@@ -65,7 +65,9 @@ def deliver(
             *(pl.col(name).cast(kind) for name, kind in schema.items() if name in frame.columns),
             "batch_date",
         )
-        for batch in frame.partition_by("batch_date", maintain_order=True):
-            writer.write(feed, batch["batch_date"][0], batch.drop("batch_date"), part)
-            files += 1
+        batches = frame.partition_by("batch_date", maintain_order=True)
+        for number, batch in enumerate(batches, start=1):
+            day = batch["batch_date"][0]
+            writer.write(feed, day, batch.drop("batch_date"), part, sequence_no=number)
+        files += len(batches)
     return files
