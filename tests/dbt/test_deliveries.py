@@ -102,6 +102,9 @@ def test_delivering_files_again_whole_or_split_changes_no_table(landing: Path) -
                 shutil.copyfile(path, folder / f"whole-{path.parent.name}-{path.name}")
                 continue
             rows = pl.read_parquet(path)
+            if "received_at" not in FEEDS[feed].column_names and rng.random() < 0.5:
+                # Then the file's known time counts, which is a later one.
+                rows = rows.drop("received_at")
             cut = rng.randrange(rows.height + 1)
             for part, piece in enumerate((rows[:cut], rows[cut:])):
                 if piece.height:
