@@ -44,12 +44,16 @@ def demo(
     accounts: Annotated[int, typer.Option(min=1, help="Accounts to open.")] = 400,
     days: Annotated[int, typer.Option(min=1, help="Days of history.")] = 540,
     seed: Annotated[int, typer.Option(help="The same seed gives the same world.")] = 7,
+    faults: Annotated[
+        bool,
+        typer.Option("--faults", help="Damage the deliveries, and print what was found of it."),
+    ] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Build a synthetic portfolio in landing, run everything, and print what was made."""
     from pipelines.demo import run_demo
 
-    run_demo(accounts, days, seed, as_json=json_output)
+    run_demo(accounts, days, seed, faults=faults, as_json=json_output)
 
 
 @app.command()

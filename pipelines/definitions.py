@@ -35,6 +35,7 @@ def defs() -> dg.Definitions:
         ],
         asset_checks=[
             landing.no_file_waits,
+            landing.deliveries_are_in_order,
             features.online_equals_offline,
             rewards.ledger_balances,
             rewards.every_posted_event_is_decided,

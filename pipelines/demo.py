@@ -1,7 +1,9 @@
 """`cardline demo`: a synthetic portfolio through the whole pipeline, and what came out."""
 
 import json
-from typing import Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,9 +14,18 @@ from pipelines.run import run_due
 from pipelines.settings import get_settings
 from pipelines.warehouse import connect
 
+if TYPE_CHECKING:
+    from pipelines.sources.world.faults import Fault
 
-def run_demo(accounts: int, days: int, seed: int, as_json: bool = False) -> None:
-    """Make the world in landing, run what is due, print headline figures and what to open next."""
+
+def run_demo(
+    accounts: int, days: int, seed: int, faults: bool = False, as_json: bool = False
+) -> None:
+    """Make the world in landing, run what is due, print headline figures and what to open next.
+
+    With `faults` the deliveries are damaged first, in every way that there is, and what was found
+    is printed beside what was done.
+    """
     from pipelines.sources.world import generate
 
     settings = get_settings()
@@ -22,15 +33,45 @@ def run_demo(accounts: int, days: int, seed: int, as_json: bool = False) -> None
         console.print(f"A portfolio of {accounts} accounts over {days} days, in {settings.home}")
     with step("making the world"):
         world = generate(settings.landing_dir, accounts, days, seed)
+    damage = _damage(settings.landing_dir, world.truth, seed) if faults else []
     run = run_due(settings.landing_dir)
     figures = headline()
     figures["stages_seconds"] = {name: round(took, 1) for name, took in run.stages.items()}
     figures["world"] = {"accounts": accounts, "days": days, "seed": seed,
                         "from": str(world.starts_on), "to": str(world.ends_on)}  # fmt: skip
+    if faults:
+        figures["faults"] = found_faults(damage, settings.landing_dir)
     if as_json:
         print(json.dumps(figures, default=str))
     else:
         _show(figures, str(settings.home))
+
+
+def _damage(landing: Path, truth: Path, seed: int) -> "list[Fault]":
+    """Put faults into the files; what comes late comes after the rest was taken in."""
+    from pipelines.ingestion.load import ingest
+    from pipelines.sources.world.faults import inject, release
+
+    with step("damaging deliveries"):
+        damage = inject(landing, truth, seed)
+        ingest(landing)
+        release(landing)
+    return damage
+
+
+def found_faults(damage: "list[Fault]", landing: Path) -> dict[str, Any]:
+    """Recall and false findings, by kind of fault, of what the warehouse has found."""
+    from pipelines.sources.world.scorecard import compare
+
+    with connect(read_only=True) as con:
+        found = con.execute("from landing.findings").pl()
+    score = compare(damage, found, landing)
+    return {
+        "kinds": [asdict(kind) for kind in score.kinds],
+        "recall": score.recall,
+        "false_findings": score.false_findings,
+        "false_findings_by_kind": score.surplus,
+    }
 
 
 def headline() -> dict[str, Any]:
@@ -93,6 +134,8 @@ def _show(figures: dict[str, Any], home: str) -> None:
             row["period"],
         )
     out.print(programs)
+    if "faults" in figures:
+        _show_faults(out, figures["faults"])
     models = Table("model", "version", "state", "metrics", title="Models", title_justify="left")
     for name, model in figures["models"].items():
         models.add_row(name, model["version"], model["state"], in_words(model["metrics"]))
@@ -112,3 +155,16 @@ def _show(figures: dict[str, Any], home: str) -> None:
         out.print(f"  .venv/bin/{command}" if command.startswith("cardline") else f"  {command}",
                   style="cyan", highlight=False)  # fmt: skip
         out.print(f"      {why}", style="dim", highlight=False)
+
+
+def _show_faults(out: Console, faults: dict[str, Any]) -> None:
+    table = Table("fault", "must be found as", "rows or files", "found",
+                  title="Faults and findings", title_justify="left")  # fmt: skip
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for kind in faults["kinds"]:
+        table.add_row(kind["kind"], kind["finding"], str(kind["expected"]), str(kind["found"]))
+    out.print(table)
+    surplus = ", ".join(f"{n} {kind}" for kind, n in faults["false_findings_by_kind"].items())
+    out.print(f"recall {faults['recall']:.3f}, false findings {faults['false_findings']}"
+              + (f": {surplus}" if surplus else ""))  # fmt: skip

@@ -29,7 +29,8 @@ _TABLES = """
 create table if not exists landing.files (
     file_id varchar, feed varchar, batch_date date, path varchar, bytes bigint, rows bigint,
     rows_quarantined bigint, state varchar, reason varchar, unknown_columns varchar,
-    received_at timestamp, fingerprint varchar, load_no bigint, loaded_at timestamp
+    received_at timestamp, fingerprint varchar, load_no bigint, loaded_at timestamp,
+    sequence_no bigint
 );
 create table if not exists quarantine.files (
     feed varchar, file_id varchar, batch_date date, path varchar, reason varchar,
@@ -122,15 +123,17 @@ def _quoted(path: Path) -> str:
 def _ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
     """Schemas, inventory tables and an empty table for every feed; done once in a lake's life."""
     from pipelines.contracts import FEEDS
+    from pipelines.ingestion.findings import FINDINGS, findings_view
 
     existing = {
         f"{schema}.{name}"
         for schema, name in con.execute(
-            "select schema_name, table_name from duckdb_tables() where database_name = ?",
-            [CATALOG],
+            "select schema_name, table_name from duckdb_tables() where database_name = ? "
+            "union all select schema_name, view_name from duckdb_views() where database_name = ?",
+            [CATALOG, CATALOG],
         ).fetchall()
     }
-    if "ops.watermarks" in existing and all(f"raw.{name}" in existing for name in FEEDS):
+    if FINDINGS in existing and all(f"raw.{name}" in existing for name in FEEDS):
         return
     with transaction(con):
         for schema in SCHEMAS:
@@ -139,6 +142,8 @@ def _ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
         for feed in FEEDS.values():
             columns = ", ".join(f'"{name}" {kind}' for name, kind in feed.raw_columns().items())
             con.execute(f"create table if not exists raw.{feed.name} ({columns})")
+        con.execute("alter table landing.files add column if not exists sequence_no bigint")
+        con.execute(findings_view())
 
 
 @contextmanager

@@ -34,8 +34,8 @@
 
 {#
   Slowly changing dimension by known time: each key's state as it was known from `valid_from` until
-  `valid_to`. A version that is older (`updated_at`) than one already known changes nothing; of
-  several received at once the newest counts.
+  `valid_to`. A version that is older (`updated_at`) than one already known changes nothing, nor
+  does one that is known already; of several received at once the newest counts.
 #}
 {% macro known_states(relation, key) -%}
     {%- set newest = 'updated_at desc, batch_date desc, file_id desc, line_no desc' -%}
@@ -49,7 +49,14 @@
         select *
         from (
             select *
-            from {{ relation }}
+            from (
+                select *
+                from {{ relation }}
+                qualify row_number() over (
+                    partition by {{ key }}, record_hash
+                    order by received_at, batch_date, file_id, line_no
+                ) = 1
+            ) as distinct_contents
             qualify row_number() over (partition by {{ key }}, received_at order by {{ newest }}) = 1
         ) as newest_of_arrival
         qualify updated_at >= coalesce(

@@ -29,6 +29,12 @@ TRANSACTIONS = Feed(
     name="transactions",
     description="One row per version of a message in a transaction's life.",
     key=("event_id",),
+    is_event=True,
+    references=(
+        ("account_id", "accounts"),
+        ("card_id", "cards"),
+        ("merchant_id", "merchants"),
+    ),
     columns=(
         string("event_id", "The message", required=True),
         string("transaction_id", "The transaction that the message belongs to", required=True),
@@ -65,6 +71,7 @@ PAYMENTS = Feed(
     name="payments",
     description="One row per version of a cardholder's payment.",
     key=("payment_id",),
+    references=(("account_id", "accounts"),),
     columns=(
         string("payment_id", "The payment", required=True),
         string("account_id", "The account paid", required=True),
@@ -83,6 +90,7 @@ STATEMENTS = Feed(
     name="statements",
     description="One row per version of an account's periodic statement.",
     key=("statement_id",),
+    references=(("account_id", "accounts"),),
     columns=(
         string("statement_id", "The statement", required=True),
         string("account_id", "The account", required=True),
@@ -110,6 +118,8 @@ DISPUTES = Feed(
     name="disputes",
     description="One row per version of an event in a dispute.",
     key=("dispute_event_id",),
+    is_event=True,
+    references=(("transaction_id", "transactions"),),
     columns=(
         string("dispute_event_id", "The event", required=True),
         string("dispute_id", "The dispute", required=True),
@@ -130,6 +140,8 @@ FRAUD_LABELS = Feed(
     name="fraud_labels",
     description="One row per version of a judgement on a transaction.",
     key=("label_id",),
+    is_event=True,
+    references=(("transaction_id", "transactions"),),
     columns=(
         string("label_id", "The label", required=True),
         string("transaction_id", "The transaction", required=True),

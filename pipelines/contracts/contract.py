@@ -49,13 +49,19 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """One landing feed. The same `key` with other content is a new version of that row."""
+    """One landing feed. The same `key` with other content is a new version of that row.
+
+    `is_event`: a row tells of something that happened once, so that another version of it corrects
+    the first. `references`: columns whose value is a key of another feed, and which feed.
+    """
 
     name: str
     description: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
     require_one_of: tuple[str, ...] = ()
+    is_event: bool = False
+    references: tuple[tuple[str, str], ...] = ()
 
     def column(self, name: str) -> Column:
         """The declared column `name`; raises `KeyError` for another."""
@@ -70,6 +76,11 @@ class Feed:
     def required_columns(self) -> list[str]:
         """Columns that a file must have and that are never null."""
         return [column.name for column in self.columns if column.required]
+
+    @property
+    def past_columns(self) -> list[str]:
+        """Moments that every row has: what they tell of is over when the row is delivered."""
+        return [c.name for c in self.columns if c.required and c.type == "timestamp"]
 
     def polars_schema(self) -> dict[str, pl.DataType]:
         """The declared columns with their Polars types."""

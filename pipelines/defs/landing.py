@@ -96,6 +96,26 @@ def no_file_waits() -> dg.AssetCheckResult:
     )
 
 
+@dg.asset_check(
+    asset=DELIVERIES,
+    description="No file is missing in a sequence, none came late, no event was corrected and no "
+    "key leads nowhere: what `landing.findings` has beside the quarantine.",
+)
+def deliveries_are_in_order() -> dg.AssetCheckResult:
+    with connect(read_only=True) as con:
+        found = con.execute(
+            "select kind, feed, count(*) as findings, any_value(detail) as example "
+            "from landing.findings where kind in "
+            "('FILE_MISSING', 'FILE_LATE', 'CORRECTION', 'ORPHAN_KEY') "
+            "group by all order by findings desc, kind, feed"
+        ).pl()
+    return dg.AssetCheckResult(
+        passed=found.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"findings": int(found["findings"].sum()), "by_kind": markdown_table(found)},
+    )
+
+
 @dg.multi_asset(
     name="raw_tables",
     specs=[

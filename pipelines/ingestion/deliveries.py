@@ -27,6 +27,7 @@ class Manifest:
     sha256: str | None = None
     received_at: datetime | None = None
     control_totals: dict[str, dict[str, int] | int] | None = None
+    sequence_no: int | None = None
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
@@ -49,7 +50,10 @@ class Manifest:
         totals = content.get("control_totals")
         if totals is not None and not isinstance(totals, dict):
             raise BrokenManifest("control_totals of the manifest is not an object")
-        return cls(content.get("rows"), content.get("sha256"), moment, totals)
+        number = content.get("sequence_no")
+        if number is not None and not isinstance(number, int):
+            raise BrokenManifest("sequence_no of the manifest is no whole number")
+        return cls(content.get("rows"), content.get("sha256"), moment, totals, number)
 
 
 @dataclass(frozen=True)

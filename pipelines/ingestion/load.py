@@ -18,7 +18,13 @@ from pipelines.files import written_aside
 from pipelines.ingestion.deliveries import BrokenManifest, Delivery, Manifest, list_deliveries
 from pipelines.ingestion.readers import FILE, LINE, BadLine, Chunk, UnreadableFile, read_chunks
 from pipelines.ingestion.sensitive import find_sensitive
-from pipelines.ingestion.validation import judge, missing_columns, payloads, unknown_columns
+from pipelines.ingestion.validation import (
+    judge,
+    missing_columns,
+    not_over_yet,
+    payloads,
+    unknown_columns,
+)
 from pipelines.progress import track
 from pipelines.settings import Settings, get_settings
 from pipelines.warehouse import CATALOG, connect, latest_load_no, memory, transaction
@@ -240,6 +246,11 @@ def _judge_group(feed: Feed, group: _Group, load_no: int, settings: Settings) ->
     judged = judge(feed, frame)
     whole = judged.typed.with_columns(frame[FILE], frame[LINE], judged.reason)
     whole = _with_lineage(feed, whole, group)
+    future = not_over_yet(feed, whole)
+    if future.null_count() < len(future):
+        both = pl.DataFrame([whole["reason"].alias("told"), future.alias("future")])
+        reasons = both.select(pl.concat_str(pl.all(), separator="; ", ignore_nulls=True))
+        whole = whole.with_columns(reasons.to_series().replace("", None).alias("reason"))
     _add_totals(whole, group)
     unknown = unknown_columns(feed, frame.columns)
     ends = 0
@@ -253,7 +264,7 @@ def _judge_group(feed: Feed, group: _Group, load_no: int, settings: Settings) ->
         is_bad = part["reason"].is_not_null()
         if is_bad.any() or chunk.bad_lines:
             rows = frame.slice(start, ends - start).filter(is_bad)
-            _set_aside(intake, rows, part["reason"].filter(is_bad), chunk.bad_lines)
+            _set_aside(feed, intake, rows, part["reason"].filter(is_bad), chunk.bad_lines)
             if intake.rejection is not None:
                 continue
             part = part.filter(~is_bad)
@@ -286,8 +297,19 @@ def _refusal(found: str, where: str) -> str:
     return f"{found} in {where}: it must be tokenised before it is delivered"
 
 
+def _without_coordinates(feed: Feed, rows: pl.DataFrame) -> pl.DataFrame:
+    """`rows` without decimal fractions of number columns: their digits can be anything."""
+    numbers = [c.name for c in feed.columns if c.type == "number" and c.name in rows.columns]
+    texts = rows.select(pl.col(name).cast(pl.String, strict=False) for name in numbers)
+    fraction = r"^\s*-?[0-9]{1,3}\.[0-9]+(?:[eE]-?[0-9]+)?\s*$"
+    return rows.with_columns(
+        texts[name].set(texts[name].str.contains(fraction).fill_null(False), None)
+        for name in numbers
+    )
+
+
 def _set_aside(
-    intake: _Intake, rows: pl.DataFrame, reasons: pl.Series, bad_lines: list[BadLine]
+    feed: Feed, intake: _Intake, rows: pl.DataFrame, reasons: pl.Series, bad_lines: list[BadLine]
 ) -> None:
     """Keep bad rows for quarantine, unless what they hold must not be kept anywhere."""
     bad = pl.DataFrame(
@@ -304,7 +326,10 @@ def _set_aside(
             orient="row",
         )
         bad = pl.concat([bad, unsplit]).sort("line_no")
-    found = find_sensitive(bad["payload"])
+    found = find_sensitive(payloads(_without_coordinates(feed, rows.drop(LINE, FILE))))
+    found = found or find_sensitive(
+        pl.Series([line.payload for line in bad_lines], dtype=pl.String)
+    )
     if found is not None:
         intake.rejection = _refusal(found, "a row that breaks its contract")
         intake.bad_rows = []
@@ -410,6 +435,7 @@ def _record(
             "reason": i.rejection,
             "unknown_columns": ", ".join(sorted(i.unknown)) or None,
             "received_at": i.received_at,
+            "sequence_no": i.manifest.sequence_no,
             "fingerprint": _checked_as(i.delivery, settings),
         }
         for i in intakes
@@ -426,12 +452,15 @@ def _record(
             "reason": "the same file was loaded before",
             "unknown_columns": None,
             "received_at": d.default_received_at(),
+            "sequence_no": None,
             "fingerprint": _checked_as(d, settings),
         }
         for d in duplicates
     ]
     inventory = pl.DataFrame(files, infer_schema_length=None).with_columns(
-        pl.lit(load_no, pl.Int64).alias("load_no"), pl.lit(now).alias("loaded_at")
+        pl.lit(load_no, pl.Int64).alias("load_no"),
+        pl.lit(now).alias("loaded_at"),
+        pl.col("sequence_no").cast(pl.Int64),
     )
     con.register("new_files", inventory.to_arrow())
     con.execute("insert into landing.files by name from new_files")

@@ -16,6 +16,7 @@ KNOWN_TIME = "received_at"
 _TIMESTAMP_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d")
 _OFFSET = r"(?:[Zz]|[+-][0-9]{2}:?[0-9]{2})$"
 SHOWN_CHARACTERS = 40
+FUTURE_DAYS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,32 @@ def judge(feed: Feed, frame: pl.DataFrame) -> Judged:
     reasons = pl.DataFrame([fault.alias(str(number)) for number, fault in enumerate(faults)])
     joined = pl.concat_str(pl.all(), separator="; ", ignore_nulls=True).replace("", None)
     return Judged(whole, reasons.select(joined).to_series().alias("reason"))
+
+
+def not_over_yet(feed: Feed, judged: pl.DataFrame) -> pl.Series:
+    """A reason for each row that tells of what had not happened yet when it was delivered.
+
+    `judged` has `batch_date` and the known time. One day is granted: batch dates are business days
+    of some zone and moments are UTC.
+    """
+    delivered = pl.max_horizontal(
+        pl.col("batch_date").cast(pl.Datetime("us")) + pl.duration(days=1), KNOWN_TIME
+    )
+    last = delivered + pl.duration(days=FUTURE_DAYS)
+    names = [name for name in feed.past_columns if name != KNOWN_TIME]
+    if not names:
+        return pl.Series("reason", [None], dtype=pl.String).new_from_index(0, judged.height)
+    told = [
+        pl.when(pl.col(name) >= last).then(
+            pl.concat_str(
+                pl.lit(f"{name} is after the delivery: "), pl.col(name).dt.strftime("%Y-%m-%d")
+            )
+        )
+        for name in names
+    ]
+    reason = pl.concat_str(told, separator="; ", ignore_nulls=True)
+    late = pl.any_horizontal(pl.col(name) >= last for name in names)
+    return judged.select(pl.when(late).then(reason).alias("reason")).to_series()
 
 
 def _known_time(feed: Feed) -> list[Column]:

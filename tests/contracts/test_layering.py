@@ -69,6 +69,18 @@ def test_nothing_but_the_truth_writer_knows_the_truth() -> None:
     assert readers == []
 
 
+def test_nothing_but_the_demo_knows_the_synthetic_world() -> None:
+    """A row of a world is a row like any other: no room of the pipeline can tell it apart."""
+    allowed = {"demo.py"}
+    paths = [
+        path
+        for path in (ROOT / "pipelines").rglob("*.py")
+        if "world" not in path.parts and path.name not in allowed
+    ]
+    paths += [*(ROOT / "models").rglob("*.py"), *(ROOT / "feature_repo").rglob("*.py")]
+    assert not _offenders(paths, "pipelines.sources.world")
+
+
 def test_the_root_only_assembles() -> None:
     lines = (ROOT / "pipelines" / "definitions.py").read_text().splitlines()
     assert len(lines) < 60

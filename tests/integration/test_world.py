@@ -277,7 +277,7 @@ def test_clearings_differ_from_authorizations_where_they_should(world: World) ->
     assert kinds >= {"AUTHORIZATION_EXPIRY", "AUTHORIZATION_REVERSAL", "RETURN"}
 
 
-def test_refunds_are_linked_in_every_way_and_never_exceed_the_purchase(world: World) -> None:
+def test_refunds_are_linked_in_every_way_and_few_exceed_the_purchase(world: World) -> None:
     events = world["transactions"]
     refunds = events.filter(pl.col("event_type") == "RETURN")
     by_original = refunds.filter(pl.col("original_transaction_id").is_not_null())
@@ -293,7 +293,9 @@ def test_refunds_are_linked_in_every_way_and_never_exceed_the_purchase(world: Wo
     )
     both = given_back.join(bought, on="transaction_id", how="left")
     assert both["bought"].null_count() == 0
-    assert both.filter(pl.col("back") > pl.col("bought")).is_empty()
+    over = both.filter(pl.col("back") > pl.col("bought"))
+    assert over.height < 0.06 * both.height
+    assert over.filter(pl.col("back") - pl.col("bought") > 2_000).is_empty()
     assert by_network.join(cleared, on="network_transaction_id", how="anti").is_empty()
 
 
@@ -309,7 +311,9 @@ def test_settlement_totals_are_the_sums_of_their_details(world: World) -> None:
             micros=(pl.col("interchange_micros").fill_null(0) * sign).sum(),
         )
     )
-    both = world["settlement_totals"].join(
+    net = pl.col("gross_minor") - pl.col("interchange_minor") - pl.col("charges_minor")
+    assert world["settlement_totals"].filter(pl.col("net_minor") != net).is_empty()
+    both = world.latest("settlement_totals").join(
         summed, on=["network", "report_on"], how="full", coalesce=True
     )
     interchange = (pl.col("micros") + 500_000) // 1_000_000
@@ -325,11 +329,17 @@ def test_settlement_totals_are_the_sums_of_their_details(world: World) -> None:
     assert both.filter(~agrees.fill_null(False)).is_empty()
 
 
-def test_disputes_account_for_their_whole_amount_when_closed(world: World) -> None:
+def test_disputes_account_for_their_whole_amount_at_every_event(world: World) -> None:
     closed = world["disputes"].filter(pl.col("event_type") == "CLOSED")
     parts = pl.sum_horizontal("denied_minor", "recovered_minor", "written_off_minor")
     assert closed.height > 0
     assert closed.filter(parts != pl.col("amount_minor")).is_empty()
+    assert world["disputes"].filter(parts > pl.col("amount_minor")).is_empty()
+    # TXN-3: what is settled of a dispute only ever grows, so that what remains is never negative.
+    for part in ("denied_minor", "recovered_minor", "written_off_minor"):
+        in_time = world["disputes"].sort("dispute_id", "event_at")
+        fell = in_time.filter(pl.col(part) < pl.col(part).shift(1).over("dispute_id"))
+        assert fell.is_empty(), part
 
 
 def test_payment_histories_are_metro2_shaped(world: World) -> None:
@@ -347,19 +357,22 @@ def test_payment_histories_are_metro2_shaped(world: World) -> None:
 
 
 def test_fraud_labels_come_late_and_some_never(world: World) -> None:
-    truth = pl.read_parquet(world.summary.truth / "fraud-0.parquet")
+    truth = pl.read_parquet(world.summary.truth / "fraud-*.parquet")
     labels = world["fraud_labels"].filter(pl.col("label") == "FRAUD")
     assert labels.join(truth, on="transaction_id", how="anti").is_empty()
     assert truth.join(labels, on="transaction_id", how="anti").height > 0
     delay = (labels["known_at"] - labels["occurred_at"]).dt.total_seconds()
     assert delay.min() > 0
     assert delay.max() < 100 * 86_400
-    assert set(truth["scenario"].unique()) == {"CNP_BURST", "TERMINAL_COMPROMISE"}
+    assert set(truth["scenario"].unique()) >= {"CNP_BURST", "TERMINAL_COMPROMISE"}
     assert 0.003 < world.summary.fraud_rate < 0.02
 
 
 def test_nothing_of_the_truth_lands(world: World) -> None:
-    truth = {"latent_risk", "scenario", "is_ever_known", "hardship_from_cycle", "incident"}
+    truth = {
+        "latent_risk", "scenario", "is_ever_known", "hardship_from_cycle", "incident",
+        "application_ring", "bust_out_on", "taken_over_at",
+    }  # fmt: skip
     for feed in world.feeds:
         assert not truth & set(world[feed].columns), feed
 
@@ -372,7 +385,10 @@ def _digests(landing: Path) -> dict[str, str]:
     }
 
 
-def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "CHUNK", 2)
     first = World(tmp_path / "first", 6, 100)
     again = World(tmp_path / "again", 6, 100)
     other = World(tmp_path / "other", 6, 100, seed=12)
@@ -424,7 +440,18 @@ def test_risk_shows_in_what_the_bureau_says_and_in_how_accounts_behave() -> None
     assert roc_auc_score(is_bad, usage[year]) > 0.6
 
 
-@pytest.mark.parametrize(("accounts", "days"), [(0, 400), (10, 10)])
+@pytest.mark.parametrize(("accounts", "days"), [(1, 28), (3, 28), (1, 45)])
+def test_a_small_world_holds_together(tmp_path: Path, accounts: int, days: int) -> None:
+    for seed in range(4):
+        small = World(tmp_path / str(seed), accounts, days, seed)
+        assert small.summary.accounts == accounts
+        assert {"applications", "bureau_pulls", "merchants"} <= set(small.feeds)
+        for feed in small.feeds:
+            reasons = judge(FEEDS[feed], small[feed].drop("batch_date")).reason.drop_nulls()
+            assert reasons.is_empty(), (feed, reasons.unique().to_list())
+
+
+@pytest.mark.parametrize(("accounts", "days"), [(0, 400), (10, 10), (10, 27)])
 def test_a_world_without_content_is_refused(tmp_path: Path, accounts: int, days: int) -> None:
-    with pytest.raises(CardlineError, match="at least 1 account and 60 days"):
+    with pytest.raises(CardlineError, match="at least 1 account and 28 days"):
         generate(tmp_path / "landing", accounts, days, 1)

@@ -7,8 +7,10 @@ import polars as pl
 import pytest
 
 from pipelines.errors import CardlineError
+from pipelines.ingestion.load import ingest
 from pipelines.settings import get_settings
 from pipelines.sources.adapters import ADAPTERS
+from pipelines.warehouse import connect
 from tests.landed import contents, contract_breaks
 from tests.unit import adapter_samples
 
@@ -129,3 +131,12 @@ def test_a_broken_file_is_told_without_its_content(tmp_path):
         ADAPTERS["sparkov"](source, tmp_path / "landing")
     assert adapter_samples.CARD_NUMBERS[0] not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_the_quirks_of_public_data_are_no_findings(dataset, tmp_path):
+    settings = get_settings()
+    ADAPTERS[dataset](_source(dataset, tmp_path), settings.landing_dir)
+    summary = ingest(settings=settings)
+    assert (summary.files_quarantined, summary.rows_quarantined) == (0, {})
+    with connect(read_only=True, settings=settings) as con:
+        assert con.execute("select kind, feed, detail from landing.findings").fetchall() == []

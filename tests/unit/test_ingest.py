@@ -353,3 +353,102 @@ def test_raw_rows_are_plain_parquet_by_batch_date(settings: Settings, drop: Any)
     [path] = (settings.raw_dir / "transactions" / f"batch_date={DAY}").glob("*.parquet")
     found = duckdb.sql(f"select event_id, batch_date from read_parquet('{path}')").fetchall()
     assert found == [("e1", date(2024, 3, 5))]
+
+
+def _found(settings: Settings) -> list[tuple[Any, ...]]:
+    return _query(
+        settings,
+        "select kind, record_key, detail from landing.findings order by kind, record_key",
+    )
+
+
+def test_what_had_not_happened_when_it_was_delivered_waits(settings: Settings, drop: Any) -> None:
+    drop(_csv([_row(1), _row(2, event_at="2024-03-07T00:00:00Z")]))
+    drop(_csv([_row(3, event_at="2024-03-06T23:59:59Z")]), name="next_day_somewhere.csv")
+    drop(
+        _csv([_row(4, event_at="2024-03-20T00:00:00Z")]),
+        name="received_later.csv",
+        manifest={"received_at": "2024-03-20T08:00:00Z"},
+    )
+    assert ingest(settings=settings).rows == {"transactions": 3}
+    assert _row_reasons(settings) == [(3, "event_at is after the delivery: 2024-03-07")]
+
+
+def test_a_missing_number_in_a_sequence_is_found(settings: Settings, drop: Any) -> None:
+    for number, day in ((1, "2024-03-01"), (2, "2024-03-02"), (5, "2024-03-05")):
+        row = _row(number, event_at=f"{day}T10:00:00Z")
+        drop(_csv([row]), day=day, manifest={"sequence_no": number})
+    drop(_csv([_row(9)]), name="other.csv", manifest={"sequence_no": 7})
+    ingest(settings=settings)
+    assert _found(settings) == [
+        ("FILE_MISSING", "3", "part: between 2024-03-02 and 2024-03-05"),
+        ("FILE_MISSING", "4", "part: between 2024-03-02 and 2024-03-05"),
+    ]
+    drop(
+        _csv([_row(3, event_at="2024-03-03T10:00:00Z")]),
+        day="2024-03-03",
+        manifest={"sequence_no": 3},
+    )
+    ingest(settings=settings)
+    assert [(kind, key) for kind, key, _ in _found(settings)] == [
+        ("FILE_LATE", None),
+        ("FILE_MISSING", "4"),
+    ]
+
+
+def test_corrections_repeats_and_orphans_are_found(settings: Settings, drop: Any) -> None:
+    drop(_csv([_row(1), _row(2), _row(2)]))
+    drop(_csv([_row(1, amount_minor="175")]), day="2024-03-06")
+    drop(
+        "account_id,customer_id,program_id,opened_on,credit_limit_minor,currency,updated_at\n"
+        "a2,c1,p1,2024-01-01,1000,USD,2024-01-01T00:00:00Z\n",
+        feed="accounts",
+    )
+    ingest(settings=settings)
+    kinds = [(kind, key) for kind, key, _ in _found(settings)]
+    # Cards, merchants and customers never arrived at all: nothing can be said of those keys.
+    assert kinds == [
+        ("CORRECTION", "e1"),
+        ("ORPHAN_KEY", "e1"),
+        ("ORPHAN_KEY", "e1"),
+        ("ORPHAN_KEY", "e2"),
+        ("ORPHAN_KEY", "e2"),
+        ("ROW_AGAIN", "e2"),
+    ]
+
+
+def test_a_mended_file_is_no_finding_any_more(settings: Settings, drop: Any) -> None:
+    drop(_csv([_row(1)]), manifest={"rows": 2})
+    drop(_csv([_row(2)]), day="2024-03-08")
+    ingest(settings=settings)
+    assert [kind for kind, *_ in _found(settings)] == ["FILE_REFUSED"]
+    drop(_csv([_row(1)]), manifest={"rows": 1})
+    ingest(settings=settings)
+    assert _found(settings) == []
+
+
+def test_the_digits_of_a_coordinate_are_no_card_number(settings: Settings, drop: Any) -> None:
+    rows = [_row(1) + ",41.4111111111111111", _row(2, direction="UP") + ",41.4111111111111111"]
+    drop(_csv(rows, HEADER + ",latitude"))
+    ingest(settings=settings)
+    assert _file_reasons(settings) == []
+    assert len(_row_reasons(settings)) == 1
+    drop(_csv([_row(3), _row(4) + "1"], HEADER).replace("DEBIT1", "4111111111111111"), name="x.csv")
+    ingest(settings=settings)
+    [reason] = _file_reasons(settings)
+    assert "a card number" in reason
+
+
+def test_a_warehouse_made_before_sequence_numbers_gains_them(settings: Settings, drop: Any) -> None:
+    drop(_csv([_row(1)]))
+    ingest(settings=settings)
+    with connect(settings=settings) as con:
+        con.execute("drop view landing.findings")
+        con.execute("alter table landing.files drop column sequence_no")
+    drop(_csv([_row(2)]), day="2024-03-06", manifest={"sequence_no": 4})
+    ingest(settings=settings)
+    assert _query(settings, "select sequence_no from landing.files order by batch_date") == [
+        (None,),
+        (4,),
+    ]
+    assert _found(settings) == []

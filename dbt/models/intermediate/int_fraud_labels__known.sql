@@ -14,6 +14,10 @@ with labels as (
         greatest(known_at, received_at) as usable_at
     from {{ ref('stg_landing__fraud_labels') }}
     where {{ is_touched('transaction_id', 'label') }}
+    -- A label that is delivered again tells nothing new.
+    qualify row_number() over (
+        partition by label_id, record_hash order by received_at, batch_date, file_id, line_no
+    ) = 1
 ),
 
 {% set latest = 'known_at desc, received_at desc, batch_date desc, file_id desc, line_no desc' %}

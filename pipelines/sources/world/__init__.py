@@ -17,7 +17,7 @@ what the settlement totals and charges sum up grows with them.
 
 Not in this world: `credit_outcomes` (outcomes follow from statements and account status),
 `partner_acknowledgements` (a partner answers what the ledger has posted to it, which is not known
-here), deliberate faults.
+here). Faults are put into the finished files by `faults`.
 """
 
 from pipelines.sources.world.generation import DEFAULT_END, WorldSummary, generate

@@ -128,6 +128,8 @@ def _when(seed: int, holders: Holders, window: Window) -> tuple[Ints, Ints, Ints
     rate = np.where(_is_spree(seed, holders, holder_grid, day_grid), rate + 3.0, rate)
     rate = np.where(day_grid >= holders.first_use[holder_grid], rate, 0.0)
     rate = np.where(holders.daily_spending[holder_grid] > 0, rate, 0.0)
+    bust_day = holders.bust_day[holder_grid]
+    rate = np.where((bust_day >= 0) & (day_grid >= bust_day), 0.0, rate)
     draws = Draws(seed, "attempts/count")
     count = np.minimum(draws.poisson(rate, holders.number[holder_grid], day_grid), 60)
     holder, day = np.repeat(holder_grid, count), np.repeat(day_grid, count)

@@ -1,4 +1,4 @@
-"""Cards: the first one of each account, and those that replace a compromised or worn one."""
+"""Cards: the first one of each account, and those that replace a compromised, lost or worn one."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,11 @@ from pipelines.sources.world.draws import Draws, Ints
 from pipelines.sources.world.fraud import REPLACED_AFTER_DAYS, Blocks
 from pipelines.sources.world.holders import Holders
 from pipelines.sources.world.identifiers import Identifiers, letters
-from pipelines.sources.world.onboarding import account_ids
+from pipelines.sources.world.onboarding import account_ids, labels
 
 _WORN_SHARE = 0.06
+_WORN, _COMPROMISED, _LOST = range(3)
+_ENDED_AS = ("CLOSED", "COMPROMISED", "LOST")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,8 @@ class CardBook:
     issued: Ints
     used_from: Ints
     closed: Ints
-    was_compromised: np.ndarray
+    ended_as: Ints
+    """Why a closed card was closed: an index of the states that end a card."""
 
     def at(self, holder: Ints, at: Ints) -> pl.Series:
         """The card that each holder uses at each moment."""
@@ -58,22 +61,22 @@ def build_cards(seed: int, holders: Holders, blocks: Blocks, window: Window) -> 
         [holders.opened_at + HOUR, blocks.start + HOUR, worn_at[worn] - REPLACED_AFTER_DAYS * DAY]
     )
     used_from = np.concatenate([np.zeros(holders.count, np.int64), blocks.end, worn_at[worn]])
-    compromised = np.zeros(holder.size, np.bool_)
+    reason = np.full(holder.size, _WORN)
     # The old card dies when the fraud is known, or when the new one takes over.
     dies = np.concatenate([np.zeros(holders.count, np.int64), blocks.start, worn_at[worn]])
-    compromised[holders.count : holders.count + blocks.holder.size] = True
+    blocked = np.where(blocks.is_lost, _LOST, _COMPROMISED)
+    reason[holders.count : holders.count + blocks.holder.size] = blocked
     order = np.lexsort((used_from, holder))
     holder, issued, used_from = holder[order], issued[order], used_from[order]
-    dies, compromised = dies[order], compromised[order]
+    dies, reason = dies[order], reason[order]
     position = np.arange(holder.size) - np.searchsorted(holder, holder, side="left")
     has_next = np.zeros(holder.size, np.bool_)
     has_next[:-1] = holder[1:] == holder[:-1]
     closed = np.full(holder.size, -1, np.int64)
     closed[:-1] = np.where(has_next[:-1], dies[1:], -1)
-    was_compromised = np.zeros(holder.size, np.bool_)
-    was_compromised[:-1] = has_next[:-1] & compromised[1:]
+    ended_as = np.append(reason[1:], _WORN)
     names = Identifiers(seed).of("card", holders.number)[holder] + letters(position, 2)
-    return CardBook("crd_" + names, holder, position, issued, used_from, closed, was_compromised)
+    return CardBook("crd_" + names, holder, position, issued, used_from, closed, ended_as)
 
 
 def card_rows(seed: int, holders: Holders, cards: CardBook) -> pl.DataFrame:
@@ -107,10 +110,9 @@ def card_rows(seed: int, holders: Holders, cards: CardBook) -> pl.DataFrame:
         received_at=instants(weekly_delivery(activated)),
     )
     closed = np.flatnonzero(cards.closed >= 0)
-    state = np.where(cards.was_compromised[closed], "COMPROMISED", "CLOSED")
     ended = base[closed].with_columns(
         updated_at=instants(cards.closed[closed]),
-        state=pl.Series(state.tolist(), dtype=pl.String),
+        state=labels(_ENDED_AS, cards.ended_as[closed]),
         activated_at=instants(activated[closed]),
         replaced_by=successor[closed],
         received_at=instants(weekly_delivery(cards.closed[closed])),

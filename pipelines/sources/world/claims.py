@@ -18,9 +18,11 @@ from pipelines.sources.world.servicing import Serviced
 from pipelines.sources.world.story import Story
 
 _CLEARED_ALERTS = 0.002
-_REASONS = ("", "FRAUD", "GOODS_SERVICES_NOT_RECEIVED", "FRAUD_CARD_NOT_PRESENT")
-_CODES = ("", "10.4", "13.1", "10.4")
-_DISPOSITIONS = ("WON", "PARTIALLY_WON", "LOST", "DENIED")
+_REASONS = (
+    "FRAUD_CARD_NOT_PRESENT", "FRAUD_CARD_PRESENT", "GOODS_SERVICES_NOT_RECEIVED", "DUPLICATED",
+)  # fmt: skip
+_CODES = ("10.4", "10.3", "13.1", "12.6")
+_DISPOSITIONS = ("WON", "PARTIALLY_WON", "LOST", "DENIED", "WITHDRAWN")
 
 
 def disputed(plans: Plans, serviced: Serviced):
@@ -95,25 +97,38 @@ def label_rows(story: Story, ids: pl.Series) -> pl.DataFrame:
 
 
 def dispute_rows(story: Story, ids: pl.Series) -> pl.DataFrame:
-    """Events of each dispute. `denied + recovered + written off` never exceeds the amount, and
-    equals it once the dispute is closed."""
-    plans = story.plans
+    """Events of each dispute, stage by stage.
+
+    `denied + recovered + written off` is what has been settled so far: it never shrinks, never
+    exceeds the amount, and equals it once the dispute is closed. What remains is the rest.
+    """
+    plans, draws = story.plans, Draws(story.seed, "dispute stages")
     chosen = disputed(plans, story.serviced)
+    holder = story.attempts["holder"].to_numpy()[chosen]
+    keys = (story.holders.number[holder], story.attempts["salt"].to_numpy()[chosen])
     outcome, amount = plans.dispute_outcome[chosen], plans.disputed_amount[chosen]
     claim_day = plans.claimed_at[chosen] // DAY
-    denied = np.where(outcome == lifecycle.DENIED, amount, 0)
+    is_refused = np.isin(outcome, (lifecycle.DENIED, lifecycle.WITHDRAWN))
+    denied = np.where(is_refused, amount, 0)
     half = np.where(outcome == lifecycle.PARTIALLY_WON, amount // 2, 0)
     recovered = np.where(outcome == lifecycle.WON, amount, half)
     written_off = amount - denied - recovered
     nothing = np.zeros(chosen.size, np.int64)
     at_network = outcome != lifecycle.DENIED
-    is_fought = at_network & (outcome != lifecycle.WON)
+    is_fought = at_network & ~np.isin(outcome, (lifecycle.WON, lifecycle.WITHDRAWN))
+    goes_on = is_fought & draws.happens(0.6, *keys, 1)
+    to_the_end = goes_on & draws.happens(0.5, *keys, 2)
+    talks = at_network & (plans.dispute[chosen] == lifecycle.DISPUTE_GOODS)
+    talks &= draws.happens(0.4, *keys, 3)
     chargeback_at = (claim_day + plans.chargeback_days[chosen]) * DAY + 14 * HOUR
     decided_at = (claim_day + plans.decided_days[chosen]) * DAY + 15 * HOUR
+    quarter = (decided_at - chargeback_at) // 4
     everyone = np.ones(chosen.size, np.bool_)
-    kind = plans.dispute[chosen]
+    is_goods = plans.dispute[chosen] == lifecycle.DISPUTE_GOODS
+    is_present = story.attempts["is_present"].to_numpy()[chosen]
+    reason = np.where(is_goods, 2 + draws.happens(0.3, *keys, 4), is_present.astype(np.int64))
 
-    def event(name, tag, at, where, closed=False) -> pl.DataFrame:
+    def event(name, tag, at, where, *, settled=(nothing, nothing, nothing), closed=False):
         frame = pl.DataFrame(
             {
                 "dispute_event_id": "dse_" + ids[chosen].str.slice(3) + tag,
@@ -122,27 +137,36 @@ def dispute_rows(story: Story, ids: pl.Series) -> pl.DataFrame:
                 "event_type": pl.repeat(name, chosen.size, eager=True),
                 "event_at": instants(at),
                 "amount_minor": pl.Series(amount),
-                "reason": labels(_REASONS, kind),
-                "network_reason_code": labels(_CODES, kind),
+                "reason": labels(_REASONS, reason),
+                "network_reason_code": labels(_CODES, reason),
                 "disposition": labels(_DISPOSITIONS, outcome)
                 if closed
                 else pl.repeat(None, chosen.size, dtype=pl.String, eager=True),
-                "denied_minor": pl.Series(denied if closed else nothing),
-                "recovered_minor": pl.Series(recovered if closed else nothing),
-                "written_off_minor": pl.Series(written_off if closed else nothing),
+                "denied_minor": pl.Series(settled[0]),
+                "recovered_minor": pl.Series(settled[1]),
+                "written_off_minor": pl.Series(settled[2]),
                 "received_at": instants(at),
             }
         )
         return frame.filter(pl.Series(where))
 
     credited_at = (claim_day + 2) * DAY + 13 * HOUR
+    paid_back = (nothing, recovered, nothing)
+    refused = (denied, recovered, nothing)
+    final = (denied, recovered, written_off)
+    is_lost = written_off > 0
     return pl.concat(
         [
             event("CLAIM", "c", plans.claimed_at[chosen], everyone),
             event("PROVISIONAL_CREDIT_GRANTED", "p", credited_at, everyone),
+            event("COLLABORATION", "l", chargeback_at - 12 * HOUR, talks),
             event("CHARGEBACK", "b", chargeback_at, at_network),
-            event("REPRESENTMENT", "r", (chargeback_at + decided_at) // 2, is_fought),
-            event("PROVISIONAL_CREDIT_REVERSED", "v", decided_at - HOUR, ~at_network),
-            event("CLOSED", "z", decided_at, everyone, closed=True),
+            event("REPRESENTMENT", "r", chargeback_at + quarter, is_fought),
+            event("PREARBITRATION", "t", chargeback_at + 2 * quarter, goes_on, settled=paid_back),
+            event("ARBITRATION", "q", chargeback_at + 3 * quarter, to_the_end, settled=paid_back),
+            event("PROVISIONAL_CREDIT_REVERSED", "v", decided_at - HOUR, is_refused,
+                  settled=refused),
+            event("WRITTEN_OFF", "w", decided_at - HOUR // 2, is_lost, settled=final),
+            event("CLOSED", "z", decided_at, everyone, settled=final, closed=True),
         ]
-    )
+    )  # fmt: skip

@@ -15,7 +15,6 @@ from datetime import timedelta
 import polars as pl
 
 from pipelines.contracts import FEEDS
-from pipelines.progress import track
 from pipelines.sources.landing import LandingWriter
 from pipelines.sources.world.clock import Window, instants, weekly_delivery
 
@@ -40,8 +39,7 @@ def batched(feed: str, rows: pl.DataFrame, window: Window) -> pl.DataFrame:
         batch = rows["received_at"].dt.date()
     converted = window.ends_on - timedelta(days=DAILY_DAYS)
     month_end = pl.min_horizontal(pl.col("batch_date").dt.month_end(), pl.lit(converted))
-    order = ["batch_date", "received_at", *FEEDS[feed].key]
-    order = list(dict.fromkeys(order))
+    # Rows are made in one order: a stable sort keeps it where two are known at one moment.
     return (
         rows.with_columns(batch_date=batch)
         .with_columns(
@@ -51,7 +49,7 @@ def batched(feed: str, rows: pl.DataFrame, window: Window) -> pl.DataFrame:
             .alias("batch_date")
         )
         .filter(pl.col("batch_date") <= window.ends_on)
-        .sort(order)
+        .sort("batch_date", "received_at", maintain_order=True)
     )
 
 
@@ -60,11 +58,16 @@ def deliver(
 ) -> int:
     """Write what arrives of `feeds` (rows with `received_at`); returns the number of files."""
     files = 0
-    for feed, rows in track(feeds.items(), "Writing landing files"):
-        known = [*FEEDS[feed].column_names, "received_at", "batch_date"]
+    for feed, rows in feeds.items():
+        schema = FEEDS[feed].polars_schema() | {"received_at": pl.Datetime("us")}
         frame = batched(feed, rows, window)
-        frame = frame.select(column for column in dict.fromkeys(known) if column in frame.columns)
-        for batch in frame.partition_by("batch_date", maintain_order=True):
-            writer.write(feed, batch["batch_date"][0], batch.drop("batch_date"), part)
-            files += 1
+        frame = frame.select(
+            *(pl.col(name).cast(kind) for name, kind in schema.items() if name in frame.columns),
+            "batch_date",
+        )
+        batches = frame.partition_by("batch_date", maintain_order=True)
+        for number, batch in enumerate(batches, start=1):
+            day = batch["batch_date"][0]
+            writer.write(feed, day, batch.drop("batch_date"), part, sequence_no=number)
+        files += len(batches)
     return files

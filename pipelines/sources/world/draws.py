@@ -101,6 +101,9 @@ class Draws:
 
 
 def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    state = (state ^ (state >> np.uint64(30))) * _MULTIPLIERS[0]
-    state = (state ^ (state >> np.uint64(27))) * _MULTIPLIERS[1]
-    return state ^ (state >> np.uint64(31))
+    mixed = state ^ (state >> np.uint64(30))
+    mixed *= _MULTIPLIERS[0]
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= _MULTIPLIERS[1]
+    mixed ^= mixed >> np.uint64(31)
+    return mixed

@@ -1,10 +1,13 @@
-"""Fraud on genuine accounts, how it is found, and when: the truth and the labels.
+"""Fraud, how it is found, and when: the truth and the labels.
 
-Two scenarios. *Card not present*: a stolen number is tried with a small amount and then used at a
+Five scenarios. *Card not present*: a stolen number is tried with a small amount and then used at a
 distance, many times within hours or days, from a stranger's device. *Terminal compromise*: cards
 used at a compromised merchant during some weeks are cloned and swiped soon after, often at the
-same merchant. A label becomes known after 3, 30 or 95 days at most, or never
-(40 : 35 : 20 : 5), per incident. When it is known the card is blocked and replaced.
+same merchant. *Account takeover*: a stranger changes phone and e-mail, redeems the points and buys
+with the card on file. *Bust-out*: after months of good conduct a holder who never meant to pay
+spends the whole limit within days. *Application ring*: accounts that one hand applied for do so at
+once. A label becomes known after 3, 30 or 95 days at most, or never (40 : 35 : 20 : 5), per
+incident. When it is known the card is blocked and replaced; lost cards are blocked too.
 """
 
 from dataclasses import dataclass
@@ -14,20 +17,30 @@ import polars as pl
 
 from pipelines.sources.world.attempts import (
     CHIP,
+    CONTACTLESS,
     ECOMMERCE,
     MAGSTRIPE,
+    ON_FILE,
     SCHEMA,
     cents,
     price,
 )
 from pipelines.sources.world.clock import DAY, HOUR, SECOND, Window
-from pipelines.sources.world.draws import Draws, Floats, Ints
+from pipelines.sources.world.draws import Bools, Draws, Floats, Ints
 from pipelines.sources.world.holders import Holders
 from pipelines.sources.world.merchants import CATEGORY, ONLINE, Merchants
+from pipelines.sources.world.programs import PROGRAMS
 
-SCENARIOS = ("CNP_BURST", "TERMINAL_COMPROMISE")
-FRAUD_TYPES = ("CNP", "COUNTERFEIT")
+SCENARIOS = (
+    "CNP_BURST", "TERMINAL_COMPROMISE", "ACCOUNT_TAKEOVER", "BUST_OUT", "APPLICATION_RING",
+)  # fmt: skip
+CNP_BURST, TERMINAL_COMPROMISE, ACCOUNT_TAKEOVER, BUST_OUT, APPLICATION_RING = range(5)
+FRAUD_TYPES = ("CNP", "COUNTERFEIT", "ATO", "APPLICATION", "APPLICATION")
+"""By scenario, as labels call it."""
 BURST_PER_30_DAYS = 0.015
+TAKEOVER_PER_30_DAYS = 0.004
+"""Among members of programs whose points the issuer holds and gives out as goods."""
+LOST_SHARE = 0.06
 COMPROMISED_SHARE = 0.022
 """Share of merchants that are compromised in any block of 60 days."""
 CLONED_SHARE = 0.38
@@ -42,30 +55,55 @@ class Incidents:
 
     holder: Ints
     scenario: Ints
+    first_at: Ints
     known_at: Ints
+
+    @property
+    def is_claimed(self) -> Bools:
+        """Whether there is a cardholder who will dispute it."""
+        return ~np.isin(self.scenario, (BUST_OUT, APPLICATION_RING))
+
+    def takeovers(self, holders: int) -> Ints:
+        """The moment at which each holder's account is first taken over, −1 where it never is."""
+        at = np.full(holders, _NEVER)
+        rows = np.flatnonzero(self.scenario == ACCOUNT_TAKEOVER)
+        np.minimum.at(at, self.holder[rows], self.first_at[rows])
+        return np.where(at == _NEVER, -1, at)
 
 
 def fraud_attempts(
     seed: int, holders: Holders, merchants: Merchants, genuine: pl.DataFrame, window: Window
 ) -> tuple[pl.DataFrame, Incidents]:
     """Fraudulent attempts with `SCHEMA`, and the incidents that they belong to."""
-    bursts = _bursts(seed, holders, merchants, window)
-    clones = _clones(seed, holders, merchants, genuine, window)
-    burst_count = bursts["incident"].n_unique()
-    attempts = pl.concat([bursts, clones.with_columns(pl.col("incident") + burst_count)])
+    numbered: list[pl.DataFrame] = []
+    scenarios: list[Ints] = []
+    count = 0
+    for scenario, made in (
+        (CNP_BURST, _bursts(seed, holders, merchants, window)),
+        (TERMINAL_COMPROMISE, _clones(seed, holders, merchants, genuine, window)),
+        (ACCOUNT_TAKEOVER, _takeovers(seed, holders, merchants, window)),
+        (BUST_OUT, _bust_outs(seed, holders, merchants, window)),
+    ):
+        numbered.append(made.with_columns(pl.col("incident") + count))
+        found = made["incident"].n_unique()
+        scenarios.append(np.full(found, scenario))
+        count += found
+    attempts = pl.concat(numbered)
     per_incident = attempts.group_by("incident").agg(
         pl.col("holder").first(),
         pl.col("at").min().alias("first"),
         pl.col("at").max().alias("last"),
     ).sort("incident")  # fmt: skip
-    scenario = (per_incident["incident"].to_numpy() >= burst_count).astype(np.int64)
     holder = per_incident["holder"].to_numpy()
+    scenario = np.concatenate(scenarios)
+    in_ring = (scenario == BUST_OUT) & (holders.ring[holder] >= 0)
+    scenario = np.where(in_ring, APPLICATION_RING, scenario)
     first = per_incident["first"].to_numpy()
     known = first + discovery_delay(seed, holders.number[holder], first // SECOND)
     last = per_incident["last"].to_numpy()
     # Few are found while they still run.
     known = np.where(known < _NEVER, np.maximum(known, first + (last - first) // 2), -1)
-    incidents = Incidents(holder, scenario, known)
+    incidents = Incidents(holder, scenario, first, known)
     return attempts.filter(pl.col("at") < (window.last + 1) * DAY), incidents
 
 
@@ -123,6 +161,83 @@ def _bursts(seed: int, holders: Holders, merchants: Merchants, window: Window) -
             "device": device,
             "incident": incident,
             "salt": (block[incident] * 64 + step) + (1 << 40),
+        },
+        schema=SCHEMA,
+    )
+
+
+def _takeovers(seed: int, holders: Holders, merchants: Merchants, window: Window) -> pl.DataFrame:
+    draws = Draws(seed, "fraud/takeovers")
+    gives_goods = np.array([p.partner_id is not None and p.network != "VISA" for p in PROGRAMS])
+    blocks = np.arange(window.first // _BLOCK_DAYS, window.last // _BLOCK_DAYS + 1)
+    holder = np.repeat(np.arange(holders.count), blocks.size)
+    block = np.tile(blocks, holders.count)
+    number = holders.number[holder]
+    start = block * _BLOCK_DAYS * DAY
+    start += draws.integers(0, _BLOCK_DAYS * 86_400, number, block, 1) * SECOND
+    hit = draws.happens(TAKEOVER_PER_30_DAYS, number, block, 2)
+    hit &= gives_goods[holders.program[holder]] & (holders.bust_day[holder] < 0)
+    hit &= (start > (holders.first_use[holder] + 40) * DAY) & (start < window.last * DAY)
+    holder, block, number, start = holder[hit], block[hit], number[hit], start[hit]
+    size = 2 + draws.poisson(1.5, number, block, 3)
+    incident = np.repeat(np.arange(holder.size), size)
+    step = np.arange(incident.size) - np.repeat(np.cumsum(size) - size, size)
+    keys = (number[incident], block[incident], step)
+    kinds = np.array([CATEGORY[n] for n in ("electronics", "digital", "department")])
+    category = kinds[draws.choice([0.5, 0.2, 0.3], *keys, 4)]
+    place = np.full(incident.size, ONLINE)
+    merchant = merchants.choose(
+        category, place, draws.uniform(*keys, 5), draws.integers(0, 40, *keys[:2], 6)
+    )
+    amount = 14_000 * np.exp(0.6 * draws.normal(*keys, 7))
+    return pl.DataFrame(
+        {
+            "holder": holder[incident],
+            "at": start[incident] + (draws.between(1, 30, *keys, 8) * HOUR).astype(np.int64),
+            "category": category,
+            "merchant": merchant,
+            "amount": cents(amount, category),
+            "is_present": np.zeros(incident.size, np.bool_),
+            "entry": np.full(incident.size, ON_FILE),
+            "device": 3 + (block[incident] + 7) % 400,
+            "incident": incident,
+            "salt": (block[incident] * 64 + step) + (1 << 42),
+        },
+        schema=SCHEMA,
+    )
+
+
+def _bust_outs(seed: int, holders: Holders, merchants: Merchants, window: Window) -> pl.DataFrame:
+    """The whole limit and a little more within eight days, on what is easily sold again."""
+    draws = Draws(seed, "fraud/bust-outs")
+    chosen = np.flatnonzero((holders.bust_day >= 0) & (holders.bust_day < window.last))
+    number, day = holders.number[chosen], holders.bust_day[chosen]
+    size = draws.integers(12, 24, number, 1)
+    incident = np.repeat(np.arange(chosen.size), size)
+    step = np.arange(incident.size) - np.repeat(np.cumsum(size) - size, size)
+    keys = (number[incident], step)
+    kinds = np.array([CATEGORY[n] for n in ("electronics", "department", "marketplace")])
+    category = kinds[draws.choice([0.45, 0.25, 0.30], *keys, 2)]
+    city = holders.city[chosen][incident]
+    sold_here = merchants.exists(category, city) & draws.happens(0.6, *keys, 3)
+    place = np.where(sold_here, city, ONLINE)
+    merchant = merchants.choose(
+        category, place, draws.uniform(*keys, 4), draws.integers(0, 40, *keys, 5)
+    )
+    share = draws.between(0.6, 1.4, *keys, 6) * 1.05 / size[incident]
+    after = draws.between(9, 8 * 24, *keys, 7) * HOUR
+    return pl.DataFrame(
+        {
+            "holder": chosen[incident],
+            "at": day[incident] * DAY + after.astype(np.int64),
+            "category": category,
+            "merchant": merchant,
+            "amount": cents(holders.limit[chosen][incident] * share, category),
+            "is_present": place != ONLINE,
+            "entry": np.where(place != ONLINE, CONTACTLESS, ECOMMERCE),
+            "device": np.zeros(incident.size, np.int64),
+            "incident": incident,
+            "salt": step + (1 << 43),
         },
         schema=SCHEMA,
     )
@@ -207,6 +322,8 @@ class Blocks:
 
     holder: Ints
     start: Ints
+    is_lost: Bools
+    """Whether the card was lost; the others were compromised."""
 
     @property
     def end(self) -> Ints:
@@ -232,11 +349,16 @@ class Blocks:
         return inside
 
 
-def card_blocks(incidents: Incidents, window: Window) -> Blocks:
-    """Blocks that known incidents lead to; one that begins within another is the same."""
+def card_blocks(seed: int, holders: Holders, incidents: Incidents, window: Window) -> Blocks:
+    """Blocks that known incidents and lost cards lead to; one that begins within another is the
+    same."""
     known = (incidents.known_at >= 0) & (incidents.known_at < (window.last + 1) * DAY)
-    order = np.lexsort((incidents.known_at[known], incidents.holder[known]))
-    holder, start = incidents.holder[known][order], incidents.known_at[known][order]
+    loser, lost_at = _losses(seed, holders, window)
+    holder = np.concatenate([incidents.holder[known], loser])
+    start = np.concatenate([incidents.known_at[known], lost_at])
+    is_lost = np.arange(holder.size) >= holder.size - loser.size
+    order = np.lexsort((start, holder))
+    holder, start, is_lost = holder[order], start[order], is_lost[order]
     keep = np.ones(holder.size, np.bool_)
     last_holder, last_start = -1, np.int64(0)
     for row in range(holder.size):
@@ -245,7 +367,16 @@ def card_blocks(incidents: Incidents, window: Window) -> Blocks:
             keep[row] = False
         else:
             last_holder, last_start = holder[row], start[row]
-    return Blocks(holder[keep], start[keep])
+    return Blocks(holder[keep], start[keep], is_lost[keep])
+
+
+def _losses(seed: int, holders: Holders, window: Window) -> tuple[Ints, Ints]:
+    """Who loses a card within the window, and when they tell the issuer."""
+    draws = Draws(seed, "lost cards")
+    day = holders.first_use + draws.integers(5, 500, holders.number, 1)
+    lost = draws.happens(LOST_SHARE, holders.number, 2) & (day < window.last)
+    moment = day * DAY + draws.integers(8 * 3_600, 22 * 3_600, holders.number, 3) * SECOND
+    return np.flatnonzero(lost), moment[lost]
 
 
 def known_times(incidents: Incidents, incident: Ints, at: Ints, noise: Floats) -> Ints:

@@ -1,6 +1,8 @@
 """Making the synthetic world: chunk by chunk of accounts, each written as soon as it is made."""
 
 import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -17,7 +19,7 @@ from pipelines.sources.world.attempts import genuine_attempts
 from pipelines.sources.world.bureau import bureau_frames
 from pipelines.sources.world.cards import build_cards, card_rows
 from pipelines.sources.world.claims import dispute_rows, label_rows
-from pipelines.sources.world.clock import Window
+from pipelines.sources.world.clock import DAY, Window, dates, instants
 from pipelines.sources.world.delivery import deliver
 from pipelines.sources.world.fraud import SCENARIOS, card_blocks, fraud_attempts
 from pipelines.sources.world.holders import Holders, build_holders
@@ -41,8 +43,11 @@ from pipelines.sources.world.servicing import mature_bad_rate, service
 from pipelines.sources.world.story import Story
 
 DEFAULT_END = date(2026, 10, 31)
-CHUNK = 2_500
-"""Accounts made at a time: about 2 GB of memory over a year and a half."""
+LEAST_DAYS = 28
+CHUNK = 2_000
+"""Accounts made at a time: with two threads about 3 GB of memory over a year and a half."""
+THREADS = 2
+"""Chunks made at the same time. Nearly all work is in NumPy and Polars, which let go of the GIL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +71,8 @@ class WorldSummary:
 
 @dataclass(slots=True)
 class _Chunk:
-    feeds: dict[str, pl.DataFrame]
-    truth: dict[str, pl.DataFrame]
+    rows: Counter[str]
+    files: int
     settled: pl.DataFrame
     applications: int
     transactions: int
@@ -90,35 +95,39 @@ def generate(
     The same arguments give the same bytes; more accounts add rows and change none of the others.
     `ends_on` is the last day (2026-10-31 if none is given). What the pipeline must not know,
     latent risk and what is fraud, goes to the folder `truth` (`truth` beside `landing`).
-    Raises `CardlineError` where the world would be empty.
+    A short world lacks what takes longer than it lasts: below 60 days statements past due, late
+    fees and worn cards, below 120 days closed disputes and late refunds, below 210 days charge-offs
+    and bust-outs, below 400 days accounts with a year on book. Raises `CardlineError` where the
+    world would be empty.
     """
-    if accounts < 1 or days < 60:
+    if accounts < 1 or days < LEAST_DAYS:
         raise CardlineError(
-            f"a world needs at least 1 account and 60 days, not {accounts} and {days}"
+            f"a world needs at least 1 account and {LEAST_DAYS} days, not {accounts} and {days}"
         )
     window = Window.ending(ends_on or DEFAULT_END, days)
     truth = truth or landing.parent / "truth"
-    writer = LandingWriter(landing)
     partners = tuple(
         (p.partner_id, p.partner_category) if p.partner_id and p.partner_category else None
         for p in PROGRAMS
     )
     merchants = build_merchants(seed, window, partners)
-    files = deliver(writer, {"merchants": merchant_rows(merchants, window)}, window, "part-0")
-    done: list[_Chunk] = []
-    starts = range(0, accounts, CHUNK)
-    for part, first in enumerate(track(starts, "Making the world", len(starts))):
-        chunk = _make(seed, first, min(CHUNK, accounts - first), merchants, window)
-        files += deliver(writer, chunk.feeds, window, f"part-{part}")
-        for name, frame in chunk.truth.items():
-            with written_aside(truth / f"{name}-{part}.parquet") as aside:
-                frame.write_parquet(aside)
-        chunk.feeds, chunk.truth = {}, {}
-        done.append(chunk)
+    common = LandingWriter(landing)
+    files = deliver(common, {"merchants": merchant_rows(merchants, window)}, window, "part-0")
+
+    def make(part: int) -> _Chunk:
+        first = part * CHUNK
+        count = min(CHUNK, accounts - first)
+        return _make(LandingWriter(landing), truth, seed, first, count, merchants, window)
+
+    parts = range(-(-accounts // CHUNK))
+    with ThreadPoolExecutor(THREADS) as pool:
+        done = list(track(pool.map(make, parts), "Making the world", len(parts)))
     fees, totals = settlement.closing_rows([chunk.settled for chunk in done], window)
     files += deliver(
-        writer, {"settlement_details": fees, "settlement_totals": totals}, window, "totals"
+        common, {"settlement_details": fees, "settlement_totals": totals}, window, "totals"
     )
+    files += sum(chunk.files for chunk in done)
+    rows = sum((chunk.rows for chunk in done), Counter(common.rows))
     transactions = sum(chunk.transactions for chunk in done)
     frauds, mature = sum(chunk.frauds for chunk in done), sum(chunk.mature for chunk in done)
     summary = WorldSummary(
@@ -131,7 +140,7 @@ def generate(
         mature_accounts=mature,
         bad_rate=sum(chunk.bad for chunk in done) / max(mature, 1),
         fraud_rate=frauds / max(transactions, 1),
-        rows=dict(sorted(writer.rows.items())),
+        rows=dict(sorted(rows.items())),
         files=files,
         truth=truth,
     )
@@ -140,8 +149,16 @@ def generate(
     return summary
 
 
-def _make(seed: int, first: int, count: int, merchants: Merchants, window: Window) -> _Chunk:
-    """All rows of the accounts `first` … `first + count − 1`."""
+def _make(
+    writer: LandingWriter,
+    truth: Path,
+    seed: int,
+    first: int,
+    count: int,
+    merchants: Merchants,
+    window: Window,
+) -> _Chunk:
+    """Make and write all rows of the accounts `first` … `first + count − 1`."""
     story = tell(seed, first, count, merchants, window)
     holders, serviced = story.holders, story.serviced
     messages = build_messages(story)
@@ -149,7 +166,7 @@ def _make(seed: int, first: int, count: int, merchants: Merchants, window: Windo
     details = settlement.settlement_detail_rows(holders, messages.rows)
     feeds = {
         "applications": application_rows(seed, story.applications),
-        "customers": customer_rows(seed, story.applications),
+        "customers": customer_rows(seed, story.applications, _taken_over(story)),
         **bureau_frames(seed, story.applications),
         "accounts": account_rows(seed, holders, serviced),
         "cards": card_rows(seed, holders, story.cards),
@@ -161,14 +178,20 @@ def _make(seed: int, first: int, count: int, merchants: Merchants, window: Windo
         "settlement_details": details,
         "reward_events": reward_event_rows(seed, holders, serviced, window),
     }
+    part = first // CHUNK
+    files = deliver(writer, feeds, window, f"part-{part}")
+    for name, frame in {
+        "risk": _risk_truth(seed, holders),
+        "fraud": _fraud_truth(story, ids),
+        "takeovers": _takeover_truth(story, feeds["reward_events"]),
+    }.items():
+        with written_aside(truth / f"{name}-{part}.parquet") as aside:
+            frame.write_parquet(aside)
     mature, is_bad = mature_bad_rate(serviced, holders, window)
     is_fraud = story.attempts["incident"].to_numpy() >= 0
     return _Chunk(
-        feeds=feeds,
-        truth={
-            "risk": _risk_truth(seed, holders),
-            "fraud": _fraud_truth(story, ids),
-        },
+        rows=Counter(writer.rows),
+        files=files,
         settled=settlement.sums(details),
         applications=story.applications.height,
         transactions=int(serviced.emitted.sum()),
@@ -184,7 +207,7 @@ def tell(seed: int, first: int, count: int, merchants: Merchants, window: Window
     holders = build_holders(seed, applications, window)
     genuine = genuine_attempts(seed, holders, merchants, window)
     frauds, incidents = fraud_attempts(seed, holders, merchants, genuine, window)
-    blocks = card_blocks(incidents, window)
+    blocks = card_blocks(seed, holders, incidents, window)
     attempts = pl.concat([genuine, frauds])
     blocked = blocks.covers(attempts["holder"].to_numpy(), attempts["at"].to_numpy())
     attempts = attempts.filter(~pl.Series(blocked)).sort("holder", "at", "salt")
@@ -198,7 +221,9 @@ def tell(seed: int, first: int, count: int, merchants: Merchants, window: Window
         attempts=attempts,
         incidents=incidents,
         plans=plans,
-        serviced=service(seed, holders, attempts, plans, window),
+        serviced=service(
+            seed, holders, attempts, plans, window, incidents.takeovers(holders.count)
+        ),
         cards=build_cards(seed, holders, blocks, window),
     )
 
@@ -210,6 +235,8 @@ def _risk_truth(seed: int, holders: Holders) -> pl.DataFrame:
             "account_id": account_ids(seed, holders.number),
             "person_id": "per_" + person_suffix(seed, holders.number, holders.person),
             "latent_risk": holders.risk,
+            "application_ring": holders.ring,
+            "bust_out_on": dates(holders.bust_day),
             "hardship_from_cycle": onset,
         }
     )
@@ -227,4 +254,31 @@ def _fraud_truth(story: Story, ids: pl.Series) -> pl.DataFrame:
             "is_approved": serviced.approved[rows],
             "is_ever_known": incidents.known_at[incident[rows]] >= 0,
         }
+    )
+
+
+def _taken_over(story: Story) -> pl.DataFrame:
+    """`account` and `at` of the takeovers within the window."""
+    at = story.incidents.takeovers(story.holders.count)
+    rows = np.flatnonzero((at >= 0) & (at < (story.window.last + 1) * DAY))
+    return pl.DataFrame({"account": story.holders.number[rows], "at": at[rows]})
+
+
+def _takeover_truth(story: Story, reward_events: pl.DataFrame) -> pl.DataFrame:
+    """Accounts that were taken over, when, and the redemption with which it began."""
+    taken = _taken_over(story)
+    of_account = pl.DataFrame(
+        {
+            "account_id": account_ids(story.seed, taken["account"].to_numpy()),
+            "taken_over_at": instants(taken["at"].to_numpy()),
+        }
+    )
+    redeemed = reward_events.filter(pl.col("kind") == "REDEEM").select(
+        "account_id", "reward_event_id", "event_at"
+    )
+    found = of_account.join(redeemed, on="account_id", how="left").filter(
+        pl.col("event_at") == pl.col("taken_over_at") + pl.duration(minutes=30)
+    )
+    return of_account.join(
+        found.select("account_id", "reward_event_id"), on="account_id", how="left"
     )

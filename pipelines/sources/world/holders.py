@@ -22,6 +22,9 @@ ONSET_HAZARD = 0.0165
 ONSET_RISK_SLOPE = 1.6
 ONSET_INCOME_SLOPE = 0.6
 HARDSHIP_PERSISTS = 0.90
+"""Monthly, for a person of average risk; worse risks find out of it more slowly."""
+HARDSHIP_PERSISTS_SLOPE = 0.02
+BUST_OUT_SHARE = 0.006
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,10 @@ class Holders:
     full_payer: Floats
     hardship: Bools
     """Accounts × cycles."""
+    ring: Ints
+    """The application ring of each account, −1 for nearly all."""
+    bust_day: Ints
+    """Day on which a fraudulent holder begins to spend the whole limit; −1 for honest ones."""
 
     @property
     def count(self) -> int:
@@ -66,7 +73,9 @@ def build_holders(seed: int, applications: pl.DataFrame, window: Window) -> Hold
     income = booked["income"].to_numpy() / 6_200_000
     first_use = opened_at // DAY + FIRST_USE_AFTER_DAYS
     first_use += np.floor(draws.exponential(5.0, number, 2)).astype(np.int64)
-    is_dormant = draws.happens(0.03, number, 3)
+    ring = booked["ring"].to_numpy()
+    bust_day = _bust_days(seed, number, ring, first_use)
+    is_dormant = draws.happens(0.03, number, 3) & (bust_day < 0)
     spending = 0.78 * np.exp(0.55 * draws.normal(number, 4)) * np.where(is_dormant, 0.0, 1.0)
     taste = Draws(seed, "tastes").normal(
         number[:, None], np.arange(len(CATEGORIES), dtype=np.int64)[None, :]
@@ -75,6 +84,11 @@ def build_holders(seed: int, applications: pl.DataFrame, window: Window) -> Hold
     for code, program in enumerate(PROGRAMS):
         if program.partner_category is not None:
             weights[booked["program"].to_numpy() == code, CATEGORY[program.partner_category]] *= 2.5
+    hardship = _hardship(seed, number, risk, income, cycles.count)
+    # Who never meant to pay stops with the statement that shows it.
+    last_paid = cycles.of_day(np.arange(number.size), np.maximum(bust_day, first_use))
+    after = np.arange(cycles.count)[None, :] > last_paid[:, None]
+    hardship = np.where((bust_day >= 0)[:, None], after, hardship)
     # Cash at a machine is drawn by those who are short of it.
     weights[:, CATEGORY["cash"]] *= np.exp(0.6 * risk)
     return Holders(
@@ -91,8 +105,19 @@ def build_holders(seed: int, applications: pl.DataFrame, window: Window) -> Hold
         ticket_factor=np.sqrt(income) * np.exp(0.20 * draws.normal(number, 5)),
         category_weights=weights,
         full_payer=1 / (1 + np.exp(-(0.5 - 1.1 * risk + 0.8 * draws.normal(number, 6)))),
-        hardship=_hardship(seed, number, risk, income, cycles.count),
+        hardship=hardship,
+        ring=ring,
+        bust_day=bust_day,
     )
+
+
+def _bust_days(seed: int, number: Ints, ring: Ints, first_use: Ints) -> Ints:
+    """Members of a ring bust out within weeks, others after months of good conduct."""
+    draws = Draws(seed, "bust-outs")
+    patient = first_use + draws.integers(60, 200, number, 1)
+    chosen = draws.happens(BUST_OUT_SHARE, number, 2)
+    swift = first_use + draws.integers(3, 12, number, 3)
+    return np.where(ring >= 0, swift, np.where(chosen, patient, -1))
 
 
 def _hardship(seed: int, number: Ints, risk: Floats, income: Floats, cycles: int) -> Bools:
@@ -101,11 +126,12 @@ def _hardship(seed: int, number: Ints, risk: Floats, income: Floats, cycles: int
         ONSET_RISK_SLOPE * risk - ONSET_INCOME_SLOPE * np.log(np.maximum(income, 0.05))
     )
     hazard = np.minimum(hazard, 0.5)
+    persists = np.clip(HARDSHIP_PERSISTS + HARDSHIP_PERSISTS_SLOPE * risk, 0.5, 0.97)
     states = np.zeros((number.size, cycles), np.bool_)
     state = np.zeros(number.size, np.bool_)
     for cycle in range(1, cycles):
         u = draws.uniform(number, cycle)
-        state = np.where(state, u < HARDSHIP_PERSISTS, u < hazard)
+        state = np.where(state, u < persists, u < hazard)
         states[:, cycle] = state
     return states
 

@@ -25,7 +25,11 @@ CLEARED, EXPIRED, REVERSED = range(3)
 LINK_ORIGINAL, LINK_NETWORK, LINK_MERCHANT, LINK_NONE = range(4)
 """What a refund says about its purchase."""
 NO_DISPUTE, DISPUTE_FRAUD, DISPUTE_GOODS, DISPUTE_FIRST_PARTY = range(4)
-WON, PARTIALLY_WON, LOST, DENIED = range(4)
+WON, PARTIALLY_WON, LOST, DENIED, WITHDRAWN = range(5)
+RETURN_ALONE, RETURN_AUTHORIZED, RETURN_ADVISED, RETURN_SINGLE = range(4)
+"""How a refund comes: as a return, after a credit authorization or the advice of one, or as a
+single message that asks and posts."""
+_PUMP_HOLD = 10_000
 AUTHORIZATION_DAYS = 7
 """An authorization that nothing has cleared expires after so many days."""
 
@@ -49,11 +53,18 @@ class Plans:
     """One entry per attempt, but for `postings`."""
 
     auth_amount: Ints
+    increment: Ints
+    """What a second authorization adds, 0 for most."""
+    released: Ints
+    """What a partial reversal gives back before the clearing, 0 for most."""
+    is_advice: Bools
+    """The network said yes in the issuer's place."""
     is_single_message: Bools
     is_forced: Bools
     ending: Ints
     is_refused: Bools
     refund_link: Ints
+    refund_form: Ints
     label_known_at: Ints
     """−1 where no label ever comes."""
     dispute: Ints
@@ -77,7 +88,7 @@ def plan(
     holder = attempts["holder"].to_numpy()
     keys = (holders.number[holder], attempts["salt"].to_numpy())
     category = attempts["category"].to_numpy()
-    amount, at = attempts["amount"].to_numpy(), attempts["at"].to_numpy()
+    at = attempts["at"].to_numpy()
     is_present = attempts["is_present"].to_numpy()
     is_fraud = attempts["incident"].to_numpy() >= 0
     day = at // DAY
@@ -89,15 +100,16 @@ def plan(
     ending = np.where(is_single | is_forced, CLEARED, ending)
     comes_late = (ending == EXPIRED) & draws.happens(0.15, *keys, 3)
 
-    tip = np.where(draws.happens(0.8, *keys, 4), draws.between(0.12, 0.24, *keys, 5), 0.0)
-    has_tip = (category == CATEGORY["restaurant"]) & is_present & ~is_fraud & ~is_forced
-    cleared = np.where(has_tip, amount * (1 + tip), amount).astype(np.int64)
-    extra = (category == CATEGORY["lodging"]) & draws.happens(0.4, *keys, 6)
-    cleared = np.where(extra, amount * draws.between(1.02, 1.5, *keys, 7), cleared)
-    cleared = cleared.astype(np.int64)
-    # A pump asks for a round hold before it knows the price.
-    is_pump = (category == CATEGORY["gas"]) & draws.happens(0.5, *keys, 8) & ~is_forced
-    auth_amount = np.where(is_pump, 10_000, amount)
+    amounts = _amounts(
+        draws,
+        keys,
+        attempts,
+        is_abroad=is_foreign(merchants)[attempts["merchant"].to_numpy()] & ~is_single,
+        is_forced=is_forced,
+        is_cleared=ending == CLEARED,
+    )
+    cleared = amounts.cleared
+    is_advice = draws.happens(0.003, *keys, 17) & ~is_single & ~is_forced & ~is_fraud
 
     splits = np.isin(category, [CATEGORY["marketplace"], CATEGORY["department"]])
     splits &= draws.happens(0.06, *keys, 9) & ~is_forced & (cleared >= 1_000)
@@ -123,10 +135,13 @@ def plan(
     frauds = np.flatnonzero(is_fraud)
     incident = attempts["incident"].to_numpy()[frauds]
     known[frauds] = known_times(incidents, incident, at[frauds], noise[frauds])
+    is_claimed = np.ones(at.size, np.bool_)
+    is_claimed[frauds] = incidents.is_claimed[incident]
     disputes = _disputes(
         draws,
         keys,
         is_fraud=is_fraud,
+        is_claimed=is_claimed,
         is_present=is_present,
         clears=clears,
         known=known,
@@ -136,18 +151,22 @@ def plan(
     kind = np.where(np.isin(np.arange(at.size), refunds[0].attempt), NO_DISPUTE, kind)
     credited = claimed // DAY + 2
     chosen = kind != NO_DISPUTE
-    denied = chosen & (outcome == DENIED)
+    denied = chosen & np.isin(outcome, (DENIED, WITHDRAWN))
     tables += [
         _single(PROVISIONAL, chosen, credited, cleared),
         _single(PROVISIONAL_REVERSAL, denied, claimed // DAY + decided_days, cleared),
     ]
     return Plans(
-        auth_amount=auth_amount,
+        auth_amount=amounts.authorized,
+        increment=amounts.increment,
+        released=amounts.released,
+        is_advice=is_advice,
         is_single_message=is_single,
         is_forced=is_forced,
         ending=ending,
         is_refused=draws.happens(np.where(is_fraud, 0.10, 0.007), *keys, 13) & ~is_forced,
         refund_link=link,
+        refund_form=_refund_forms(draws, keys, refunds),
         label_known_at=known,
         dispute=kind,
         dispute_outcome=outcome,
@@ -156,6 +175,50 @@ def plan(
         chargeback_days=chargeback_days,
         decided_days=decided_days,
         postings=_joined(tables),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Amounts:
+    """What is authorized at first, added to it, given back of it, and in the end cleared."""
+
+    authorized: Ints
+    increment: Ints
+    released: Ints
+    cleared: Ints
+
+
+def _amounts(
+    draws: Draws,
+    keys: tuple[Ints, Ints],
+    attempts: pl.DataFrame,
+    *,
+    is_abroad: Bools,
+    is_forced: Bools,
+    is_cleared: Bools,
+) -> _Amounts:
+    """Tips, longer stays, rates of exchange and pumps."""
+    category, amount = attempts["category"].to_numpy(), attempts["amount"].to_numpy()
+    is_fraud = attempts["incident"].to_numpy() >= 0
+    tip = np.where(draws.happens(0.8, *keys, 4), draws.between(0.12, 0.24, *keys, 5), 0.0)
+    has_tip = (category == CATEGORY["restaurant"]) & attempts["is_present"].to_numpy()
+    has_tip &= ~is_fraud & ~is_forced
+    cleared = np.where(has_tip, amount * (1 + tip), amount).astype(np.int64)
+    extra = (category == CATEGORY["lodging"]) & draws.happens(0.4, *keys, 6)
+    cleared = np.where(extra, amount * draws.between(1.02, 1.5, *keys, 7), cleared)
+    cleared = cleared.astype(np.int64)
+    # Between authorization and clearing the rate of exchange moves.
+    moved = (cleared * draws.between(0.985, 1.015, *keys, 14)).astype(np.int64)
+    cleared = np.where(is_abroad, np.maximum(moved, 1), cleared)
+    stays_on = extra & (cleared > amount) & ~is_forced & draws.happens(0.7, *keys, 15)
+    # A pump asks for a round hold before it knows the price; half give back the rest at once.
+    is_pump = (category == CATEGORY["gas"]) & draws.happens(0.5, *keys, 8) & ~is_forced
+    gives_back = is_pump & (cleared < _PUMP_HOLD) & is_cleared & draws.happens(0.5, *keys, 16)
+    return _Amounts(
+        authorized=np.where(is_pump, _PUMP_HOLD, amount),
+        increment=np.where(stays_on, cleared - amount, 0),
+        released=np.where(gives_back, _PUMP_HOLD - cleared, 0),
+        cleared=cleared,
     )
 
 
@@ -219,13 +282,18 @@ def _refunds(
     amount: Ints,
     can: Bools,
 ) -> tuple[list[Postings], Ints]:
-    """Full and partial refunds, some in two parts, few taken back; and how they are linked."""
+    """Full and partial refunds, some in two parts, few of more than was paid, few taken back; and
+    how they are linked."""
     share = np.array([c.refunds for c in CATEGORIES])[category]
     chosen = draws.happens(share, *keys, 40) & can
     is_full = draws.happens(0.62, *keys, 41)
     in_two = draws.happens(0.15, *keys, 42) & (amount >= 1_000)
     part = (amount * draws.between(0.15, 0.85, *keys, 43)).astype(np.int64)
     first = np.where(is_full & ~in_two, amount, np.maximum(part, 1))
+    # The shop gives back the postage too, which was paid to somebody else.
+    is_over = is_full & ~in_two & draws.happens(0.04, *keys, 50)
+    postage = draws.integers(400, 2_000, *keys, 51)
+    first = np.where(is_over, amount + postage, first)
     second = np.where(is_full, amount - first, (amount - first) // 2)
     # Half come back within a week or two, some after months.
     wait = np.where(
@@ -252,11 +320,19 @@ def _refunds(
     return tables, link
 
 
+def _refund_forms(draws: Draws, keys: tuple[Ints, Ints], refunds: list[Postings]) -> Ints:
+    """How the refunds of each attempt come; what is taken back came as a return."""
+    form = draws.choice([0.64, 0.30, 0.03, 0.03], *keys, 52)
+    taken_back = np.isin(np.arange(form.size), refunds[2].attempt)
+    return np.where(taken_back & (form == RETURN_SINGLE), RETURN_ALONE, form)
+
+
 def _disputes(
     draws: Draws,
     keys: tuple[Ints, Ints],
     *,
     is_fraud: Bools,
+    is_claimed: Bools,
     is_present: Bools,
     clears: Bools,
     known: Ints,
@@ -266,12 +342,18 @@ def _disputes(
     u = draws.uniform(*keys, 60)
     honest = ~is_fraud & ~is_present & clears
     kind = np.select(
-        [is_fraud & (known >= 0) & clears, honest & (u < 0.0022), honest & (u < 0.0034)],
+        [
+            is_fraud & is_claimed & (known >= 0) & clears,
+            honest & (u < 0.0022),
+            honest & (u < 0.0034),
+        ],
         [DISPUTE_FRAUD, DISPUTE_GOODS, DISPUTE_FIRST_PARTY],
         default=NO_DISPUTE,
     )
     outcome = draws.choice([0.55, 0.10, 0.35], *keys, 61)
-    goods = np.where(draws.happens(0.6, *keys, 62), WON, DENIED)
+    goods = np.array([WON, PARTIALLY_WON, LOST, DENIED, WITHDRAWN])[
+        draws.choice([0.45, 0.08, 0.10, 0.25, 0.12], *keys, 62)
+    ]
     outcome = np.where(kind == DISPUTE_GOODS, goods, outcome)
     outcome = np.where(kind == DISPUTE_FIRST_PARTY, DENIED, outcome)
     later = last_day * DAY + draws.integers(3, 50, *keys, 63) * DAY + 15 * HOUR

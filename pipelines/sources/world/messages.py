@@ -1,9 +1,11 @@
 """Rows of the feed `transactions`: the messages of every attempt, and the issuer's own entries.
 
-Authorizations come over the wire and are known within seconds. Everything that posts comes with
-the processor's file of the next morning, one in a hundred a day later. Fees, interest, balance
-transfers and credits have no merchant: `CORRECTION_DEBIT` or `CORRECTION_CREDIT` with their
-`transaction_class`.
+Authorizations come over the wire and are known within seconds. A stay that lasts longer is
+authorized a second time, a pump gives back in part what it held, an advice tells of what the
+network authorized in the issuer's place, and before some refunds their credit is authorized.
+Everything that posts comes with the processor's file of the next morning, one in a hundred a day
+later. Fees, interest, balance transfers and credits have no merchant: `CORRECTION_DEBIT` or
+`CORRECTION_CREDIT` with their `transaction_class`.
 """
 
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from pipelines.sources.world.clock import DAY, HOUR, SECOND, dates, instants
 from pipelines.sources.world.draws import Draws, Ints
 from pipelines.sources.world.identifiers import Identifiers, letters
 from pipelines.sources.world.merchants import CATEGORY
-from pipelines.sources.world.onboarding import account_ids
+from pipelines.sources.world.onboarding import account_ids, labels
 from pipelines.sources.world.story import Story
 
 _TAIL = "bcdfghjkmnpqrstvwxyz"
@@ -72,6 +74,8 @@ def build_messages(story: Story) -> Messages:
     common = _common(story, ids)
     parts = [
         _authorizations(story, common),
+        _increments(story, common),
+        _inquiries(story, common),
         _endings(story, common),
         _postings(story, common),
         _entries(story),
@@ -132,17 +136,65 @@ def _authorizations(story: Story, common: pl.DataFrame) -> pl.DataFrame:
     rows = np.flatnonzero(serviced.emitted & ~plans.is_forced)
     approved = serviced.approved[rows]
     single = plans.is_single_message[rows] & approved
+    kind = np.where(single, 1, np.where(plans.is_advice[rows] & approved, 2, 0))
+    kinds = ("AUTHORIZATION", "FINANCIAL_AUTHORIZATION", "AUTHORIZATION_ADVICE")
     at = attempts["at"].to_numpy()[rows]
     return common[rows].with_columns(
         event_id=pl.col("transaction_id") + "a",
-        event_type=pl.Series(np.where(single, "FINANCIAL_AUTHORIZATION", "AUTHORIZATION").tolist()),
+        event_type=labels(kinds, kind),
         event_at=instants(at),
         amount_minor=pl.Series(plans.auth_amount[rows]),
         direction=pl.lit("DEBIT"),
         posted_on=dates(np.where(single, at // DAY, -1)),
-        auth_result=pl.Series(np.where(approved, "APPROVED", "DECLINED").tolist()),
+        auth_result=labels(("DECLINED", "APPROVED"), approved.astype(np.int64)),
         received_at=instants(at + SECOND),
         kind=pl.Series(np.where(single, lifecycle.CLEARING, -1)),
+    )
+
+
+def _increments(story: Story, common: pl.DataFrame) -> pl.DataFrame:
+    """A second authorization some hours after the first, and what is given back of a hold."""
+    plans, serviced, attempts = story.plans, story.serviced, story.attempts
+    more = np.flatnonzero(serviced.approved & (plans.increment > 0))
+    less = np.flatnonzero(serviced.approved & (plans.released > 0))
+    rows = np.concatenate([more, less])
+    is_more = np.arange(rows.size) < more.size
+    authorized = attempts["at"].to_numpy()[rows]
+    at = authorized + np.where(is_more, 90 * 60 * SECOND, 240 * SECOND)
+    which = is_more.astype(np.int64)
+    return common[rows].with_columns(
+        event_id=pl.col("transaction_id") + labels(("r", "i"), which),
+        event_type=labels(("AUTHORIZATION_REVERSAL", "AUTHORIZATION"), which),
+        event_at=instants(at),
+        amount_minor=pl.Series(np.where(is_more, plans.increment[rows], plans.released[rows])),
+        direction=labels(("CREDIT", "DEBIT"), which),
+        auth_result=labels(("APPROVED",), np.zeros_like(rows)).set(pl.Series(~is_more), None),
+        received_at=instants(at + SECOND),
+        kind=pl.lit(-1, pl.Int64),
+    )
+
+
+def _inquiries(story: Story, common: pl.DataFrame) -> pl.DataFrame:
+    """One in eight looks at the balance before drawing cash."""
+    plans, serviced, attempts = story.plans, story.serviced, story.attempts
+    number = story.holders.number[attempts["holder"].to_numpy()]
+    looks = Draws(story.seed, "inquiries at machines").happens(
+        1 / 8, number, attempts["salt"].to_numpy()
+    )
+    rows = np.flatnonzero(serviced.emitted & plans.is_single_message & looks)
+    at = attempts["at"].to_numpy()[rows] - 40 * SECOND
+    return common[rows].with_columns(
+        event_id=pl.col("transaction_id") + "zq",
+        transaction_id=pl.col("transaction_id") + "z",
+        network_transaction_id=pl.lit(None, pl.String),
+        event_type=pl.lit("BALANCE_INQUIRY"),
+        event_at=instants(at),
+        amount_minor=pl.lit(0, pl.Int64),
+        direction=pl.lit("DEBIT"),
+        auth_result=pl.lit("APPROVED"),
+        transaction_class=pl.lit(None, pl.String),
+        received_at=instants(at + SECOND),
+        kind=pl.lit(-1, pl.Int64),
     )
 
 
@@ -157,12 +209,12 @@ def _endings(story: Story, common: pl.DataFrame) -> pl.DataFrame:
     expired = (authorized // DAY + lifecycle.AUTHORIZATION_DAYS) * DAY + HOUR // 6
     at = np.where(expires, expired, authorized + 2 * HOUR)
     return common[rows].with_columns(
-        event_id=pl.col("transaction_id") + pl.Series(np.where(expires, "x", "v").tolist()),
-        event_type=pl.Series(
-            np.where(expires, "AUTHORIZATION_EXPIRY", "AUTHORIZATION_REVERSAL").tolist()
+        event_id=pl.col("transaction_id") + labels(("v", "x"), expires.astype(np.int64)),
+        event_type=labels(
+            ("AUTHORIZATION_REVERSAL", "AUTHORIZATION_EXPIRY"), expires.astype(np.int64)
         ),
         event_at=instants(at),
-        amount_minor=pl.Series(plans.auth_amount[rows]),
+        amount_minor=pl.Series(plans.auth_amount[rows] + plans.increment[rows]),
         direction=pl.lit("CREDIT"),
         received_at=instants(at + 2 * SECOND),
         kind=pl.lit(-1, pl.Int64),
@@ -204,10 +256,14 @@ def _postings(story: Story, common: pl.DataFrame) -> pl.DataFrame:
     mcc = merchants.mcc[merchant].set(pl.Series(drifted), "5999")
     classes = pl.Series([_POSTING_TYPES[k][1] for k in range(len(_POSTING_TYPES))])[kind]
     keeps = pl.Series(has_merchant)
-    return frame.with_columns(
+    form = plans.refund_form[attempt]
+    types = labels(tuple(_POSTING_TYPES[k][0] for k in range(len(_POSTING_TYPES))), kind)
+    comes_single = (kind == lifecycle.REFUND) & (form == lifecycle.RETURN_SINGLE)
+    types = types.set(pl.Series(comes_single), "FINANCIAL_CREDIT_AUTHORIZATION")
+    posted = frame.with_columns(
         event_id=purchase + event_suffix + "p",
         transaction_id=transaction,
-        event_type=pl.Series([_POSTING_TYPES[k][0] for k in range(len(_POSTING_TYPES))])[kind],
+        event_type=types,
         event_at=instants(event),
         amount_minor=pl.Series(postings.amount[chosen]),
         direction=pl.Series([_POSTING_TYPES[k][2] for k in range(len(_POSTING_TYPES))])[kind],
@@ -227,6 +283,22 @@ def _postings(story: Story, common: pl.DataFrame) -> pl.DataFrame:
         received_at=instants(received),
         kind=pl.Series(kind),
     )
+    asked = np.flatnonzero(
+        (kind == lifecycle.REFUND)
+        & np.isin(form, (lifecycle.RETURN_AUTHORIZED, lifecycle.RETURN_ADVISED))
+    )
+    at = day[asked] * DAY + 10 * HOUR + part[asked] * SECOND
+    advised = (form[asked] == lifecycle.RETURN_ADVISED).astype(np.int64)
+    credits = posted[asked].with_columns(
+        event_id=pl.col("event_id").str.head(-1) + "k",
+        event_type=labels(("CREDIT_AUTHORIZATION", "CREDIT_AUTHORIZATION_ADVICE"), advised),
+        event_at=instants(at),
+        posted_on=pl.lit(None, pl.Date),
+        auth_result=pl.lit("APPROVED"),
+        received_at=instants(at + SECOND),
+        kind=pl.lit(-1, pl.Int64),
+    )
+    return pl.concat([posted, credits], how="diagonal")
 
 
 def _entries(story: Story) -> pl.DataFrame:

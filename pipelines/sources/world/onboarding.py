@@ -59,6 +59,12 @@ def application_rows(seed: int, frame: pl.DataFrame) -> pl.DataFrame:
     device = device.set(shared, None).fill_null(
         Identifiers(seed).of("applicant device", account) + letters(np.zeros_like(person), 2)
     )
+    ip = Identifiers(seed).of("applicant ip", account) + letters(person, 2)
+    # A ring has one device and one address.
+    ring = frame["ring"].to_numpy()
+    in_ring = pl.Series(ring >= 0)
+    hideout = Identifiers(seed).of("ring", np.maximum(ring, 0)) + "rg"
+    device, ip = hideout.zip_with(in_ring, device), hideout.zip_with(in_ring, ip)
     person_id = person_suffix(seed, account, person)
     decided = frame["decided"].to_numpy()
     submitted = frame["submitted"].to_numpy()
@@ -78,7 +84,7 @@ def application_rows(seed: int, frame: pl.DataFrame) -> pl.DataFrame:
             "employment_status": labels(applicants.EMPLOYMENT, frame["employment"].to_numpy()),
             "requested_limit_minor": frame["asked_limit"],
             "device_id": "dev_" + device,
-            "ip_hash": "ip_" + Identifiers(seed).of("applicant ip", account) + letters(person, 2),
+            "ip_hash": "ip_" + ip,
             "decision": labels(applicants.DECISIONS, frame["decision"].to_numpy()),
             "decision_at": instants(decided),
             "decision_source": labels(applicants.SOURCES, frame["source"].to_numpy()),
@@ -100,8 +106,11 @@ def application_rows(seed: int, frame: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([pending, final])
 
 
-def customer_rows(seed: int, frame: pl.DataFrame) -> pl.DataFrame:
-    """Rows of the `customers` feed: every applicant, and those who moved, by weekly files."""
+def customer_rows(seed: int, frame: pl.DataFrame, taken_over: pl.DataFrame) -> pl.DataFrame:
+    """Rows of the `customers` feed: every applicant, and those who moved, by weekly files.
+
+    `taken_over` has `account` and `at`: a stranger gives another phone and e-mail.
+    """
     people = frame.filter(pl.col("slot") == pl.col("person"))
     account, person = people["account"].to_numpy(), people["person"].to_numpy()
     draws = Draws(seed, "customers")
@@ -141,7 +150,17 @@ def customer_rows(seed: int, frame: pl.DataFrame) -> pl.DataFrame:
         city=people["city"].to_numpy()[moves],
         version=2,
     )
-    return pl.concat([first, moved.select(first.columns)])
+    place = pl.DataFrame({"account": account, "row": np.arange(account.size)})
+    place = place.filter(people["is_booked"]).join(taken_over, on="account").sort("account")
+    row, at = place["row"].to_numpy(), place["at"].to_numpy() + 60 * SECOND
+    strange = Identifiers(seed).of("stranger", account[row])
+    usurped = first[row].with_columns(
+        email_hash="eml_" + strange + "z",
+        phone_hash="tel_" + strange + "z",
+        updated_at=instants(at),
+        received_at=instants(weekly_delivery(at)),
+    )
+    return pl.concat([first, moved.select(first.columns), usurped])
 
 
 def _addressed(

@@ -19,7 +19,7 @@ from pipelines.sources.world.draws import Draws
 from pipelines.sources.world.holders import Holders
 from pipelines.sources.world.identifiers import Identifiers, letters
 from pipelines.sources.world.onboarding import account_ids, labels, person_suffix
-from pipelines.sources.world.programs import PROGRAMS
+from pipelines.sources.world.programs import PROGRAMS, apr_bps
 from pipelines.sources.world.servicing import Serviced
 
 _STATUS = ("OPEN", "SUSPENDED", "CLOSED", "CLOSED")
@@ -56,7 +56,7 @@ def account_rows(seed: int, holders: Holders, serviced: Serviced) -> pl.DataFram
             "updated_at": instants(at),
             "status": labels(_STATUS, status),
             "substatus": pl.Series(substatus.tolist(), dtype=pl.String).replace("", None),
-            "apr_bps": pl.Series([p.apr_bps for p in PROGRAMS])[holders.program[holder]],
+            "apr_bps": pl.Series(apr_bps(holders.program[holder], at // DAY)),
             "cycle_day": pl.Series(holders.cycles.cycle_day[holder]),
             "closed_on": dates(np.where(is_closed, at // DAY, -1)),
             "close_reason": pl.Series(
@@ -185,7 +185,7 @@ def reward_event_rows(
     holder, cycle = redeemed["holder"].to_numpy(), redeemed["cycle"].to_numpy()
     at = redeemed["at"].to_numpy()
     is_transfer = draws.happens(0.06, holders.number[holder], cycle, 1)
-    is_transfer &= ~redeemed["is_cancelled"].to_numpy()
+    is_transfer &= ~(redeemed["is_cancelled"] | redeemed["is_robbery"]).to_numpy()
     is_transfer &= holders.program[holder] == 1
     kinds = pl.Series(np.where(is_transfer, "TRANSFER", "REDEEM").tolist(), dtype=pl.String)
     tags = letters(cycle, 2)
@@ -202,6 +202,7 @@ def reward_event_rows(
         )
     )
     parts.append(_activations(draws, holders, window, rows))
+    parts.append(_promotion(draws, holders, window, rows))
     kind_hearted = np.flatnonzero(draws.happens(0.03, holders.number, 3))
     moment = holders.first_use[kind_hearted] + draws.integers(
         20, 200, holders.number[kind_hearted], 4
@@ -241,4 +242,25 @@ def _activations(draws: Draws, holders: Holders, window: Window, rows) -> pl.Dat
         letters(quarter % 400, 2) + "v",
         None,
         offer=pl.Series(offers, dtype=pl.String),
+    )
+
+
+def _promotion(draws: Draws, holders: Holders, window: Window, rows) -> pl.DataFrame:
+    """A fifth of the airline's members sign up in May or June for its summer promotion."""
+    years = np.unique(1970 + months_since_1970(np.arange(window.first, window.last + 1)) // 12)
+    holder = np.repeat(np.arange(holders.count), years.size)
+    year = np.tile(years, holders.count)
+    number = holders.number[holder]
+    may = ((year - 1970) * 12 + 4).astype("datetime64[M]").astype("datetime64[D]")
+    at = (may.astype(np.int64) + draws.integers(0, 61, number, year, 7)) * DAY + 18 * HOUR
+    takes = draws.happens(0.2, number, year, 8) & (holders.program[holder] == 0)
+    takes &= at > holders.opened_at[holder] + DAY
+    holder, year, at = holder[takes], year[takes], at[takes]
+    return rows(
+        holder,
+        pl.repeat("ACTIVATE", holder.size, eager=True),
+        at,
+        letters(year % 400, 2) + "w",
+        None,
+        offer=pl.Series([f"skyline_{y}_summer" for y in year.tolist()], dtype=pl.String),
     )

@@ -24,7 +24,7 @@ from pipelines.sources.world.draws import Bools, Draws, Floats, Ints
 from pipelines.sources.world.holders import Holders
 from pipelines.sources.world.lifecycle import Plans
 from pipelines.sources.world.merchants import CATEGORY
-from pipelines.sources.world.programs import PROGRAMS
+from pipelines.sources.world.programs import PROGRAMS, apr_bps
 
 PURCHASES, CASH_ADVANCES, OTHER_DEBITS, FEES, CREDITS = range(5)
 _CLASSES = 5
@@ -91,17 +91,32 @@ class _Book:
 
 
 def service(
-    seed: int, holders: Holders, attempts: pl.DataFrame, plans: Plans, window: Window
+    seed: int,
+    holders: Holders,
+    attempts: pl.DataFrame,
+    plans: Plans,
+    window: Window,
+    taken_over_at: Ints,
 ) -> Serviced:
-    """Run every billing cycle that begins within the window."""
-    return _Servicing(seed, holders, attempts, plans, window).run()
+    """Run every billing cycle that begins within the window.
+
+    `taken_over_at`: when a stranger gets into each holder's account, −1 where none does.
+    """
+    return _Servicing(seed, holders, attempts, plans, window, taken_over_at).run()
 
 
 class _Servicing:
     def __init__(
-        self, seed: int, holders: Holders, attempts: pl.DataFrame, plans: Plans, window: Window
+        self,
+        seed: int,
+        holders: Holders,
+        attempts: pl.DataFrame,
+        plans: Plans,
+        window: Window,
+        taken_over_at: Ints,
     ) -> None:
         self.seed, self.holders, self.plans, self.window = seed, holders, plans, window
+        self.taken_over_at = taken_over_at
         self.holder = attempts["holder"].to_numpy()
         self.salt = attempts["salt"].to_numpy()
         postings = plans.postings
@@ -164,7 +179,8 @@ class _Servicing:
         late = self._late_fee(cycle, lives, paid=net_paid, offset=offset, opening=opening)
         returned_fee = np.where(returned > 0, 2_900, 0)
         annual = self._annual_fee(cycle, lives)
-        interest = self._interest(lives, opening, net_paid, offset, days)
+        apr = apr_bps(holders.program, start)
+        interest = _interest(lives, opening, net_paid, offset, days, apr)
         transfer, transfer_fee = self._balance_transfer(cycle, lives)
         own_fees = late + returned_fee + annual + transfer_fee
         fees = totals[:, FEES] + own_fees
@@ -316,14 +332,6 @@ class _Servicing:
         fee = np.array([program.annual_fee_minor for program in PROGRAMS])[self.holders.program]
         return np.where(lives & (self.book.status == OPEN), fee, 0)
 
-    def _interest(self, lives: Bools, opening: Ints, paid: Ints, offset: Ints, days: Ints) -> Ints:
-        """On what was carried over: before the payment all of it, after it the rest."""
-        apr = np.array([program.apr_bps for program in PROGRAMS])[self.holders.program]
-        carried = lives & (opening > 0) & (paid < opening)
-        cent_days = opening * days - paid * np.maximum(days - offset - 1, 0)
-        year = 365 * 10_000
-        return np.where(carried, (cent_days * apr + year // 2) // year, 0)
-
     def _balance_transfer(self, cycle: int, lives: Bools) -> tuple[Ints, Ints]:
         """One account in thirty brings a balance from another card, for 3 %."""
         none = np.zeros(self.holders.count, np.int64)
@@ -346,9 +354,16 @@ class _Servicing:
         wants &= draws.happens(0.16, *keys, 1)
         points = (free * draws.between(0.5, 1.0, *keys, 2)).astype(np.int64) // 100 * 100
         points = np.where(wants, np.maximum(points, np.minimum(least, free)), 0)
+        # A stranger takes all that there is.
+        at = self.taken_over_at
+        robbed = lives & (book.status == OPEN) & (free >= 100) & (at // DAY >= start)
+        robbed &= at // DAY < start + days
+        points = np.where(robbed, free // 100 * 100, points)
         is_cash = np.array([program.partner_id is None for program in PROGRAMS])[holders.program]
-        cancels = draws.happens(0.05, *keys, 3) & ~is_cash
+        cancels = draws.happens(0.05, *keys, 3) & ~is_cash & ~robbed
         day = start + draws.integers(2, 26, *keys, 4)
+        moment = day * DAY + draws.integers(9 * 3_600, 23 * 3_600, *keys, 5) * SECOND
+        moment = np.where(robbed, at + HOUR // 2, moment)
         rows = np.flatnonzero(points > 0)
         self.redemptions.append(
             pl.DataFrame(
@@ -356,9 +371,9 @@ class _Servicing:
                     "holder": rows,
                     "cycle": np.full(rows.size, cycle),
                     "points": points[rows],
-                    "at": day[rows] * DAY
-                    + draws.integers(9 * 3_600, 23 * 3_600, *keys, 5)[rows] * SECOND,
+                    "at": moment[rows],
                     "is_cancelled": cancels[rows],
+                    "is_robbery": robbed[rows],
                 }
             )
         )
@@ -452,7 +467,11 @@ class _Servicing:
             raised, book.limit * 5 // 4, np.where(cut, book.limit * 3 // 4, book.limit)
         )
         book.limit = np.maximum(limit // 10_000 * 10_000, 10_000)
-        changed = np.flatnonzero((book.status != before) | (book.limit != limit_before))
+        program = holders.program
+        repriced = apr_bps(program, end + 1) != apr_bps(program, holders.cycles.starts[:, cycle])
+        repriced &= lives & (book.status != CHARGED_OFF)
+        differs = (book.status != before) | (book.limit != limit_before) | repriced
+        changed = np.flatnonzero(differs)
         if changed.size:
             self.versions.append(
                 _version_rows(
@@ -463,6 +482,14 @@ class _Servicing:
                     book.dpd[changed],
                 )
             )
+
+
+def _interest(lives: Bools, opening: Ints, paid: Ints, offset: Ints, days: Ints, apr: Ints) -> Ints:
+    """On what was carried over: before the payment all of it, after it the rest."""
+    carried = lives & (opening > 0) & (paid < opening)
+    cent_days = opening * days - paid * np.maximum(days - offset - 1, 0)
+    year = 365 * 10_000
+    return np.where(carried, (cent_days * apr + year // 2) // year, 0)
 
 
 def _version_rows(holder: Ints, at: Ints, status: Ints, limit: Ints, dpd: Ints) -> pl.DataFrame:
