@@ -1,0 +1,1 @@
+"""Measurements at size: each module is a program, `python -m benchmarks.<name> --help`."""
