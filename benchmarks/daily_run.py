@@ -75,7 +75,8 @@ def _show(small: dict[str, Any], large: dict[str, Any]) -> None:
     row("    of it orchestration", *(total["seconds"] - total["work"] for total in totals))
     print("\nslowest of dbt in the large history")
     for name, seconds in list(large["dbt"].items())[:12]:
-        row(name.split(".", 1)[0] + " " + name.split(".")[2][:37], small["dbt"].get(name, 0.0), seconds)
+        kind, _, node = name.split(".")[:3]
+        row(f"{kind} {node[:37]}", small["dbt"].get(name, 0.0), seconds)
 
 
 def main() -> None:

@@ -128,9 +128,8 @@ def write_history(landing: Path, size: Size) -> int:
     with memory() as con:
         writer.write("accounts", first, con.execute(_ACCOUNTS, whole).pl())
         writer.write("cards", first, con.execute(_CARDS, whole).pl())
-        writer.write(
-            "merchants", first, con.execute(_MERCHANTS, {"accounts": size.accounts, **whole} | shape).pl()
-        )
+        shops = {"accounts": size.accounts, "first": first} | shape
+        writer.write("merchants", first, con.execute(_MERCHANTS, shops).pl())
         for month, last in _months(first, LAST_DAY):
             of_month = {"accounts": size.accounts, "month": month, "last": last}
             con.execute(
@@ -147,7 +146,7 @@ def write_history(landing: Path, size: Size) -> int:
 
 
 def write_day(landing: Path, day: date, accounts: int, transactions: int) -> int:
-    """Write the files of one day on which the first `accounts` accounts send `transactions` rows."""
+    """Write one day: the first `accounts` accounts send `transactions` rows."""
     writer = LandingWriter(landing)
     with memory() as con:
         con.execute(
@@ -165,6 +164,23 @@ def write_day(landing: Path, day: date, accounts: int, transactions: int) -> int
     writer.write("transactions", day, messages.with_columns(received_at=pl.col("event_at")))
     writer.write("fraud_labels", day, labels)
     return messages.height
+
+
+def write_csv(path: Path, size: Size) -> int:
+    """Write the messages of `size` to one CSV file at `path`; returns their number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with memory() as con:
+        con.execute(
+            _PURCHASES,
+            {
+                "accounts": size.accounts, "first": LAST_DAY - timedelta(days=size.days - 1),
+                "last": LAST_DAY, "a_day": 1, "neighbours": NEIGHBOURS, "shops": SHOPS,
+            },
+        )  # fmt: skip
+        con.sql(_MESSAGES).write_csv(str(path))
+        counted = con.read_csv(str(path)).aggregate("count(*)").fetchone()
+    assert counted is not None
+    return int(counted[0])
 
 
 def _months(first: date, last: date) -> Iterator[tuple[date, date]]:
