@@ -10,7 +10,8 @@
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
     {%- if existing is not none and existing.is_view and comment_of_view(target) == hash %}
-        {%- do noop_statement('main', 'unchanged', 'OK') %}
+        {% call noop_statement('main', 'unchanged', 'OK') -%}
+        {%- endcall %}
     {%- else %}
         {{ drop_relation_if_exists(existing) }}
         {% call statement('main') -%}
