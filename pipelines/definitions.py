@@ -3,7 +3,6 @@
 import os
 
 import dagster as dg
-from dagster_dbt import DbtCliResource
 
 from pipelines.defs import features, finance, jobs, landing, models, rewards, sensors, transform
 from pipelines.settings import get_settings
@@ -36,6 +35,7 @@ def defs() -> dg.Definitions:
         asset_checks=[
             landing.no_file_waits,
             landing.deliveries_are_in_order,
+            landing.volume_is_usual,
             features.online_equals_offline,
             rewards.ledger_balances,
             rewards.every_posted_event_is_decided,
@@ -45,8 +45,10 @@ def defs() -> dg.Definitions:
         schedules=jobs.SCHEDULES,
         sensors=[*sensors.SENSORS, jobs.feature_automation_sensor],
         resources={
-            "dbt": DbtCliResource(
-                project_dir=DBT_DIR, profiles_dir=DBT_DIR, dbt_executable=str(DBT_EXECUTABLE)
+            "dbt": transform.DbtResource(
+                project_dir=str(DBT_DIR),
+                profiles_dir=str(DBT_DIR),
+                dbt_executable=str(DBT_EXECUTABLE),
             )
         },
         executor=dg.in_process_executor,

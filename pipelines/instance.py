@@ -4,6 +4,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import CardlineError
@@ -61,14 +62,29 @@ def dagster_instance() -> Iterator["dg.DagsterInstance"]:
 @contextmanager
 def _alone() -> Iterator[None]:
     """Wait until no other command runs jobs in this home; the lock goes with its process."""
-    path = get_settings().home / ".run.lock"
-    with path.open("w") as file:
+    path = _lock_path()
+    with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             console.print("another command is at work in this home: waiting for it to end")
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        file.write("at work\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def _lock_path() -> Path:
+    return get_settings().home / ".run.lock"
+
+
+def is_at_rest() -> bool:
+    """Whether no command runs jobs in this home, and the last one that did came to its end."""
+    path = _lock_path()
+    return path.exists() and path.stat().st_size == 0
 
 
 def _end_killed_runs(instance: "dg.DagsterInstance") -> None:

@@ -58,6 +58,10 @@ class Settings(BaseSettings):
         100, ge=1, description="Fraud alerts that reviewers can work on in a day."
     )
 
+    snapshot_retention_days: int = Field(
+        7, ge=0, description="Days that maintenance keeps the warehouse's past states for."
+    )
+
     @field_validator("home", "landing", "programs", mode="after")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:

@@ -58,6 +58,28 @@ def daily_bars(frame: "pl.DataFrame", x: str, y: str, title: str) -> dg.Markdown
     return picture(chart)
 
 
+def daily_findings(frame: "pl.DataFrame", title: str) -> dg.MarkdownMetadataValue:
+    """Bars by day, coloured by feed, a row for each kind of finding.
+
+    `frame` has feed, batch_date, finding and found.
+    """
+    import altair as alt
+
+    chart = (
+        alt.Chart(alt.Data(values=frame.cast({"batch_date": str}).to_dicts()))
+        .mark_bar()
+        .encode(
+            alt.X("batch_date:T", title=None),
+            alt.Y("found:Q", title=None),
+            alt.Color("feed:N", title=None),
+        )
+        .properties(width=560, height=90)
+        .facet(row=alt.Row("finding:N", title=None), title=title)
+        .resolve_scale(y="independent")
+    )
+    return picture(chart)
+
+
 def table_metadata(
     con: "duckdb.DuckDBPyConnection", table: str, is_personal: bool = False
 ) -> dict[str, Any]:

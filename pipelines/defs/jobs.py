@@ -4,6 +4,7 @@ import dagster as dg
 
 from pipelines.defs import finance, landing, models
 from pipelines.defs.features import OFFLINE, ONLINE
+from pipelines.defs.maintenance import lake_maintenance
 
 DBT_LAYERS = ("staging", "intermediate", "marts", "features")
 
@@ -71,6 +72,7 @@ JOBS = [
     underwriting_retrain,
     fraud_retrain,
     scores_refresh,
+    lake_maintenance,
 ]
 
 
@@ -89,6 +91,7 @@ SCHEDULES = [
             (scores_refresh, "0 6 * * *"),
             (fraud_retrain, "0 7 * * 1"),
             (underwriting_retrain, "0 7 3 * *"),
+            (lake_maintenance, "0 2 * * 0"),
         )
     ),
     dg.build_schedule_from_partitioned_job(

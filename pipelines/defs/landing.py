@@ -1,7 +1,7 @@
 """From delivered files to the raw tables."""
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -13,12 +13,15 @@ from pipelines.defs.common import (
     POOL,
     RETRIES,
     daily_bars,
+    daily_findings,
     markdown_table,
     table_metadata,
 )
+from pipelines.ingestion.arrivals import findings_by_day, freshness, unusual_volumes
 from pipelines.ingestion.load import ingest
 from pipelines.partitions import daily
-from pipelines.warehouse import connect
+from pipelines.transform import WATERMARK
+from pipelines.warehouse import connect, watermark
 
 DELIVERIES = dg.AssetKey(["landing", "deliveries"])
 
@@ -60,8 +63,15 @@ def deliveries(context: dg.AssetExecutionContext, config: IngestConfig) -> dg.Ma
             "select feed, reason, count(*) as rows from quarantine.rows "
             "group by all order by rows desc limit 10"
         ).pl()
+        found = findings_by_day(con)
+        fresh = freshness(con, datetime.now(UTC).date())
+    plots = {}
+    if found.height:
+        plots["findings_by_day"] = daily_findings(found, "What was found wrong, by batch date")
     return dg.MaterializeResult(
         metadata={
+            **plots,
+            "freshness": markdown_table(fresh),
             "files_loaded": summary.files_loaded,
             "files_quarantined": summary.files_quarantined,
             "files_duplicate": summary.files_duplicate,
@@ -116,6 +126,20 @@ def deliveries_are_in_order() -> dg.AssetCheckResult:
     )
 
 
+@dg.asset_check(
+    asset=DELIVERIES,
+    description="No feed sent far more or fewer rows than is usual for it on that weekday.",
+)
+def volume_is_usual() -> dg.AssetCheckResult:
+    with connect(read_only=True) as con:
+        unusual = unusual_volumes(con)
+    return dg.AssetCheckResult(
+        passed=unusual.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"unusual": unusual.height, "days": markdown_table(unusual.head(20))},
+    )
+
+
 @dg.multi_asset(
     name="raw_tables",
     specs=[
@@ -136,9 +160,10 @@ def deliveries_are_in_order() -> dg.AssetCheckResult:
 def raw_tables(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
     with connect(read_only=True) as con:
         by_day = con.execute(
-            "select feed, batch_date, sum(rows)::bigint as rows from landing.files "
-            "where state = 'LOADED' group by all order by all"
+            "select feed, batch_date, sum(rows)::bigint as rows, max(load_no) as load_no "
+            "from landing.files where state = 'LOADED' group by all order by all"
         ).pl()
+        worked_through = watermark(con, WATERMARK)
         quarantined = dict(
             con.execute("select feed, count(*) from quarantine.rows group by feed").fetchall()
         )
@@ -149,7 +174,8 @@ def raw_tables(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResu
             metadata = table_metadata(con, f"raw.{feed.name}", is_personal=True)
             metadata["rows_quarantined"] = quarantined.get(feed.name, 0)
             days = by_day.filter(by_day["feed"] == feed.name)
-            if days.height:
+            # A picture takes as long as everything else here: only where there is news to show.
+            if days.filter(days["load_no"] > worked_through).height:
                 metadata["rows_by_batch_date"] = daily_bars(
                     days, "batch_date", "rows", f"{feed.name}: accepted rows by batch date"
                 )

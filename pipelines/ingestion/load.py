@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 
 from pipelines.contracts import FEEDS, Feed
 from pipelines.files import written_aside
@@ -31,6 +32,8 @@ from pipelines.warehouse import CATALOG, connect, latest_load_no, memory, transa
 
 GROUP_ROWS = 250_000
 """Small files are judged together, up to about this many rows at once."""
+
+HASHED_ROWS = 65_536
 
 LOADED, QUARANTINED, DUPLICATE = "LOADED", "QUARANTINED", "DUPLICATE"
 
@@ -359,11 +362,21 @@ def _with_lineage(feed: Feed, whole: pl.DataFrame, group: _Group) -> pl.DataFram
 
 def record_hashes(rows: pl.DataFrame) -> pl.Series:
     """MD5 of each row's content: equal where every column is, null apart from empty text."""
-    columns = ", ".join(f'coalesce(cast("{name}" as varchar), chr(0))' for name in rows.columns)
+    separator, null = "chr(31)", "chr(0)"
+    parts: list[str] = []
+    for name in rows.columns:
+        nulls = rows[name].null_count()
+        # Columns are the contract's own names, not input. What is null throughout, and what never
+        # is, needs no look at each row.
+        value = null if nulls == rows.height else f'cast("{name}" as varchar)'
+        parts.append(value if nulls in (0, rows.height) else f"coalesce({value}, {null})")
+    content = f", {separator}, ".join(parts)
+    # In pieces, for DuckDB gives each to a thread of its own.
+    whole = rows.to_arrow().combine_chunks()
+    table = pa.Table.from_batches(whole.to_batches(max_chunksize=HASHED_ROWS), whole.schema)
     with memory() as con:
-        con.register("content", rows.to_arrow())
-        # The columns are the contract's own names, not input.
-        query = f"select md5(concat_ws(chr(31), {columns})) as record_hash from content"  # noqa: S608
+        con.register("content", table)
+        query = f"select md5(concat({content})) as record_hash from content"  # noqa: S608
         return pl.DataFrame(con.execute(query).pl())["record_hash"]
 
 

@@ -14,6 +14,7 @@ PAN_CANDIDATE = r"(?:^|[^0-9A-Za-z])([0-9](?:[ -]?[0-9]){12,18})(?:$|[^0-9A-Za-z
 SSN_CANDIDATE = r"(?:^|[^0-9A-Za-z-])([0-9]{3}[- ][0-9]{2}[- ][0-9]{4})(?:$|[^0-9A-Za-z-])"
 BARE_SSN = r"^\s*([0-9]{9})\s*$"
 _SSN_COLUMN = re.compile(r"ssn|social_?security|tax_?id", re.IGNORECASE)
+FEWEST_DIGITS = 9
 _NEVER_ISSUED_AREAS = ("000", "666")
 
 
@@ -49,13 +50,14 @@ def is_social_security_number(text: str) -> bool:
 
 def find_sensitive(values: pl.Series) -> str | None:
     """What a text column holds that must not land: a description without the value, or None."""
-    distinct = values.drop_nulls().unique()
-    if distinct.is_empty():
+    # Cheap passes first: most columns have no value that is long enough, or with enough digits.
+    longest = values.str.len_bytes().max()
+    if not isinstance(longest, int) or longest < FEWEST_DIGITS:
         return None
-    # One cheap pass first: most columns have no value with enough digits at all.
-    suspects = distinct.filter(distinct.str.contains(r"[0-9](?:[ -]?[0-9]){8}"))
-    if suspects.is_empty():
+    is_suspect = values.str.contains(r"[0-9](?:[ -]?[0-9]){8}")
+    if not is_suspect.any():
         return None
+    suspects = values.filter(is_suspect).unique()
     if _any(suspects, PAN_CANDIDATE, is_card_number):
         return "a card number"
     if _any(suspects, SSN_CANDIDATE, is_social_security_number):

@@ -165,7 +165,12 @@ def _parse(source: pl.Series, column: Column) -> pl.Series:
 
 def _parse_moments(text: pl.Series) -> pl.Series:
     values = pl.Series(text.name, [None], dtype=pl.Datetime("us")).new_from_index(0, len(text))
-    for form in _TIMESTAMP_FORMATS:
+    # A file mostly keeps to the form of its first value: the others are tried on what is left.
+    first = text.drop_nulls().head(1)
+    forms = sorted(
+        _TIMESTAMP_FORMATS, key=lambda form: first.str.to_datetime(form, strict=False).null_count()
+    )
+    for form in forms:
         if values.null_count() == text.null_count():
             return values
         parsed = text.str.to_datetime(form, strict=False, time_unit="us")

@@ -224,3 +224,12 @@ def test_a_row_says_what_was_known_when_it_was_made(built: dict[str, Any]) -> No
         assert row["app_declined_count_365d"] == sum(
             version["decision"] == "DECLINED" for version in recent
         )
+
+
+def test_a_view_whose_text_is_unchanged_is_left_as_it_is(built: dict[str, Any]) -> None:
+    views = ("--select", "config.materialized:view,path:models/staging")
+    latest = "(select max(snapshot_id) as latest from ducklake_snapshots('lake'))"
+    build(*views)
+    before = rows_of(latest)
+    build(*views)
+    assert rows_of(latest) == before

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pipelines.files import sha256_of
 
 COMMAND = [sys.executable, "-W", "ignore", "-m", "pipelines"]
 COMPARED = (
@@ -42,6 +45,18 @@ class Cardline:
         out, err = process.communicate()
         assert process.returncode == 0, f"{arguments}: {err[-2000:]}"
         return out
+
+    def run_and_kill(self, seconds: float, landing: str) -> bool:
+        """Run and kill after `seconds`; returns whether it was still at work."""
+        process = self.start("run", "--landing", landing)
+        try:
+            process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            time.sleep(0.5)
+            return True
+        return False
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         return json.loads(self("sql", query, "--format", "json"))
@@ -98,15 +113,54 @@ def test_a_killed_run_ends_in_the_same_tables(
     again = Cardline(tmp_path_factory.mktemp("killed") / "home")
     landing = str(demo.home / "landing")
     for seconds in (6, 14, 22):
-        process = again.start("run", "--landing", landing)
-        try:
-            process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            time.sleep(0.5)
+        again.run_and_kill(seconds, landing)
     again("run", "--landing", landing)
     assert again.digests() == demo.digests()
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_end_in_the_same_tables(
+    demo: Cardline, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A run that ends before it is killed leaves the rest of the kills to another home."""
+    rng = random.Random(int(os.environ.get("CARDLINE_TEST_SEED", "7")))
+    landing, expected = str(demo.home / "landing"), demo.digests()
+    before = _contents(demo.home / "landing")
+    kills = 0
+    while kills < 20:
+        again = Cardline(tmp_path_factory.mktemp("killed") / "home")
+        while kills < 20 and again.run_and_kill(rng.uniform(0.5, 70), landing):
+            kills += 1
+        again("run", "--landing", landing)
+        assert again.digests() == expected
+        assert [line for line in json.loads(again("verify", "--json")) if not line["ok"]] == []
+    assert _contents(demo.home / "landing") == before
+
+
+def _contents(folder: Path) -> dict[Path, str]:
+    return {path: sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_run_after_a_killed_one_does_not_take_it_for_done(demo: Cardline) -> None:
+    """What a kill leaves in Dagster's records is cleared though no file and no row is new."""
+    lock = demo.home / ".run.lock"
+    assert lock.read_text() == ""
+    lock.write_text("at work\n")
+    assert "nothing new" in demo("run")
+    assert lock.read_text() == ""
+
+
+def test_a_run_with_nothing_new_needs_no_orchestrator(demo: Cardline) -> None:
+    modules = "dagster", "dbt", "feast"
+    script = (
+        "import sys; from pipelines.cli import app; app(['run'], standalone_mode=False); "
+        f"print(sorted(set({modules}) & set(sys.modules)))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        env=demo.environment, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert out.splitlines() == ["nothing new: nothing was changed", "[]"]
 
 
 def test_a_pack_is_rebuilt_to_the_same_bytes(demo: Cardline) -> None:

@@ -107,6 +107,11 @@ select
     coalesce(classified.own_class, corrected.corrected_class, 'ADJUSTMENT') as transaction_class,
     classified.merchant_category_code as mcc,
     classified.country_of_merchant as merchant_country,
+    classified.posted_on is null as is_posted_on_imputed,
+    classified.transaction_class is null as is_transaction_class_imputed,
+    classified.mcc is null and classified.merchant_category_code is not null as is_mcc_imputed,
+    classified.merchant_country is null and classified.country_of_merchant is not null
+        as is_merchant_country_imputed,
     classified.original_transaction_id,
     classified.network_transaction_id,
     classified.received_at,

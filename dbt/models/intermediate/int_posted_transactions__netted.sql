@@ -19,7 +19,9 @@ with posted as (
 
 {% set of_first = [
     'account_id', 'card_id', 'program_id', 'customer_id', 'merchant_id', 'partner_id', 'event_at',
-    'posted_on', 'currency', 'direction', 'transaction_class', 'mcc', 'merchant_country'
+    'posted_on', 'currency', 'direction', 'transaction_class', 'mcc', 'merchant_country',
+    'is_posted_on_imputed', 'is_transaction_class_imputed', 'is_mcc_imputed',
+    'is_merchant_country_imputed'
 ] %}
 
 netted as (
@@ -58,6 +60,10 @@ select
     transaction_class,
     mcc,
     merchant_country,
+    is_posted_on_imputed,
+    is_transaction_class_imputed,
+    is_mcc_imputed,
+    is_merchant_country_imputed,
     original_transaction_id,
     network_transaction_id,
     posted_event_count,

@@ -4,6 +4,8 @@
 --   SAME_MERCHANT  a purchase of the same account and merchant, at most 180 days older, with enough
 --                  left to refund: an equal amount first, then the newest
 --   UNMATCHED      none of these
+-- Confidence falls with the rungs: CERTAIN, STRONG, on the third LIKELY where the refund is exactly
+-- what was left of the purchase and POSSIBLE where it is a part, NONE.
 -- On the third rung every refund uses up what it refunds, so refunds are taken one after the other.
 {{
     config(
@@ -60,13 +62,15 @@ named as (
     select
         transaction_id,
         refunds_transaction_id,
-        'ORIGINAL_ID' as refund_link_method
+        'ORIGINAL_ID' as refund_link_method,
+        'CERTAIN' as refund_link_confidence
     from by_original
     union all
     select
         transaction_id,
         refunds_transaction_id,
-        'NETWORK_ID' as refund_link_method
+        'NETWORK_ID' as refund_link_method,
+        'STRONG' as refund_link_confidence
     from by_network
 ),
 
@@ -196,13 +200,15 @@ linked as (
     select
         transaction_id,
         refunds_transaction_id,
-        refund_link_method
+        refund_link_method,
+        refund_link_confidence
     from named
     union all
     select
         taken_by as transaction_id,
         transaction_id as refunds_transaction_id,
-        'SAME_MERCHANT' as refund_link_method
+        'SAME_MERCHANT' as refund_link_method,
+        case when left_minor = 0 then 'LIKELY' else 'POSSIBLE' end as refund_link_confidence
     from walk
     where taken_by is not null
 )
@@ -210,6 +216,7 @@ linked as (
 select
     refunds.transaction_id,
     linked.refunds_transaction_id,
-    coalesce(linked.refund_link_method, 'UNMATCHED') as refund_link_method
+    coalesce(linked.refund_link_method, 'UNMATCHED') as refund_link_method,
+    coalesce(linked.refund_link_confidence, 'NONE') as refund_link_confidence
 from refunds
 left join linked on refunds.transaction_id = linked.transaction_id

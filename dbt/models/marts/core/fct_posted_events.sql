@@ -27,6 +27,10 @@ select
     posted.transaction_class,
     posted.mcc,
     posted.merchant_country,
+    posted.is_posted_on_imputed,
+    posted.is_transaction_class_imputed,
+    posted.is_mcc_imputed,
+    posted.is_merchant_country_imputed,
     case
         when posted.transaction_class <> 'REFUND' then null
         when links.transaction_id is null then posted.transaction_id
@@ -37,6 +41,11 @@ select
         when links.transaction_id is null then 'ORIGINAL_ID'
         else links.refund_link_method
     end as refund_link_method,
+    case
+        when posted.transaction_class <> 'REFUND' then null
+        when links.transaction_id is null then 'CERTAIN'
+        else links.refund_link_confidence
+    end as refund_link_confidence,
     posted.received_at,
     posted.first_received_at,
     posted.version_no,

@@ -24,8 +24,13 @@ select
     posted.transaction_class,
     posted.mcc,
     posted.merchant_country,
+    posted.is_posted_on_imputed,
+    posted.is_transaction_class_imputed,
+    posted.is_mcc_imputed,
+    posted.is_merchant_country_imputed,
     links.refunds_transaction_id,
     links.refund_link_method,
+    links.refund_link_confidence,
     posted.posted_event_count,
     posted.received_at,
     posted.first_received_at

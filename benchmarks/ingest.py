@@ -1,0 +1,103 @@
+"""Ingest of one CSV file beside DuckDB's own conversion of it: `python -m benchmarks.ingest`.
+
+Both read the same file in the same run, each in a process of its own, and the peak memory of each
+is printed. DuckDB only converts; ingest also identifies, types, judges, hashes and registers.
+With `--marts` the rows go on to marts and features.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from benchmarks.portfolio import LAST_DAY, Size, write_csv
+from pipelines.settings import PROJECT_DIR
+
+DAYS = 30
+GIB = 1 << 30
+
+
+def _copy(source: Path, target: Path) -> None:
+    from pipelines.warehouse import memory
+
+    with memory() as con:
+        con.read_csv(str(source)).write_parquet(str(target))
+
+
+def _ingest(home: Path) -> None:
+    from pipelines.ingestion.load import ingest
+    from pipelines.settings import Settings
+
+    summary = ingest(settings=Settings(home=home))  # pyright: ignore[reportCallIssue]
+    if summary.files_loaded != 1 or summary.rows_quarantined:
+        raise SystemExit(f"the file was not taken in whole: {summary}")
+
+
+def _child(*arguments: str, **environment: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", *arguments],
+        env=os.environ | environment,
+        cwd=PROJECT_DIR,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _timed(task: str, *paths: str) -> dict[str, Any]:
+    started = time.perf_counter()
+    if task == "copy":
+        _copy(Path(paths[0]), Path(paths[1]))
+    else:
+        _ingest(Path(paths[0]))
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": seconds, "peak": peak}
+
+
+def main() -> None:
+    """Read the arguments, make the file, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--marts", action="store_true", help="also build marts and features")
+    parser.add_argument("--task", nargs="+", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.task:
+        print(json.dumps(_timed(*args.task)))
+        return
+    folder = Path(tempfile.mkdtemp(prefix="cardline-ingest-"))
+    try:
+        home = folder / "home"
+        batch = home / "landing" / "transactions" / (LAST_DAY + timedelta(1)).isoformat()
+        source = batch / "part-0.csv"
+        rows = write_csv(source, Size.of(args.rows, DAYS))
+        print(f"{rows:,} rows, {source.stat().st_size / 1e6:,.0f} MB of CSV", flush=True)
+        copied = _child(
+            "benchmarks.ingest", "--task", "copy", str(source), str(folder / "c.parquet")
+        )
+        taken = _child("benchmarks.ingest", "--task", "ingest", str(home))
+        for name, figures in (("DuckDB COPY", copied), ("ingest", taken)):
+            print(f"{name:<20}{figures['seconds']:>8.2f} s{figures['peak'] / GIB:>8.2f} GiB"
+                  f"{figures['seconds'] / copied['seconds']:>8.2f} x", flush=True)  # fmt: skip
+        if args.marts:
+            stages = _child("benchmarks.stages", CARDLINE_HOME=str(home))["stages"]
+            seconds = taken["seconds"] + sum(stage["seconds"] for stage in stages.values())
+            print(f"{'marts and features':<20}{seconds:>8.2f} s{'':>12}"
+                  f"{seconds / copied['seconds']:>8.2f} x")  # fmt: skip
+            for name, stage in stages.items():
+                print(f"    {name:<26}{stage['seconds']:>8.2f} s")
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
