@@ -244,12 +244,12 @@ def one_decision_set_each(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
     )
     if double:
         return False, f"event {double[0]} has two decision sets"
-    if not _exists(con, "marts", "fct_posted_events"):
+    if not _exists(con, "marts", "fct_earning_events"):
         return True, "no posted events"
     missing = _first(
         con,
         """
-        select count(*), min(event_id) from marts.fct_posted_events
+        select count(*), min(event_id) from marts.fct_earning_events
         where cast(received_at as date) <= (select max(through) from rewards.progress)
             and event_id not in (select event_id from rewards.decisions)
             and account_id not in (select account_id from rewards.waiting_accounts)
