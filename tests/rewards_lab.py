@@ -123,8 +123,7 @@ class RewardsLab:
             )
             self.con.register("arrived", frame.to_arrow())
             self.con.execute(
-                f"delete from marts.{table} where {key} in "
-                f"(select {', '.join(keys)} from arrived)"
+                f"delete from marts.{table} where {key} in (select {', '.join(keys)} from arrived)"
             )
             self.con.execute(f"insert into marts.{table} by name select * from arrived")
             self.con.unregister("arrived")

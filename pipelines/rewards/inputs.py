@@ -37,11 +37,12 @@ def done_through(con: duckdb.DuckDBPyConnection) -> date | None:
 
 def last_known_day(con: duckdb.DuckDBPyConnection) -> date | None:
     """The latest day on which anything that accrual reads became known."""
-    row = con.execute(
-        f"select greatest((select max(cast(received_at as date)) from {EARNING_EVENTS}), "  # noqa: S608
-        f"(select max(cast(received_at as date)) from {REWARD_EVENTS}))"
-    ).fetchone()
-    return None if row is None else row[0]
+    days = [
+        day
+        for table in TABLES
+        for (day,) in con.execute(f"select max(cast(received_at as date)) from {table}").fetchall()  # noqa: S608
+    ]
+    return max((day for day in days if day is not None), default=None)
 
 
 def watermark_name(table: str) -> str:
@@ -239,21 +240,20 @@ qualify account_id in (select account_id from wanted)
 
 
 def closures_of(con: duckdb.DuckDBPyConnection, program_id: str, known_by: date) -> pl.DataFrame:
-    """Closed accounts of the program that the ledger knows, not yet settled: account_id,
-    opened_on, closed_on, close_reason, substatus, known_on."""
+    """Closed accounts of the program, as it first became known: account_id, opened_on, closed_on,
+    close_reason, substatus, known_on."""
     return con.execute(
         f"""
         select account_id, opened_on, coalesce(closed_on, cast(updated_at as date)) as closed_on,
             close_reason, substatus, cast(received_at as date) as known_on
         from {ACCOUNTS}
         where program_id = ? and status = 'CLOSED' and cast(received_at as date) <= ?
-            and account_id in (select account_id from rewards.account_state where program_id = ?)
         qualify row_number() over (
             partition by account_id order by received_at, updated_at
         ) = 1
         order by account_id
         """,  # noqa: S608
-        [program_id, known_by, program_id],
+        [program_id, known_by],
     ).pl()
 
 
