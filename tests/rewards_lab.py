@@ -1,7 +1,7 @@
 """The rewards accrual in a database in memory: what it reads is put there by the test."""
 
 from collections.abc import Iterable
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 import duckdb
@@ -32,6 +32,34 @@ INSTRUCTION_COLUMNS = {
     "received_at": pl.Datetime("us"),
     "file_id": pl.String,
 }
+ACCOUNT_COLUMNS = {
+    "account_id": pl.String,
+    "customer_id": pl.String,
+    "program_id": pl.String,
+    "opened_on": pl.Date,
+    "updated_at": pl.Datetime("us"),
+    "status": pl.String,
+    "substatus": pl.String,
+    "closed_on": pl.Date,
+    "close_reason": pl.String,
+    "tier": pl.String,
+    "received_at": pl.Datetime("us"),
+    "file_id": pl.String,
+}
+STATEMENT_COLUMNS = {
+    "statement_id": pl.String,
+    "account_id": pl.String,
+    "period_start_on": pl.Date,
+    "period_end_on": pl.Date,
+    "received_at": pl.Datetime("us"),
+    "file_id": pl.String,
+}
+FEEDS = {
+    "fct_earning_events": (EVENT_COLUMNS, ("event_id",)),
+    "fct_reward_events": (INSTRUCTION_COLUMNS, ("reward_event_id",)),
+    "dim_accounts": (ACCOUNT_COLUMNS, ("account_id", "updated_at")),
+    "fct_statements": (STATEMENT_COLUMNS, ("statement_id",)),
+}
 _TABLES = """
 create schema if not exists landing; create schema if not exists ops;
 create schema if not exists finance; create schema if not exists rewards;
@@ -60,23 +88,27 @@ class RewardsLab:
         if con is None:
             self.con.execute(_TABLES)
         ensure_tables(self.con)
-        for table, columns in (
-            ("fct_posted_events", EVENT_COLUMNS), ("fct_reward_events", INSTRUCTION_COLUMNS),
-        ):  # fmt: skip
+        self.con.execute(
+            "create table marts.dim_customers (customer_id varchar, person_id varchar)"
+        )
+        for table, (columns, _) in FEEDS.items():
             self.con.register("empty", pl.DataFrame(schema=columns).to_arrow())
             self.con.execute(f"create table marts.{table} as select * from empty")
             self.con.unregister("empty")
         self.load_no = 0
 
     def deliver(
-        self, events: Iterable[dict[str, Any]] = (), instructions: Iterable[dict[str, Any]] = ()
+        self,
+        events: Iterable[dict[str, Any]] = (),
+        instructions: Iterable[dict[str, Any]] = (),
+        accounts: Iterable[dict[str, Any]] = (),
+        statements: Iterable[dict[str, Any]] = (),
     ) -> "RewardsLab":
         """One ingest commit; rows are known at the end of `known_on`. A known key is replaced."""
         self.load_no += 1
-        for table, columns, key, rows in (
-            ("fct_posted_events", EVENT_COLUMNS, "event_id", events),
-            ("fct_reward_events", INSTRUCTION_COLUMNS, "reward_event_id", instructions),
-        ):
+        delivered = (events, instructions, accounts, statements)
+        for (table, (columns, keys)), rows in zip(FEEDS.items(), delivered, strict=True):
+            key = f"({', '.join(keys)})"
             frame = pl.DataFrame(
                 [
                     {
@@ -91,7 +123,7 @@ class RewardsLab:
             )
             self.con.register("arrived", frame.to_arrow())
             self.con.execute(
-                f"delete from marts.{table} where {key} in (select {key} from arrived)"
+                f"delete from marts.{table} where {key} in (select {', '.join(keys)} from arrived)"
             )
             self.con.execute(f"insert into marts.{table} by name select * from arrived")
             self.con.unregister("arrived")
@@ -147,5 +179,30 @@ def instruction(
         "reference": None,
         "offer_id": None,
         "known_on": on,
+        **changes,
+    }
+
+
+def account(number: str, opened_on: date, **changes: Any) -> dict[str, Any]:
+    """A version of an open account's record, in effect from its opening and known that day."""
+    return {
+        "account_id": number,
+        "customer_id": f"customer of {number}",
+        "opened_on": opened_on,
+        "updated_at": datetime.combine(opened_on, time()),
+        "status": "OPEN",
+        "known_on": opened_on,
+        **changes,
+    }
+
+
+def statement(account: str, starts_on: date, ends_on: date, **changes: Any) -> dict[str, Any]:
+    """A statement of the days between, both included; known on the day after."""
+    return {
+        "statement_id": f"{account}:{ends_on}",
+        "account_id": account,
+        "period_start_on": starts_on,
+        "period_end_on": ends_on,
+        "known_on": ends_on + timedelta(days=1),
         **changes,
     }

@@ -59,7 +59,7 @@ class AccrualConfig(dg.Config):
             ["rewards", name],
             deps=[
                 dg.AssetKey(["rewards", "programs"]),
-                dg.AssetKey(["marts", "fct_posted_events"]),
+                dg.AssetKey(["marts", "fct_earning_events"]),
                 dg.AssetKey(["marts", "fct_reward_events"]),
             ],
             group_name="rewards",
@@ -120,7 +120,7 @@ def ledger_balances() -> dg.AssetCheckResult:
 def every_posted_event_is_decided() -> dg.AssetCheckResult:
     with connect(read_only=True) as con:
         row = con.execute(
-            "select count(*) from marts.fct_posted_events as event "
+            "select count(*) from marts.fct_earning_events as event "
             "where program_id in (select program_id from rewards.programs) "
             "and not exists (select 1 from rewards.decisions as decision "
             "where decision.event_id = event.event_id)"

@@ -307,7 +307,7 @@ select
         as eligible_minor,
     cast(coalesce(sum(decisions.points), 0) as bigint) as points
 from posted_decisions as decisions
-left join marts.fct_posted_events as posted on decisions.event_id = posted.event_id
+left join marts.fct_earning_events as posted on decisions.event_id = posted.event_id
 where decisions.points <> 0
 group by all
 """
@@ -390,7 +390,7 @@ _INPUT_FILES = """
 with used as (
     select posted.file_id
     from posted_decisions as decisions
-    inner join marts.fct_posted_events as posted on decisions.event_id = posted.event_id
+    inner join marts.fct_earning_events as posted on decisions.event_id = posted.event_id
     union
     select file_id from marts.fct_reward_events
     where program_id = ? and cast(event_at as date) between ? and ?

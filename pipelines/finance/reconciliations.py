@@ -329,16 +329,16 @@ R4 = Reconciliation(
     recon_id="R4",
     title="Posted events and reward decisions",
     types=("MISSING_DECISION", "DOUBLE_DECISION"),
-    reads=("marts.fct_posted_events", "rewards.decisions", "rewards.progress"),
+    reads=("marts.fct_earning_events", "rewards.decisions", "rewards.progress"),
     days="""
-select distinct posted_on from marts.fct_posted_events where file_id in (table new_files)
+select distinct posted_on from marts.fct_earning_events where file_id in (table new_files)
 """,
     # Only what the rewards engine has worked: what it has not been given yet is not late, and an
     # account that waits for its program's terms has an exception of its own.
     pairs="""
 with due as (
     select event_id, posted_on, amount_minor, currency
-    from marts.fct_posted_events
+    from marts.fct_earning_events
     where
         posted_on in (select business_on from scope)
         and program_id in (select program_id from rewards.programs)
@@ -348,7 +348,7 @@ with due as (
             select file_id from landing.files
             where load_no <= (
                 select max(load_no) from ops.watermarks
-                where name = 'rewards:marts.fct_posted_events'
+                where name = 'rewards:marts.fct_earning_events'
             )
         )
 ),

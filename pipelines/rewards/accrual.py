@@ -9,7 +9,7 @@ day has been worked already counts for the last day worked.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 
 import duckdb
 import polars as pl
@@ -17,9 +17,11 @@ import polars as pl
 from pipelines.rewards import inputs
 from pipelines.rewards.changes import Changes, find_changes
 from pipelines.rewards.engine import EVENT_SCHEMA
+from pipelines.rewards.facts import ACTIVATION_SCHEMA
 from pipelines.rewards.ledger import Entries, append, record, recorded_at
 from pipelines.rewards.lots import AccountLots, Lot
 from pipelines.rewards.posting import (
+    NOTHING_OPEN,
     Account,
     AccountPosting,
     Instruction,
@@ -36,7 +38,9 @@ from pipelines.rewards.terms import Program, load_programs
 from pipelines.settings import get_settings
 from pipelines.warehouse import connect, set_watermark, transaction
 
-SPENDING = ("REDEEM", "REDEEM_CANCEL", "TRANSFER", "ADJUST")
+SPENDING = (
+    "REDEEM", "REDEEM_CANCEL", "TRANSFER", "ADJUST", "BONUS_CLAWBACK", "FORFEIT", "CREDIT",
+)  # fmt: skip
 
 
 @dataclass
@@ -77,10 +81,7 @@ def accrue_into(
     if through is None:
         return AccrualSummary()
     through = max(through, after) if after else through
-    loads = {
-        table: inputs.newest_load(con, table)
-        for table in (inputs.POSTED_EVENTS, inputs.REWARD_EVENTS)
-    }
+    loads = {table: inputs.newest_load(con, table) for table in inputs.TABLES}
     summary = AccrualSummary(through)
     events = _known_programs_only(con, programs, after, through, summary)
     instructions = _new_instructions(con, programs, after, through, summary)
@@ -227,12 +228,17 @@ def _work_program(
     zone = book.program.latest.timezone
     local_day = pl.col("event_at").dt.replace_time_zone("UTC").dt.convert_time_zone(zone).dt.date()
     instructions = instructions.with_columns(effective_on=local_day)
-    changes = find_changes(
-        con, book, events, states, _activations(con, book, instructions, local_day), after
-    )
+    activations = _activations(con, book, instructions, local_day)
+    accounts = pl.concat([events["account_id"], activations["account_id"]]).unique()
+    facts = inputs.facts_of(con, book, accounts, activations, after, through)
+    changes = find_changes(con, book, events, states, facts, after)
     _write_decisions(con, program_id, changes)
+    _write_towards(con, book, events, changes)
+    closures = _closures(con, book, after, through)
+    if not closures.is_empty():
+        instructions = pl.concat([instructions, closures], how="diagonal_relaxed")
     posted, outcomes, balances = _post(
-        con, book.program, changes, instructions, states, after, through
+        con, book.program, changes, instructions, states, facts.statements, after, through
     )
     _write_outcomes(con, program_id, instructions, outcomes)
     recorded = record(con, program_id, posted)
@@ -271,15 +277,100 @@ _EXPLAINED = {
 def _activations(
     con: duckdb.DuckDBPyConnection, book: RuleBook, instructions: pl.DataFrame, local_day: pl.Expr
 ) -> pl.DataFrame:
-    """Offers taken up, earlier and now: account_id, offer_id, activated_on, day, is_new."""
+    """Offers taken up, earlier and now (`ACTIVATION_SCHEMA`)."""
+    if not book.offers:
+        return pl.DataFrame(schema=ACTIVATION_SCHEMA)
     new = instructions.filter(
         pl.col("kind") == "ACTIVATE", pl.col("offer_id").is_not_null()
-    ).select("account_id", "offer_id", "day", activated_on=local_day, is_new=pl.lit(True))
-    known = inputs.activations(con, book.program.program_id).select(
-        "account_id", "offer_id", pl.lit(date.min).alias("day"), activated_on=local_day,
-        is_new=pl.lit(False),
+    ).with_columns(activated_on=local_day, is_new=pl.lit(True))
+    known = inputs.activations(con, book.program.program_id).with_columns(
+        day=pl.lit(date.min), activated_on=local_day, is_new=pl.lit(False)
+    )
+    return pl.concat([frame.select(ACTIVATION_SCHEMA.names()) for frame in (known, new)])
+
+
+def _write_towards(
+    con: duckdb.DuckDBPyConnection, book: RuleBook, events: pl.DataFrame, changes: Changes
+) -> None:
+    """Keep how far accounts are towards tiers and sign-up bonuses."""
+    accounts = pl.concat(
+        [events["account_id"], pl.Series("account_id", changes.redecided, dtype=pl.String)]
+    ).unique()
+    for asked, table, frame in (
+        ("NET_SPEND_12M" in book.tier_metrics, "spend_by_month", changes.spend),
+        (book.has_bonuses, "bonus_progress", changes.progress),
+    ):
+        if not asked or accounts.is_empty():
+            continue
+        # Progress that did not move is not in the answer, unless the account was decided again.
+        gone = accounts if table == "spend_by_month" else pl.concat(
+            [frame["account_id"], pl.Series("account_id", changes.redecided, dtype=pl.String)]
+        )  # fmt: skip
+        con.register("gone", gone.unique().to_frame().to_arrow())
+        if table == "bonus_progress":
+            kept = con.execute(
+                "select * exclude (program_id) from rewards.bonus_progress "
+                "where program_id = ? and account_id in (select account_id from gone)",
+                [book.program.program_id],
+            ).pl()
+            kept = kept.filter(~pl.col("account_id").is_in(changes.redecided)).join(
+                frame, on=["account_id", "bonus_id"], how="anti"
+            )
+            frame = pl.concat([frame, kept.select(frame.columns)])  # noqa: PLW2901
+        con.execute(
+            f"delete from rewards.{table} where program_id = ? "  # noqa: S608
+            "and account_id in (select account_id from gone)",
+            [book.program.program_id],
+        )
+        con.unregister("gone")
+        append(con, table, frame.with_columns(program_id=pl.lit(book.program.program_id)))
+
+
+def _closures(
+    con: duckdb.DuckDBPyConnection, book: RuleBook, after: date | None, through: date
+) -> pl.DataFrame:
+    """What closed accounts are due to lose or to be paid, as instructions of this pass."""
+    versions = book.program.versions
+    if not any(v.terms.closure or v.terms.signup_bonus for v in versions):
+        return pl.DataFrame()
+    program_id = book.program.program_id
+    closed = inputs.closures_of(con, program_id, through)
+    if closed.is_empty():
+        return closed
+    done = inputs.settled(con, program_id)
+    awards = [bonus.id for version in versions for bonus in version.terms.signup_bonus]
+    given = inputs.bonuses_of(con, program_id, closed["account_id"], awards) if awards else {}
+    rows = []
+    for each in closed.iter_rows(named=True):
+        account, closed_on = each["account_id"], each["closed_on"]
+        terms = book.terms_on(closed_on)
+        offers = book.terms_on(each["opened_on"] or closed_on).signup_bonus
+        open_days = (closed_on - (each["opened_on"] or closed_on)).days
+        limits = [bonus.clawback.if_closed_within_days for bonus in offers]
+        due = []
+        if given.get(account, 0) > 0 and any(
+            limit is not None and open_days <= limit for limit in limits
+        ):
+            due.append(("BONUS_CLAWBACK", closed_on, given[account]))
+        closure = terms.closure
+        if closure and closure.covers(each["close_reason"], each["substatus"]):
+            due.append((closure.action, closed_on + timedelta(days=closure.grace_days), None))
+        for kind, effective_on, points in due:
+            name = f"closure:{kind.lower()}:{program_id}:{account}"
+            day = max(effective_on, each["known_on"], after or date.min)
+            if name in done or day > through:
+                continue
+            rows.append((name, account, program_id, kind, effective_on, points, day))
+    frame = pl.DataFrame(
+        rows, orient="row",
+        schema={"reward_event_id": pl.String, "account_id": pl.String, "program_id": pl.String,
+                "kind": pl.String, "effective_on": pl.Date, "points": pl.Int64, "day": pl.Date},
     )  # fmt: skip
-    return pl.concat([known, new])
+    return frame.with_columns(
+        event_at=pl.col("effective_on").cast(pl.Datetime("us")),
+        payload_hash=pl.lit(""),
+        known_on="day",
+    )
 
 
 def _write_decisions(con: duckdb.DuckDBPyConnection, program_id: str, changes: Changes) -> None:
@@ -326,6 +417,7 @@ def _post(
     changes: Changes,
     instructions: pl.DataFrame,
     states: pl.DataFrame,
+    statements: pl.DataFrame,
     after: date | None,
     through: date,
 ) -> tuple[Entries, list[Outcome], dict[str, int]]:
@@ -337,14 +429,16 @@ def _post(
     ends = month_ends(first_day, through)
     if after is None and first_day is not None:
         ends = month_ends(first_day.replace(day=1), through)
-    single = _one_by_one(con, program, actions, instructions, states, ends, after, through)
+    single = _one_by_one(
+        con, program, actions, instructions, states, statements, ends, after, through
+    )
     in_columns = actions.filter(~pl.col("account_id").is_in(single.implode()))
     parts = [post_plain(program, in_columns)] if not in_columns.is_empty() else []
     balances = _plain_balances(in_columns, states)
     posting = AccountPosting(program, after, through, ends)
     accounts = _accounts(
         con, program_id, single, actions.filter(pl.col("account_id").is_in(single.implode())),
-        instructions, states,
+        instructions, states, statements,
     )  # fmt: skip
     for account in accounts:
         balances[account.account_id] = posting.run(account)
@@ -373,6 +467,7 @@ def _one_by_one(
     actions: pl.DataFrame,
     instructions: pl.DataFrame,
     states: pl.DataFrame,
+    statements: pl.DataFrame,
     ends: list[date],
     after: date | None,
     through: date,
@@ -392,6 +487,10 @@ def _one_by_one(
             "account_id"
         ],
     ]
+    if any(version.terms.accrual.settlement == "STATEMENT" for version in program.versions):
+        held = pl.concat([actions["account_id"], states["account_id"]])
+        new = statements.filter("is_new")["account_id"]
+        parts.append(new.filter(new.is_in(held.implode())))
     if ends and program.latest.settlement_model == "PARTNER_POSTED":
         parts += [actions["account_id"], states.filter(pl.col("balance") > 0)["account_id"]]
     return pl.concat([part.rename("account_id") for part in parts]).unique().sort()
@@ -412,6 +511,7 @@ def _accounts(
     actions: pl.DataFrame,
     instructions: pl.DataFrame,
     states: pl.DataFrame,
+    statements: pl.DataFrame,
 ) -> list[Account]:
     """The accounts `ids` with their lots and what is to be done with them."""
     if ids.is_empty():
@@ -432,6 +532,11 @@ def _accounts(
         accounts[action["account_id"]].actions.append(action)
     for row in instructions.iter_rows(named=True):
         accounts[row["account_id"]].instructions.append(_instruction(row))
+    for account_id, ends_on, day in (
+        statements.filter("is_new").select("account_id", "ends_on", "day").iter_rows()
+    ):
+        if account_id in accounts:
+            accounts[account_id].statements.append((day, ends_on))
     _add_redemptions(con, program_id, instructions, accounts)
     return list(accounts.values())
 
@@ -440,6 +545,7 @@ def _lot(row: dict[str, object], points_open: int) -> Lot:
     return Lot(
         row["lot_id"], row["source_id"], row["issued_on"], row["expires_on"],  # pyright: ignore
         row["funding_partner_bps"], row["points_issued"], points_open,  # pyright: ignore
+        bool(row.get("is_pending")),
     )  # fmt: skip
 
 
@@ -512,7 +618,7 @@ def _write_outcomes(
                 f"refused: {each.reason}",
             )
             for each in final.values()
-            if each.outcome == "REJECTED"
+            if each.outcome == "REJECTED" and each.reason != NOTHING_OPEN
         ],
     )  # fmt: skip
 

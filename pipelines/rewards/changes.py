@@ -8,7 +8,7 @@ late event became known. Decisions thus depend on the events alone, not on the o
 they arrived.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import duckdb
@@ -16,7 +16,6 @@ import polars as pl
 
 from pipelines.rewards import inputs
 from pipelines.rewards.engine import (
-    ACTIVATION_SCHEMA,
     ALLOCATION_SCHEMA,
     CAP_SCHEMA,
     ORDER,
@@ -26,6 +25,7 @@ from pipelines.rewards.engine import (
     decide,
     items_of,
 )
+from pipelines.rewards.facts import Facts
 from pipelines.rewards.ledger import recorded_at
 from pipelines.rewards.posting import ACTION_SCHEMA
 from pipelines.rewards.rules import RuleBook
@@ -33,6 +33,7 @@ from pipelines.rewards.rules import RuleBook
 CONTENT = (
     "rule_id", "rule_version", "rule_hash", "event_class", "zero_reason", "amount_minor",
     "eligible_minor", "cap_window_on", "cap_before", "cap_used", "points", "effective_on",
+    "multiplier_milli",
 )  # fmt: skip
 """What makes a decision another one."""
 
@@ -54,6 +55,8 @@ class Changes:
     problems: pl.DataFrame
     actions: pl.DataFrame
     redecided: list[str]
+    spend: pl.DataFrame
+    progress: pl.DataFrame
 
 
 def find_changes(
@@ -61,28 +64,29 @@ def find_changes(
     book: RuleBook,
     events: pl.DataFrame,
     states: pl.DataFrame,
-    activations: pl.DataFrame,
+    facts: Facts,
     after: date | None,
 ) -> Changes:
     """Decide the new `events` of one program (`EVENT_SCHEMA` and `day`, when they are worked).
 
-    `states`: last event of each account; `activations`: account_id, offer_id, activated_on, day
-    and `is_new`. `after`: the day that the last pass went through.
+    `states`: last event of each account; `facts`: what else is known of the accounts. `after`: the
+    day that the last pass went through.
     """
     program_id = book.program.program_id
-    events, late_days = _laps(events, states, activations if book.offers else activations.clear())
+    events, late_days = _laps(events, states, facts.turns(events), book)
     first = events.filter(pl.col("lap") == 0)
-    decided = decide(first.drop("day", "lap"), book, _state(con, book, first, activations))
+    decided = decide(first.drop("day", "lap"), book, _state(con, book, first, facts))
     current = _stamped(decided.decisions, first)
     late = pl.Series("account_id", sorted(late_days), dtype=pl.String)
     superseded: list[pl.DataFrame] = []
     actions = _actions(current, decided.allocations)
     allocations, caps, problems = decided.allocations, decided.caps, decided.problems
+    spend, progress = decided.spend, decided.progress
     if late.len():
         stored = inputs.decisions_of(con, program_id, late)
         history = _history(con, book, late, events, after)
         is_late = pl.col("account_id").is_in(late.implode())
-        redone = _redecide(book, history, events, activations, late_days, stored,
+        redone = _redecide(book, history, events, facts, late_days, stored,
                            current.filter(is_late))  # fmt: skip
         superseded = redone.superseded
         actions = pl.concat([actions, *redone.actions])
@@ -90,6 +94,8 @@ def find_changes(
         allocations = pl.concat([allocations.filter(~is_late), redone.last.allocations])
         caps = pl.concat([caps.filter(~is_late), redone.last.caps])
         problems = pl.concat([problems.filter(~is_late), redone.last.problems])
+        spend = pl.concat([spend.filter(~is_late), redone.last.spend])
+        progress = pl.concat([progress.filter(~is_late), redone.last.progress])
     if not actions.is_empty():
         actions = _placed(actions, current, superseded, is_sorted=late.is_empty())
     return Changes(
@@ -100,11 +106,13 @@ def find_changes(
         problems,
         actions,
         late.to_list(),
+        spend,
+        progress,
     )
 
 
 def _laps(
-    events: pl.DataFrame, states: pl.DataFrame, activations: pl.DataFrame
+    events: pl.DataFrame, states: pl.DataFrame, turns: pl.DataFrame, book: RuleBook
 ) -> tuple[pl.DataFrame, dict[str, list[date]]]:
     """Adds `lap`: how many late days the account has had up to the event's day; and those days."""
     new_accounts = events["account_id"].unique()
@@ -127,6 +135,8 @@ def _laps(
     is_back = (pl.col("event_type") == "RETURN_REVERSAL") | (
         (pl.col("transaction_class") == "REFUND") & (pl.col("direction") == "DEBIT")
     )
+    if book.rerates:
+        is_back |= pl.col("direction") == "CREDIT"
     ranks = ranked.filter("is_new").select("event_id", "rank")
     late = (
         events.join(ranks, on="event_id")
@@ -138,8 +148,7 @@ def _laps(
         )
         .select("account_id", "day")
     )
-    new_offers = activations.filter("is_new").select("account_id", "day")
-    days = pl.concat([late, new_offers]).unique().sort("account_id", "day")
+    days = pl.concat([late, turns]).unique().sort("account_id", "day")
     if days.is_empty():
         return events.with_columns(lap=pl.lit(0, dtype=pl.Int64)), {}
     numbered = days.with_columns(
@@ -155,7 +164,7 @@ def _laps(
 
 
 def _state(
-    con: duckdb.DuckDBPyConnection, book: RuleBook, events: pl.DataFrame, activations: pl.DataFrame
+    con: duckdb.DuckDBPyConnection, book: RuleBook, events: pl.DataFrame, facts: Facts
 ) -> State:
     """What was written of earlier passes for events that go on from it."""
     program_id = book.program.program_id
@@ -175,8 +184,13 @@ def _state(
         ).unique()
         decisions, allocations = inputs.decisions_on(con, program_id, wanted)
         items = items_of(decisions, allocations, book)
-    known = activations.filter(~pl.col("is_new")).select(ACTIVATION_SCHEMA.names())
-    return State(caps, items, known)
+    state = State(caps, items, facts=facts.without_news())
+    accounts = events["account_id"].unique()
+    if "NET_SPEND_12M" in book.tier_metrics:
+        state = replace(state, spend=inputs.spend_of(con, program_id, accounts))
+    if book.has_bonuses:
+        state = replace(state, progress=inputs.progress_of(con, program_id, accounts))
+    return state
 
 
 def _history(
@@ -211,7 +225,7 @@ def _redecide(
     book: RuleBook,
     history: pl.DataFrame,
     events: pl.DataFrame,
-    activations: pl.DataFrame,
+    facts: Facts,
     late_days: dict[str, list[date]],
     stored: pl.DataFrame,
     appended: pl.DataFrame,
@@ -233,13 +247,8 @@ def _redecide(
     for lap in range(1, max(map(len, late_days.values())) + 1):
         turn = days.filter(pl.col("lap") == lap).select("account_id", "late_day")
         known = events.filter(pl.col("lap") <= lap).join(turn, on="account_id")
-        offers = activations.join(turn, on="account_id", how="inner").filter(
-            pl.col("day") <= pl.col("late_day")
-        )
-        again = decide(
-            known.drop("day", "lap", "late_day"), book,
-            State(activations=offers.select(ACTIVATION_SCHEMA.names())),
-        )  # fmt: skip
+        state = State(facts=facts.known_by(turn, "late_day"))
+        again = decide(known.drop("day", "lap", "late_day"), book, state)
         stamped = _stamped(again.decisions, known)
         now, fresh, gone = _replace(now, stamped, turn)
         done.actions.append(_actions(fresh.filter(~pl.col("keeps_entry")), again.allocations))
@@ -253,6 +262,8 @@ def _redecide(
             pl.concat([done.last.allocations.filter(~mine), again.allocations]),
             pl.concat([done.last.caps.filter(~mine), again.caps]),
             pl.concat([done.last.problems.filter(~mine), again.problems]),
+            pl.concat([done.last.spend.filter(~mine), again.spend]),
+            pl.concat([done.last.progress.filter(~mine), again.progress]),
         )
     written = pl.concat([replaced, appended.select("event_id").unique()]).unique()
     done.decisions = now.join(written, on="event_id", how="semi")

@@ -16,8 +16,16 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
+from pipelines.rewards.facts import Facts, statement_of, status_at
 from pipelines.rewards.fold import AccountFold, Allocation, Grant, Item, Problem, Row
 from pipelines.rewards.rules import EPOCH, Kind, Look, Plan, RuleBook
+from pipelines.rewards.spend import (
+    PROGRESS_SCHEMA,
+    SPEND_SCHEMA,
+    award,
+    spend_by_month,
+    tier_of,
+)
 
 ORDER = ("posted_on", "event_at", "transaction_id", "event_id")
 LOOKS = (
@@ -69,6 +77,7 @@ DECISION_SCHEMA = pl.Schema(
         "cap_used": pl.Int64,
         "points": pl.Int64,
         "funding_partner_bps": pl.Int64,
+        "multiplier_milli": pl.Int64,
         "basis_on": pl.Date,
         "effective_on": pl.Date,
         "known_on": pl.Date,
@@ -83,6 +92,7 @@ ALLOCATION_SCHEMA = pl.Schema(
         "amount_minor": pl.Int64,
         "limit_change": pl.Int64,
         "restored": pl.Int64,
+        "item_basis_on": pl.Date,
     }
 )
 CAP_SCHEMA = pl.Schema(
@@ -103,9 +113,6 @@ PROBLEM_SCHEMA = pl.Schema(
         "known_on": pl.Date,
     }
 )
-ACTIVATION_SCHEMA = pl.Schema(
-    {"account_id": pl.String, "offer_id": pl.String, "activated_on": pl.Date}
-)
 
 _NO_DAY = np.iinfo(np.int32).min
 _SAFE = 2**61
@@ -116,14 +123,16 @@ class State:
     """What earlier events left of the accounts at hand.
 
     `caps`: usage per share key and window (`CAP_SCHEMA`). `items`: the purchases that refunds may
-    still reach, by (account, transaction). `activations`: offers taken up (`ACTIVATION_SCHEMA`).
+    still reach, by (account, transaction). `spend` (`SPEND_SCHEMA`) and `progress`
+    (`PROGRESS_SCHEMA`): towards tiers and sign-up bonuses. `facts`: what else is known of the
+    accounts; a statement period in it is judged, so all events of the period must be at hand.
     """
 
     caps: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CAP_SCHEMA))
     items: Mapping[tuple[str, str], list[Item]] = field(default_factory=dict)
-    activations: pl.DataFrame = field(
-        default_factory=lambda: pl.DataFrame(schema=ACTIVATION_SCHEMA)
-    )
+    spend: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SPEND_SCHEMA))
+    progress: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PROGRESS_SCHEMA))
+    facts: Facts = field(default_factory=Facts)
 
 
 @dataclass(frozen=True)
@@ -131,13 +140,15 @@ class Decided:
     """The engine's answer: frames of the schemas above.
 
     `decisions` is ordered by account and event, and within an event by rule. `caps` holds the
-    usage of every window that was touched, as it is now.
+    usage of every window that was touched, as it is now; `spend` and `progress` likewise.
     """
 
     decisions: pl.DataFrame
     allocations: pl.DataFrame
     caps: pl.DataFrame
     problems: pl.DataFrame
+    spend: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SPEND_SCHEMA))
+    progress: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PROGRESS_SCHEMA))
 
 
 @dataclass
@@ -160,12 +171,14 @@ _CLASSES = ("EARN", "CLAWBACK", "RESTORE", "NONE")
 _REASONS = (
     None, "EXCLUDED_MCC", "EXCLUDED_CLASS", "FEE_OR_INTEREST", "NOT_POSTED", "CAP_EXHAUSTED",
     "BEFORE_ENROLMENT", "PROMO_NOT_ACTIVATED", "ROUNDED_TO_ZERO", "DUPLICATE",
+    "ACCOUNT_NOT_IN_GOOD_STANDING", "GATE_FAILED", "DISPUTED", "FRAUD_CONFIRMED",
 )  # fmt: skip
 _CLASS_CODE = {name: code for code, name in enumerate(_CLASSES)}
 _REASON_CODE = {name: code for code, name in enumerate(_REASONS)}
 _INELIGIBLE = (
     "EXCLUDED_MCC", "EXCLUDED_CLASS", "FEE_OR_INTEREST", "NOT_POSTED", "BEFORE_ENROLMENT",
-    "PROMO_NOT_ACTIVATED", "DUPLICATE",
+    "PROMO_NOT_ACTIVATED", "DUPLICATE", "ACCOUNT_NOT_IN_GOOD_STANDING", "GATE_FAILED", "DISPUTED",
+    "FRAUD_CONFIRMED",
 )  # fmt: skip
 
 
@@ -178,19 +191,18 @@ def decide(events: pl.DataFrame, book: RuleBook, state: State | None = None) -> 
             pl.DataFrame(schema=CAP_SCHEMA), pl.DataFrame(schema=PROBLEM_SCHEMA),
         )  # fmt: skip
     events = _with_basis(events.sort("account_id", *ORDER), book)
-    plans, plan_of = _plans(events, book, state.activations)
+    plans, plan_of, spend = _plans(events, book, state)
     in_fold = _needs_fold(events, plans, plan_of, book)
     caps = _Caps(events, state.caps, book)
     columns = _decide_in_columns(events, plans, plan_of, np.flatnonzero(~in_fold), book, caps)
     folded = _fold(events, plans, plan_of, np.flatnonzero(in_fold), book, caps, state.items)
     rows, allocations, problems = folded
     merged = _merge(columns, _as_columns(rows))
-    return Decided(
-        _decisions(events, merged, book),
-        _allocations(events, allocations),
-        caps.frame(),
-        _problems(events, problems),
-    )
+    decisions, taken = _decisions(events, merged, book), _allocations(events, allocations)
+    progress = state.progress.clear()
+    if book.has_bonuses:
+        decisions, progress = award(decisions, taken, state.facts.openings, state.progress, book)
+    return Decided(decisions, taken, caps.frame(), _problems(events, problems), spend, progress)
 
 
 def _with_basis(events: pl.DataFrame, book: RuleBook) -> pl.DataFrame:
@@ -218,16 +230,72 @@ def _with_basis(events: pl.DataFrame, book: RuleBook) -> pl.DataFrame:
 
 
 def _plans(
-    events: pl.DataFrame, book: RuleBook, activations: pl.DataFrame
+    events: pl.DataFrame, book: RuleBook, state: State
+) -> tuple[list[Plan], np.ndarray, pl.DataFrame]:
+    """The distinct plans, for each event which one applies, and net spend by month."""
+    told = _told(events, book, state.facts)
+    plans, plan_of = _plans_for(events, book, told)
+    spend = state.spend.clear()
+    if "NET_SPEND_12M" in book.tier_metrics:
+        # What is eligible does not depend on the tier, so it can be counted first.
+        spend = spend_by_month(events, plans, plan_of, state.spend)
+        tier = tier_of(events, spend, book).alias("tier")
+        plans, plan_of = _plans_for(events, book, told.with_columns(tier))
+    return plans, plan_of, spend
+
+
+def _told(events: pl.DataFrame, book: RuleBook, facts: Facts) -> pl.DataFrame:
+    """Further columns that plans depend on: offers taken up, the account's record, its gates."""
+    told = events.select("event_id")
+    if book.offers:
+        told = told.with_columns(
+            _activated(events, facts.activations, offer).alias(f"offer:{offer}")
+            for offer in book.offers
+        )
+    if book.asks_standing or "ACCOUNT_TIER" in book.tier_metrics:
+        told = pl.concat([told, status_at(events, facts.statuses)], how="horizontal")
+    if book.has_gates and not facts.statements.is_empty():
+        told = told.with_columns(_short(events, book, facts.statements))
+    return told.drop("event_id")
+
+
+def _short(events: pl.DataFrame, book: RuleBook, statements: pl.DataFrame) -> pl.Series:
+    """Whether an event was posted in a statement period that has too few purchases."""
+    periods = statement_of(events, statements)
+    allowed = {name for version in book.program.versions
+               for name in version.terms.eligibility.txn_class}  # fmt: skip
+    is_purchase = (
+        pl.col("transaction_class").is_in(sorted(allowed))
+        & (pl.col("direction") == "DEBIT")
+        & (pl.col("event_type") != "RETURN_REVERSAL")
+    )
+    needed = {
+        day: max((gate.n for gate in book.terms_on(day).gates), default=0)
+        for day in periods["ends_on"].unique().drop_nulls().to_list()
+    }
+    return (
+        pl.concat([events, periods], how="horizontal")
+        .select(
+            pl.col("transaction_id").filter(is_purchase).n_unique().over("account_id", "ends_on")
+            .alias("count"),
+            pl.col("ends_on").replace_strict(needed, default=0, return_dtype=pl.Int64)
+            .alias("needed"),
+        )
+        .select((pl.col("count") < pl.col("needed")).alias("is_short"))
+        .to_series()
+    )  # fmt: skip
+
+
+def _plans_for(
+    events: pl.DataFrame, book: RuleBook, told: pl.DataFrame
 ) -> tuple[list[Plan], np.ndarray]:
-    """The distinct plans and, for each event, which one applies."""
     boundaries = np.array(book.boundaries, dtype="datetime64[D]")
     segment = np.searchsorted(boundaries, events["basis_on"].to_numpy(), side="right")
     looks = events.select(*LOOKS, pl.Series("segment", segment))
     if book.matches_merchants:
         looks = looks.with_columns(events["merchant_id"])
-    for offer in book.offers:
-        looks = looks.with_columns(_activated(events, activations, offer).alias(f"offer:{offer}"))
+    if told.width:
+        looks = pl.concat([looks, told], how="horizontal")
     keys = looks.columns
     distinct = looks.unique(maintain_order=True).with_row_index("plan")
     plan_of = looks.join(distinct, on=keys, how="left", nulls_equal=True, maintain_order="left")[
@@ -243,6 +311,10 @@ def _plans(
                     days[look["segment"]],
                     merchant_id=look.get("merchant_id"),
                     activated=activated,
+                    status=look.get("status"),
+                    substatus=look.get("substatus"),
+                    tier=look.get("tier"),
+                    is_short=look.get("is_short", False),
                     **{name: look[name] for name in LOOKS},
                 )
             )
@@ -606,9 +678,11 @@ def _decisions(events: pl.DataFrame, found: _Columns, book: RuleBook) -> pl.Data
             "rule_hash": [versions[rule.version_index].rule_hash for rule in book.rules],
             "cap_share_key": [rule.cap.share_key if rule.cap else None for rule in book.rules],
             "funding_partner_bps": [rule.funding_partner_bps for rule in book.rules],
+            "multiplier_milli": [rule.multiplier_milli for rule in book.rules],
         },
         schema={name: DECISION_SCHEMA[name] for name in (
             "rule_id", "rule_version", "rule_hash", "cap_share_key", "funding_partner_bps",
+            "multiplier_milli",
         )},
     )[found.rule]  # fmt: skip
     picked = events.select(
@@ -652,6 +726,7 @@ def _allocations(events: pl.DataFrame, found: list[Allocation]) -> pl.DataFrame:
         pl.Series("amount_minor", [each.amount for each in found], dtype=pl.Int64),
         pl.Series("limit_change", [each.limit_change for each in found], dtype=pl.Int64),
         pl.Series("restored", [each.restored for each in found], dtype=pl.Int64),
+        pl.Series("item_basis_on", [each.item_basis_on for each in found], dtype=pl.Date),
     ).select(ALLOCATION_SCHEMA.names())
 
 
@@ -679,14 +754,15 @@ def items_of(
         "account_id", "effective_on", "event_at", "transaction_id", "event_id", maintain_order=True
     )
     for each in earned.iter_rows(named=True):
-        rule = book.by_number(each["rule_version"], each["rule_id"])
-        if rule is None:
+        rule = book.by_number(each["rule_version"], each["rule_id"], each["multiplier_milli"])
+        if rule is None or rule.award:
             continue
         event_id = each["event_id"]
         item = items.get(event_id)
         if item is None:
             base = book.base(rule.version_index)
-            item = Item(event_id, each["amount_minor"], each["amount_minor"], None, base, [])
+            amount = each["amount_minor"]
+            item = Item(event_id, amount, amount, None, base, [], None, each["basis_on"])
             items[event_id] = item
             key = (each["account_id"], each["transaction_id"])
             by_transaction.setdefault(key, []).append(item)

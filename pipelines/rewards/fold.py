@@ -46,6 +46,7 @@ class Item:
     base: CompiledRule
     grants: list[Grant]
     floor: tuple[CompiledRule, int] | None = None
+    basis_on: date | None = None
 
 
 @dataclass(slots=True)
@@ -75,7 +76,8 @@ class Row:
 
 @dataclass(slots=True)
 class Allocation:
-    """How much of a refund (negative: of its reversal) fell on one item under one rule."""
+    """How much of a refund (negative: of its reversal) fell on one item under one rule;
+    `item_basis_on` is the day of a purchase that earns."""
 
     row: int
     item_event_id: str
@@ -83,6 +85,7 @@ class Allocation:
     amount: int
     limit_change: int
     restored: int
+    item_basis_on: date | None
 
 
 @dataclass(slots=True)
@@ -128,7 +131,7 @@ class AccountFold:
 
     def _earn(self, row: int, event_id: str, own: str, day: date, amount: int, plan: Plan) -> None:
         base = self.book.base(plan.version_index)
-        item = Item(event_id, amount, amount, plan.zero_reason, base, [], plan.floor)
+        item = Item(event_id, amount, amount, plan.zero_reason, base, [], plan.floor, day)
         self.items.setdefault(own, []).append(item)
         if plan.zero_reason:
             self._nothing(row, plan, "EARN", plan.zero_reason)
@@ -193,9 +196,49 @@ class AccountFold:
         self.taken.setdefault(own, []).extend(taken)
         if refunds and refunds != own:
             self.taken.setdefault(f"of:{refunds}", []).extend(taken)
-        if left:
+        if left and not plan.recovery:
             self.problems.append(Problem(row, "OVER_REFUND", left))
-        self._emit(row, changes, items[-1].base, "CLAWBACK", reason or "DUPLICATE")
+        if self._rerates(plan):
+            self._rerate(row, day, changes)
+        otherwise = plan.recovery or "DUPLICATE"
+        self._emit(row, changes, items[-1].base, "CLAWBACK", reason or otherwise)
+
+    def _rerates(self, plan: Plan) -> bool:
+        terms = self.book.program.versions[plan.version_index].terms
+        return terms.returns.cap_refill == "RERATE"
+
+    def _rerate(self, row: int, day: date, changes: dict[int, Row]) -> None:
+        """Give what a refund freed of its caps to the purchases of the window, in their order."""
+        freed = {
+            (change.rule.cap.share_key, change.window_start)
+            for change in changes.values()
+            if change.rule.cap and change.window_start is not None
+        }
+        for item in (each for own in self.items.values() for each in own):
+            before = self._points(item, item.left)
+            extended = []
+            for index, grant in enumerate(item.grants):
+                cap = grant.rule.cap
+                key = (cap.share_key, grant.window_start) if cap else None
+                if cap is None or key not in freed or grant.limit is None:
+                    continue
+                wanted = item.left if cap.is_spend else grant.rule.points(item.left)
+                more = min(wanted - grant.limit, cap.amount - self.caps.get(key, 0))
+                if more <= 0 or not cap.holds(grant.window_start, day):
+                    continue
+                grant.limit += more
+                grant.original = max(grant.original or 0, grant.limit)
+                self.caps[key] = self.caps.get(key, 0) + more
+                extended.append((index, more))
+            after = self._points(item, item.left)
+            for index, more in extended:
+                grant = item.grants[index]
+                change = changes[grant.rule.index] if grant.rule.index in changes else (
+                    changes.setdefault(grant.rule.index, Row(row, grant.rule, "CLAWBACK", None))
+                )  # fmt: skip
+                change.points += after[index] - before[index]
+                change.window_start = grant.window_start
+                change.cap_used = (change.cap_used or 0) + more
 
     def _take_back_unmatched(self, row: int, own: str, amount: int, plan: Plan) -> None:
         self.taken.setdefault(own, []).append(Taken(None, amount, plan, plan.version_index))
@@ -258,7 +301,8 @@ class AccountFold:
         eligible_before = [self._eligible(grant, item.left) for grant in item.grants]
         item.left += by
         if not item.grants:
-            self.allocations.append(Allocation(row, item.event_id, item.base.rule_id, -by, 0, 0))
+            rule_id = item.base.rule_id
+            self.allocations.append(Allocation(row, item.event_id, rule_id, -by, 0, 0, None))
             return
         released = [self._move_limit(item, grant, by, day) for grant in item.grants]
         points = self._points(item, item.left, at)
@@ -271,7 +315,15 @@ class AccountFold:
                 change.window_start = grant.window_start
                 change.cap_used = (change.cap_used or 0) - restored
             self.allocations.append(
-                Allocation(row, item.event_id, grant.rule.rule_id, -by, limit_change, restored)
+                Allocation(
+                    row,
+                    item.event_id,
+                    grant.rule.rule_id,
+                    -by,
+                    limit_change,
+                    restored,
+                    item.basis_on,
+                )
             )
         if item.floor and len(points) > len(item.grants):
             rule = item.floor[0]
@@ -341,7 +393,7 @@ class AccountFold:
         for grant in item.grants:
             rule = grant.rule
             if at is not None:
-                found = self.book.rule(at, rule.rule_id)
+                found = self.book.in_tier(at, rule.rule_id, rule)
                 if found is None:
                     points.append(0)
                     exact.append((0, 1, rule.mode))

@@ -7,10 +7,17 @@ import duckdb
 import polars as pl
 
 from pipelines.rewards.engine import CAP_SCHEMA, DECISION_SCHEMA, EVENT_SCHEMA
+from pipelines.rewards.facts import OPENING_SCHEMA, STATEMENT_SCHEMA, STATUS_SCHEMA, Facts
+from pipelines.rewards.rules import RuleBook
+from pipelines.rewards.spend import PROGRESS_SCHEMA, SPEND_SCHEMA
 from pipelines.warehouse import watermark
 
-POSTED_EVENTS = "marts.fct_posted_events"
+EARNING_EVENTS = "marts.fct_earning_events"
 REWARD_EVENTS = "marts.fct_reward_events"
+ACCOUNTS = "marts.dim_accounts"
+STATEMENTS = "marts.fct_statements"
+TABLES = (EARNING_EVENTS, REWARD_EVENTS, ACCOUNTS, STATEMENTS)
+"""What an accrual reads, each by its own watermark."""
 
 INSTRUCTION_COLUMNS = (
     "reward_event_id", "account_id", "program_id", "kind", "event_at", "points", "reference",
@@ -30,11 +37,12 @@ def done_through(con: duckdb.DuckDBPyConnection) -> date | None:
 
 def last_known_day(con: duckdb.DuckDBPyConnection) -> date | None:
     """The latest day on which anything that accrual reads became known."""
-    row = con.execute(
-        f"select greatest((select max(cast(received_at as date)) from {POSTED_EVENTS}), "  # noqa: S608
-        f"(select max(cast(received_at as date)) from {REWARD_EVENTS}))"
-    ).fetchone()
-    return None if row is None else row[0]
+    days = [
+        day
+        for table in TABLES
+        for (day,) in con.execute(f"select max(cast(received_at as date)) from {table}").fetchall()  # noqa: S608
+    ]
+    return max((day for day in days if day is not None), default=None)
 
 
 def watermark_name(table: str) -> str:
@@ -73,7 +81,7 @@ def newest_load(con: duckdb.DuckDBPyConnection, table: str) -> int | None:
 
 def new_events(con: duckdb.DuckDBPyConnection, after: date | None, through: date) -> pl.DataFrame:
     """New posted events: `EVENT_SCHEMA` and program_id."""
-    return new_rows(con, POSTED_EVENTS, _EVENT_COLUMNS, after, through)
+    return new_rows(con, EARNING_EVENTS, _EVENT_COLUMNS, after, through)
 
 
 def new_instructions(
@@ -99,11 +107,202 @@ def events_of(con: duckdb.DuckDBPyConnection, accounts: pl.Series, known_by: dat
     """All posted events of `accounts` known by a day: `EVENT_SCHEMA` and program_id."""
     return _of_accounts(
         con,
-        f"select {_EVENT_COLUMNS} from {POSTED_EVENTS} as event "  # noqa: S608
+        f"select {_EVENT_COLUMNS} from {EARNING_EVENTS} as event "  # noqa: S608
         "where event.account_id in (select account_id from wanted) "
         "and cast(event.received_at as date) <= ?",
         accounts,
         [known_by],
+    )
+
+
+def facts_of(
+    con: duckdb.DuckDBPyConnection,
+    book: RuleBook,
+    accounts: pl.Series,
+    activations: pl.DataFrame,
+    after: date | None,
+    through: date,
+) -> Facts:
+    """What `book` asks about `accounts`, and about accounts of which there are news."""
+    program_id = book.program.program_id
+    statuses, statements = pl.DataFrame(schema=STATUS_SCHEMA), pl.DataFrame(schema=STATEMENT_SCHEMA)
+    openings = pl.DataFrame(schema=OPENING_SCHEMA)
+    if book.asks_standing or "ACCOUNT_TIER" in book.tier_metrics:
+        told = _with_news(con, ACCOUNTS, accounts, program_id, after, through)
+        statuses = _known(con, _STATUSES, ACCOUNTS, told, after, through, STATUS_SCHEMA)
+    if book.has_gates or book.settles_by_statement:
+        told = _with_news(con, STATEMENTS, accounts, program_id, after, through)
+        counted = _known(con, _STATEMENTS, STATEMENTS, told, after, through, None)
+        needed = {
+            day: max((gate.n for gate in book.terms_on(day).gates), default=0)
+            for day in counted["ends_on"].unique().to_list()
+        }
+        n = pl.col("ends_on").replace_strict(needed, default=0, return_dtype=pl.Int64)
+        statements = counted.with_columns(is_short=pl.col("purchases") < n).select(
+            pl.col(name).cast(kind) for name, kind in STATEMENT_SCHEMA.items()
+        )
+    if book.has_bonuses:
+        openings = _of_accounts(con, _OPENINGS, accounts, [program_id])
+    return Facts(activations, statuses, statements, openings)
+
+
+def _with_news(
+    con: duckdb.DuckDBPyConnection,
+    table: str,
+    accounts: pl.Series,
+    program_id: str,
+    after: date | None,
+    through: date,
+) -> pl.Series:
+    """`accounts`, and the accounts of the program that new rows of `table` are about."""
+    news = new_rows(con, table, "event.account_id", after, through)["account_id"].unique()
+    if news.len():
+        mine = _of_accounts(
+            con,
+            "select account_id from rewards.account_state "
+            "where program_id = ? and account_id in (select account_id from wanted)",
+            news,
+            [program_id],
+        )["account_id"]
+        accounts = pl.concat([accounts.rename("account_id"), mine])
+    return accounts.unique()
+
+
+def _known(
+    con: duckdb.DuckDBPyConnection,
+    query: str,
+    table: str,
+    accounts: pl.Series,
+    after: date | None,
+    through: date,
+    schema: pl.Schema | None,
+) -> pl.DataFrame:
+    """Rows of `query` with `day` and `is_new`, as `new_rows` tells new ones."""
+    seen = after or date.min
+    found = _of_accounts(
+        con, query, accounts, [seen, watermark(con, watermark_name(table)), through]
+    ).with_columns(day=pl.col("known_on") if after is None else pl.col("known_on").clip(after))
+    if schema is None:
+        return found
+    return found.select(pl.col(name).cast(kind) for name, kind in schema.items())
+
+
+_IS_NEW = """(cast(told.received_at as date) > ? or told.file_id in
+    (select file_id from landing.files where load_no > ?)) as is_new"""
+
+_STATUSES = f"""
+select
+    told.account_id,
+    case
+        when told.status = 'CLOSED' and told.closed_on is not null
+            then least(told.updated_at, cast(told.closed_on as timestamp))
+        else told.updated_at
+    end as from_at,
+    told.status, told.substatus, told.tier,
+    cast(told.received_at as date) as known_on, {_IS_NEW}
+from {ACCOUNTS} as told
+where told.account_id in (select account_id from wanted) and cast(told.received_at as date) <= ?
+"""  # noqa: S608
+
+_STATEMENTS = f"""
+select
+    told.account_id, told.period_start_on as starts_on, told.period_end_on as ends_on,
+    cast(told.received_at as date) as known_on, {_IS_NEW},
+    (
+        select count(distinct event.transaction_id) from {EARNING_EVENTS} as event
+        where event.account_id = told.account_id
+            and event.posted_on between told.period_start_on and told.period_end_on
+            and event.transaction_class = 'PURCHASE' and event.direction = 'DEBIT'
+            and event.event_type <> 'RETURN_REVERSAL'
+            and cast(event.received_at as date) <= cast(told.received_at as date)
+    ) as purchases
+from {STATEMENTS} as told
+where told.account_id in (select account_id from wanted) and cast(told.received_at as date) <= ?
+"""  # noqa: S608
+
+# The same person's accounts are told by the person where the customer's record names one.
+_OPENINGS = f"""
+with customers as (
+    select customer_id, max(person_id) as person_id from marts.dim_customers group by customer_id
+),
+opened as (
+    select account.account_id, min(account.opened_on) as opened_on,
+        max(coalesce(customers.person_id, account.customer_id)) as person_id
+    from {ACCOUNTS} as account left join customers using (customer_id)
+    where account.program_id = ?
+    group by account.account_id
+)
+select account_id, opened_on,
+    row_number() over (partition by person_id order by opened_on, account_id) = 1 as is_first
+from opened
+qualify account_id in (select account_id from wanted)
+"""  # noqa: S608
+
+
+def closures_of(con: duckdb.DuckDBPyConnection, program_id: str, known_by: date) -> pl.DataFrame:
+    """Closed accounts of the program, as it first became known: account_id, opened_on, closed_on,
+    close_reason, substatus, known_on."""
+    return con.execute(
+        f"""
+        select account_id, opened_on, coalesce(closed_on, cast(updated_at as date)) as closed_on,
+            close_reason, substatus, cast(received_at as date) as known_on
+        from {ACCOUNTS}
+        where program_id = ? and status = 'CLOSED' and cast(received_at as date) <= ?
+        qualify row_number() over (
+            partition by account_id order by received_at, updated_at
+        ) = 1
+        order by account_id
+        """,  # noqa: S608
+        [program_id, known_by],
+    ).pl()
+
+
+def bonuses_of(
+    con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series, rule_ids: list[str]
+) -> dict[str, int]:
+    """Points of sign-up bonuses that stand, by account."""
+    found = _of_accounts(
+        con,
+        "select account_id, cast(sum(points) as bigint) as points from rewards.decisions "
+        "where program_id = ? and list_contains(?, rule_id) "
+        "and account_id in (select account_id from wanted) group by account_id",
+        accounts,
+        [program_id, rule_ids],
+    )
+    return dict(found.iter_rows())
+
+
+def settled(con: duckdb.DuckDBPyConnection, program_id: str) -> set[str]:
+    """Ids of the account closures that the ledger has settled."""
+    rows = con.execute(
+        "select reward_event_id from rewards.reward_event_outcomes "
+        "where program_id = ? and kind in ('BONUS_CLAWBACK', 'FORFEIT', 'CREDIT')",
+        [program_id],
+    ).fetchall()
+    return {name for (name,) in rows}
+
+
+def spend_of(con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series) -> pl.DataFrame:
+    """Net eligible spend by month of `accounts` (`SPEND_SCHEMA`)."""
+    return _of_accounts(
+        con,
+        f"select {', '.join(SPEND_SCHEMA.names())} from rewards.spend_by_month "  # noqa: S608
+        "where program_id = ? and account_id in (select account_id from wanted)",
+        accounts,
+        [program_id],
+    )
+
+
+def progress_of(
+    con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series
+) -> pl.DataFrame:
+    """Progress of `accounts` towards sign-up bonuses (`PROGRESS_SCHEMA`)."""
+    return _of_accounts(
+        con,
+        f"select {', '.join(PROGRESS_SCHEMA.names())} from rewards.bonus_progress "  # noqa: S608
+        "where program_id = ? and account_id in (select account_id from wanted)",
+        accounts,
+        [program_id],
     )
 
 
@@ -180,7 +379,15 @@ def lots_of(con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series
             where program_id = ? and account_id in (select account_id from wanted)
             group by lot_id
         )
-        select issued.*, cast(points_issued - coalesce(consumed.points, 0) as bigint) as points_open
+        , held as (
+            select lot_id from rewards.postings
+            where ledger_account = 'MEMBER_PENDING' and lot_id in (select lot_id from issued)
+            group by lot_id
+            having sum(case direction when 'CREDIT' then amount else -amount end) > 0
+        )
+        select issued.*,
+            cast(points_issued - coalesce(consumed.points, 0) as bigint) as points_open,
+            lot_id in (select lot_id from held) as is_pending
         from issued left join consumed using (lot_id)
         where points_issued - coalesce(consumed.points, 0) <> 0
         """,

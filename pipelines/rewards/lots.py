@@ -19,7 +19,8 @@ NEVER = date.max
 
 @dataclass(slots=True)
 class Lot:
-    """Points issued together; `source_id` is the event that earned them."""
+    """Points issued together; `source_id` is the event that earned them. Pending ones wait for
+    their statement before they may be spent."""
 
     lot_id: str
     source_id: str
@@ -28,6 +29,7 @@ class Lot:
     funding_partner_bps: int
     points_issued: int
     points_open: int
+    is_pending: bool = False
 
     def order(self) -> tuple[date, date, str]:
         """Place in the order of consumption."""
@@ -50,13 +52,13 @@ class AccountLots:
 
     @property
     def available(self) -> int:
-        """What may be spent: the open lots."""
-        return sum(lot.points_open for lot in self.open)
+        """What may be spent: the open lots that are not pending."""
+        return sum(lot.points_open for lot in self.open if not lot.is_pending)
 
     @property
     def balance(self) -> int:
         """Open lots less the deficit."""
-        return self.available - self.deficit
+        return sum(lot.points_open for lot in self.open) - self.deficit
 
     def credit(self, lot: Lot) -> list[Movement]:
         """Add the points of `lot`: first to the deficit, what remains opens the lot.
@@ -97,8 +99,18 @@ class AccountLots:
     def spend(self, points: int) -> list[Movement]:
         """Take `points` oldest first; raises `ValueError` where there are fewer, or a deficit."""
         if self.deficit or points > self.available:
-            raise ValueError(f"{points} points asked for, {self.balance} there")
-        return self.debit(points)
+            raise ValueError(f"{points} points asked for, {self.available} there")
+        movements: list[Movement] = []
+        self._take((lot for lot in self.open if not lot.is_pending), points, movements)
+        self.open = [lot for lot in self.open if lot.points_open]
+        return movements
+
+    def release(self, until: date) -> list[Lot]:
+        """Pending lots issued by `until`, which may be spent from now on."""
+        released = [lot for lot in self.open if lot.is_pending and lot.issued_on <= until]
+        for lot in released:
+            lot.is_pending = False
+        return released
 
     def restore(self, lot: Lot, points: int) -> None:
         """Put `points` back into a lot that they were taken from."""

@@ -1,7 +1,8 @@
 """Decisions and members' instructions become journal entries, legs and lots.
 
 Within a known day an account's entries come in this order: what posted events give and take (in
-the engine's order, a correction's reversal first), then members' instructions, then lots that
+the engine's order, a correction's reversal first), then points that a statement releases, then
+instructions of members and those that follow from a closure, then lots that
 expire at the end of that day, then the month-end transfer of a program whose points the partner
 posts. An instruction that the balance does not allow is refused for good. Days are worked one
 after the other, so one pass over many days writes what a pass for each day would have written.
@@ -23,6 +24,9 @@ from pipelines.rewards.ledger import (
 )
 from pipelines.rewards.lots import AccountLots, Lot, Movement, expires_on
 from pipelines.rewards.terms import Program
+
+NOTHING_OPEN = "NOTHING_OPEN"
+"""Why nothing was posted for the closure of an account without points: no exception."""
 
 RESTORED_DAYS = 30
 """Points of a cancelled redemption whose lot has lapsed live on for at least so many days."""
@@ -48,7 +52,7 @@ ACTION_SCHEMA = pl.Schema(
 """What posted events do to balances: `points` in all, `parts` by who funds them. `reverses`
 undoes the entry of the same event and revision; `place` orders an account's day."""
 
-PHASE_EVENT, PHASE_INSTRUCTION, PHASE_EXPIRY, PHASE_TRANSFER = range(4)
+PHASE_EVENT, PHASE_RELEASE, PHASE_INSTRUCTION, PHASE_EXPIRY, PHASE_TRANSFER = range(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class Account:
     lots: AccountLots
     actions: list[dict[str, object]] = field(default_factory=list)
     instructions: list[Instruction] = field(default_factory=list)
+    statements: list[tuple[date, date]] = field(default_factory=list)
     redemptions: dict[str, Redemption] = field(default_factory=dict)
     known_lots: dict[str, Lot] = field(default_factory=dict)
 
@@ -155,6 +160,7 @@ def post_plain(program: Program, actions: pl.DataFrame) -> tuple[pl.DataFrame, E
         .with_columns(lot_id=_lot_id_column())
     )  # fmt: skip
     days = opened["effective_on"].unique()
+    waits = {day: _waits(program, day) for day in days.to_list()}
     expiry = {day: expiry_of(program, day) for day in days.to_list()}
     lots = opened.select(
         "lot_id", "account_id", pl.col("event_id").alias("source_id"),
@@ -176,7 +182,12 @@ def post_plain(program: Program, actions: pl.DataFrame) -> tuple[pl.DataFrame, E
         leg_no = pl.int_range(pl.len(), dtype=pl.Int64).over("journal_id") + 2
     held = opened.select(
         "journal_id", leg_no.alias("leg_no"),
-        pl.lit("MEMBER_AVAILABLE").alias("ledger_account"), "account_id", "lot_id",
+        pl.when(
+            pl.col("effective_on").replace_strict(
+                list(waits), list(waits.values()), return_dtype=pl.Boolean
+            )
+        ).then(pl.lit("MEMBER_PENDING")).otherwise(pl.lit("MEMBER_AVAILABLE"))
+        .alias("ledger_account"), "account_id", "lot_id",
         pl.lit("CREDIT").alias("direction"), pl.col("parts").alias("amount"),
     )  # fmt: skip
     return order, Entries(
@@ -207,6 +218,13 @@ def expiry_of(program: Program, issued_on: date) -> date | None:
     return expires_on(issued_on, version.terms.expiry)
 
 
+def _waits(program: Program, issued_on: date) -> bool:
+    """Whether points issued on `issued_on` wait for the statement, by the terms of that day."""
+    index = program.index_on(issued_on)
+    version = program.versions[0 if index is None else index]
+    return version.terms.accrual.settlement == "STATEMENT"
+
+
 class AccountPosting:
     """Works accounts of one program one entry at a time; collects what is to be written."""
 
@@ -230,6 +248,8 @@ class AccountPosting:
         todo: list[tuple[date, int, tuple[object, ...], object]] = []
         for action in account.actions:
             todo.append((action["day"], PHASE_EVENT, (action["place"],), action))  # pyright: ignore
+        for day, ends_on in account.statements:
+            todo.append((day, PHASE_RELEASE, (ends_on,), ends_on))
         for each in account.instructions:
             todo.append((each.day, PHASE_INSTRUCTION, each.sort_key, each))
         todo.sort(key=lambda entry: entry[:3])
@@ -238,6 +258,8 @@ class AccountPosting:
             self._floor = max(self._floor, day)
             if phase == PHASE_EVENT:
                 self._post_action(account, day, what)  # pyright: ignore[reportArgumentType]
+            elif phase == PHASE_RELEASE:
+                self._release(account, day, what)  # pyright: ignore[reportArgumentType]
             else:
                 self._post_instruction(account, what)  # pyright: ignore[reportArgumentType]
         self._end_days(account, self.through)
@@ -259,6 +281,24 @@ class AccountPosting:
             else:
                 return
 
+    def _release(self, account: Account, day: date, ends_on: date) -> None:
+        """Points of a statement period may be spent from its statement on."""
+        lots = account.lots.release(ends_on)
+        if not lots:
+            return
+        source = f"{account.account_id}:{ends_on}:{day}"
+        self._entry(
+            account, day, PHASE_RELEASE, "RELEASE", "STATEMENT", source, source, ends_on,
+            f"release:{self.program.program_id}:{source}",
+        )  # fmt: skip
+        legs = ((name, way, lot) for name, way in (("MEMBER_PENDING", "DEBIT"),
+                ("MEMBER_AVAILABLE", "CREDIT")) for lot in lots)  # fmt: skip
+        for leg_no, (name, way, lot) in enumerate(legs, start=1):
+            self.out.postings.append(
+                (self._journal_id, leg_no, name, account.account_id, lot.lot_id, way,
+                 lot.points_open)
+            )  # fmt: skip
+
     def _expire(self, account: Account, expiry: date, day: date) -> None:
         movements = account.lots.expire(expiry)
         total = sum(points for _, points in movements)
@@ -274,7 +314,7 @@ class AccountPosting:
         if points <= 0 or account.lots.deficit:
             return
         source = f"{account.account_id}:{day:%Y-%m}"
-        movements = account.lots.debit(points)
+        movements = account.lots.spend(points)
         self._entry(
             account, day, PHASE_TRANSFER, "TRANSFER", "PARTNER_CYCLE", source, source, day,
             f"transfer:{self.program.program_id}:{source}",
@@ -334,7 +374,8 @@ class AccountPosting:
     ) -> list[Movement]:  # fmt: skip
         """Points for the account: what its deficit leaves opens a lot."""
         ends = lapses or expiry_of(self.program, issued_on)
-        lot = Lot(lot_id, source, issued_on, ends, bps, points, points)
+        waits = lapses is None and _waits(self.program, issued_on)
+        lot = Lot(lot_id, source, issued_on, ends, bps, points, points, waits)
         movements = account.lots.credit(lot)
         if lot.points_issued:
             account.known_lots[lot_id] = lot
@@ -352,6 +393,8 @@ class AccountPosting:
                 self._spend(account, what, "TRANSFER", "PARTNER_TRANSFER_CLEARING", "TRANSFER")
             case "REDEEM_CANCEL":
                 self._cancel(account, what)
+            case "BONUS_CLAWBACK" | "FORFEIT" | "CREDIT":
+                self._close(account, what)
             case _:
                 self._adjust(account, what)
 
@@ -435,6 +478,22 @@ class AccountPosting:
             movements = account.lots.debit(-what.points)
             self._legs(account, "MEMBER_AVAILABLE", "ADJUSTMENT", movements, -what.points, "ADJUST")
 
+    def _close(self, account: Account, what: Instruction) -> None:
+        """What the closure of an account takes: its sign-up bonus, or all that is open."""
+        event_type, counter, kind = {
+            "BONUS_CLAWBACK": ("CLAWBACK", "CLAWED_BACK", "CLAWBACK"),
+            "FORFEIT": ("FORFEITURE", "FORFEITED", "FORFEIT"),
+            "CREDIT": ("REDEMPTION", "REDEEMED", "REDEEM"),
+        }[what.kind]
+        lots = account.lots
+        points = max(0, lots.balance) if what.points is None else what.points
+        if points == 0:
+            self._reject(what, NOTHING_OPEN)
+            return
+        self._instructed(account, what, event_type, what.reward_event_id)
+        movements = lots.debit(points)
+        self._legs(account, "MEMBER_AVAILABLE", counter, movements, points, kind)
+
     def _reject(self, what: Instruction, reason: str) -> None:
         self.out.outcomes.append(Outcome(what.reward_event_id, "REJECTED", reason, None, what.day))
 
@@ -476,9 +535,9 @@ class AccountPosting:
         self.out.postings.append((journal_id, 1, counter, None, None, direction, total))
         direction = "DEBIT" if is_debit else "CREDIT"
         for leg_no, (lot_id, points) in enumerate(movements, start=2):
-            self.out.postings.append(
-                (journal_id, leg_no, "MEMBER_AVAILABLE", member, lot_id, direction, points)
-            )
+            lot = account.known_lots.get(lot_id or "")
+            held = "MEMBER_PENDING" if lot and lot.is_pending else "MEMBER_AVAILABLE"
+            self.out.postings.append((journal_id, leg_no, held, member, lot_id, direction, points))
             if kind and lot_id:
                 self.out.consumption.append((journal_id, lot_id, member, kind, points))
 

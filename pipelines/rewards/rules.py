@@ -5,18 +5,29 @@ code, partner …): a reason to earn nothing, or the rules that apply. It is wor
 distinct look, not once per event.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import IntEnum
 from functools import cached_property
 from math import gcd
 
 from pipelines.rewards.mcc import MccSet, categories
-from pipelines.rewards.terms import MINOR_UNITS, Bonus, Match, Program, ProgramTerms, Rate
+from pipelines.rewards.terms import (
+    MINOR_UNITS,
+    Bonus,
+    Match,
+    Program,
+    ProgramTerms,
+    Rate,
+    SignupBonus,
+)
 
 EPOCH = date(1970, 1, 1)
 
 FEE_CLASSES = frozenset({"FEE", "INTEREST"})
+RECOVERIES = {"CHARGEBACK": "DISPUTED", "FRAUD_CONFIRMED": "FRAUD_CONFIRMED"}
+"""Events that take a purchase out of what earns, and why it then earns nothing."""
 FLAG_MCC = {"p2p": MccSet(["6538"])}
 
 
@@ -72,6 +83,8 @@ class CompiledRule:
     mode: str
     cap: CompiledCap | None
     funding_partner_bps: int
+    multiplier_milli: int = 1000
+    award: SignupBonus | None = None
 
     def raw(self, amount: int) -> int:
         """Numerator of the exact points over `denominator`."""
@@ -93,6 +106,7 @@ class Plan:
     inactive: tuple[CompiledRule, ...] = ()
     floor: tuple[CompiledRule, int] | None = None
     problem: str | None = None
+    recovery: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +123,10 @@ class Look:
     merchant_id: str | None
     merchant_country: str | None
     activated: frozenset[str] = frozenset()
+    status: str | None = None
+    substatus: str | None = None
+    tier: str | None = None
+    is_short: bool = False
 
 
 def rounded(numerator: int, denominator: int, mode: str) -> int:
@@ -147,6 +165,7 @@ class RuleBook:
         self.program = program
         self.rules: list[CompiledRule] = []
         self._by_version: list[dict[str, CompiledRule]] = []
+        self._multiplied: dict[tuple[int, int], CompiledRule] = {}
         for index, version in enumerate(program.versions):
             self._by_version.append(self._compile(index, version.terms))
 
@@ -161,7 +180,49 @@ class RuleBook:
             for bonus in version.terms.earn.bonus:
                 if bonus.valid:
                     days |= {bonus.valid[0], bonus.valid[1] + timedelta(days=1)}
+            for tier in version.terms.tiers:
+                for first, last in tier.days():
+                    days |= {first, last + timedelta(days=1)}
         return sorted(days)
+
+    def _any(self, has: Callable[[ProgramTerms], object]) -> bool:
+        return any(has(version.terms) for version in self.program.versions)
+
+    @cached_property
+    def asks_standing(self) -> bool:
+        """Whether an account's status decides on what it earns."""
+        return self._any(lambda terms: terms.eligibility.account)
+
+    @cached_property
+    def has_gates(self) -> bool:
+        """Whether a statement period must show something for its purchases to earn."""
+        return self._any(lambda terms: terms.gates)
+
+    @cached_property
+    def settles_by_statement(self) -> bool:
+        """Whether points wait for a statement before they may be spent."""
+        return self._any(lambda terms: terms.accrual.settlement == "STATEMENT")
+
+    @cached_property
+    def has_bonuses(self) -> bool:
+        """Whether an account can earn a sign-up bonus."""
+        return self._any(lambda terms: terms.signup_bonus)
+
+    @cached_property
+    def tier_metrics(self) -> frozenset[str]:
+        """By what members are in tiers."""
+        return frozenset(
+            tier.metric for version in self.program.versions for tier in version.terms.tiers
+        )
+
+    @cached_property
+    def rerates(self) -> bool:
+        """Whether a refund frees a cap for what was bought later."""
+        return self._any(lambda terms: terms.returns.cap_refill == "RERATE")
+
+    def terms_on(self, day: date) -> ProgramTerms:
+        """The terms in force on `day`; the first ones before they begin."""
+        return self._terms(self.program.index_on(day) or 0)
 
     @cached_property
     def offers(self) -> tuple[str, ...]:
@@ -218,12 +279,36 @@ class RuleBook:
         """A version's base rule."""
         return self._by_version[version_index][self._terms(version_index).earn.base.id]
 
-    def by_number(self, version: int, rule_id: str) -> CompiledRule | None:
-        """The rule of that id in the version of that number."""
+    def by_number(
+        self, version: int, rule_id: str, multiplier_milli: int = 1000
+    ) -> CompiledRule | None:
+        """The rule of that id in the version of that number, as a tier multiplies it."""
         for index, candidate in enumerate(self.program.versions):
             if candidate.terms.version == version:
-                return self.rule(index, rule_id)
+                rule = self.rule(index, rule_id)
+                return rule and self.multiplied(rule, multiplier_milli)
         return None
+
+    def multiplied(self, rule: CompiledRule, multiplier_milli: int) -> CompiledRule:
+        """`rule` with its rate times `multiplier_milli` thousandths."""
+        if multiplier_milli == rule.multiplier_milli:
+            return rule
+        key = (rule.index, multiplier_milli)
+        if key not in self._multiplied:
+            numerator, denominator = rule.numerator * multiplier_milli, rule.denominator * 1000
+            shared = gcd(numerator, denominator)
+            found = replace(
+                rule, index=len(self.rules), numerator=numerator // shared,
+                denominator=denominator // shared, multiplier_milli=multiplier_milli,
+            )  # fmt: skip
+            self.rules.append(found)
+            self._multiplied[key] = found
+        return self._multiplied[key]
+
+    def in_tier(self, version_index: int, rule_id: str, like: CompiledRule) -> CompiledRule | None:
+        """The rule of that id in another version, multiplied as `like` is."""
+        rule = self.rule(version_index, rule_id)
+        return rule and self.multiplied(rule, like.multiplier_milli)
 
     def plan(self, look: Look) -> Plan:
         """What the terms say about transactions of this look."""
@@ -238,7 +323,13 @@ class RuleBook:
             return Plan(kind if keeps else Kind.NOTHING, index, reason)
         if look.currency != terms.currency:
             return Plan(Kind.NOTHING, index, "EXCLUDED_CLASS", problem="CURRENCY_MISMATCH")
+        standing = terms.eligibility.account
+        if kind is Kind.EARN and standing and not standing.holds(look.status, look.substatus):
+            return Plan(kind, index, "ACCOUNT_NOT_IN_GOOD_STANDING")
+        if kind is Kind.EARN and look.is_short:
+            return Plan(kind, index, "GATE_FAILED")
         rules, inactive = self._applicable(index, terms, look)
+        rules = self._in_tier(terms, look, rules)
         floor = terms.earn.floor
         has_floor = floor is not None and _matches(floor.match, look)
         return Plan(
@@ -250,7 +341,20 @@ class RuleBook:
             (self._by_version[index][floor.id], floor.min_points * terms.units_per_point)
             if floor is not None and has_floor
             else None,
+            recovery=RECOVERIES.get(look.event_type),
         )
+
+    def _in_tier(
+        self, terms: ProgramTerms, look: Look, rules: tuple[CompiledRule, ...]
+    ) -> tuple[CompiledRule, ...]:
+        """`rules` at the rates of the member's tier."""
+        for tier in terms.tiers:
+            if tier.id == look.tier and (times := tier.multiplier_on(look.day)) != 1000:
+                base = self.multiplied(rules[0], times)
+                if tier.applies_to == "BASE":
+                    return (base, *rules[1:])
+                return (base, *(self.multiplied(rule, times) for rule in rules[1:]))
+        return rules
 
     def _terms(self, index: int) -> ProgramTerms:
         return self.program.versions[index].terms
@@ -286,6 +390,12 @@ class RuleBook:
                 len(self.rules), floor.id, version_index, 1, 0, 1, terms.rounding.mode, None, 0
             )
             self.rules.append(compiled[floor.id])
+        for bonus in terms.signup_bonus:
+            compiled[bonus.id] = CompiledRule(
+                len(self.rules), bonus.id, version_index, 1, 0, 1, terms.rounding.mode, None,
+                bonus.funding.partner_bps, award=bonus,
+            )  # fmt: skip
+            self.rules.append(compiled[bonus.id])
         return compiled
 
     def _compile_rate(self, version_index: int, terms: ProgramTerms, rate: Rate) -> CompiledRule:

@@ -23,7 +23,7 @@ create table if not exists rewards.decisions (
     zero_reason varchar, amount_minor bigint, eligible_minor bigint, cap_share_key varchar,
     cap_window_on date, cap_before bigint, cap_used bigint, points bigint,
     funding_partner_bps bigint, basis_on date, effective_on date, recorded_at timestamp,
-    revision bigint, journal_id varchar
+    revision bigint, journal_id varchar, multiplier_milli bigint
 );
 create table if not exists rewards.superseded_decisions (
     decision_id varchar, program_id varchar, account_id varchar, transaction_id varchar,
@@ -32,14 +32,21 @@ create table if not exists rewards.superseded_decisions (
     zero_reason varchar, amount_minor bigint, eligible_minor bigint, cap_share_key varchar,
     cap_window_on date, cap_before bigint, cap_used bigint, points bigint,
     funding_partner_bps bigint, basis_on date, effective_on date, recorded_at timestamp,
-    revision bigint, journal_id varchar, superseded_at timestamp
+    revision bigint, journal_id varchar, multiplier_milli bigint, superseded_at timestamp
 );
 create table if not exists rewards.refund_allocations (
     program_id varchar, account_id varchar, event_id varchar, item_event_id varchar,
-    rule_id varchar, amount_minor bigint, limit_change bigint, restored bigint
+    rule_id varchar, amount_minor bigint, limit_change bigint, restored bigint,
+    item_basis_on date
 );
 create table if not exists rewards.cap_usage (
     program_id varchar, account_id varchar, share_key varchar, window_on date, used bigint
+);
+create table if not exists rewards.spend_by_month (
+    program_id varchar, account_id varchar, month_on date, net_minor bigint
+);
+create table if not exists rewards.bonus_progress (
+    program_id varchar, account_id varchar, bonus_id varchar, net_minor bigint, is_awarded boolean
 );
 create table if not exists rewards.journal (
     journal_id varchar, program_id varchar, seq bigint, event_type varchar, source_kind varchar,

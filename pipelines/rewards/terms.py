@@ -6,10 +6,13 @@ points in the terms are whole points; the ledger counts in units of `10 ** -asse
 
 import hashlib
 import json
+import re
 from bisect import bisect_right
+from calendar import monthrange
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
+from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -162,9 +165,6 @@ class Earn(_Terms):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        ids = [rule.id for rule in self.rules()] + ([self.floor.id] if self.floor else [])
-        if repeated := [name for name in ids if ids.count(name) > 1]:
-            raise ValueError(f"rule id {repeated[0]!r} is used twice")
         if self.base.cap and self.base.cap.window == "PROMO":
             raise ValueError("base: a cap with window PROMO needs a rule with dates")
         shared: dict[str, tuple[object, ...]] = {}
@@ -183,6 +183,25 @@ class Earn(_Terms):
         yield from self.bonus
 
 
+class Standing(_Terms):
+    """What an account's record must say for its purchases to earn ("good standing")."""
+
+    id: str = Field(min_length=1)
+    status: Names = ("OPEN",)
+    not_substatus: Names = ("DELINQUENT", "CHARGED_OFF_*", "INTEREST_AND_FEES_PAUSED")
+
+    def holds(self, status: str | None, substatus: str | None) -> bool:
+        """Whether an account of that status is in good standing; what is not told is good."""
+        if status is not None and status not in self.status:
+            return False
+        return not any(fnmatchcase(substatus or "", pattern) for pattern in self.not_substatus)
+
+
+def _as_standing(value: object) -> object:
+    """A bare name stands for the usual conditions under that name."""
+    return {"id": value} if isinstance(value, str) else value
+
+
 class Eligibility(_Terms):
     """Which posted events may earn at all."""
 
@@ -190,14 +209,127 @@ class Eligibility(_Terms):
     exclude_mcc: Codes = ()
     exclude_mcc_category: Categories = ()
     exclude_flags: tuple[Literal["fee", "interest", "fx_fee", "convenience_check", "p2p"], ...] = ()
+    account: Annotated[Standing | None, BeforeValidator(_as_standing)] = None
 
 
 class Accrual(_Terms):
-    """When points are earned and when they may be spent."""
+    """When points are earned and when they may be spent: at once, or from the statement on."""
 
     trigger: Literal["POSTED"] = "POSTED"
     strategy: Literal["DEFAULT"] = "DEFAULT"
-    settlement: Literal["LIVE"] = "LIVE"
+    settlement: Literal["LIVE", "STATEMENT"] = "LIVE"
+
+
+class Gate(_Terms):
+    """What a statement period must show, or its purchases earn nothing after all."""
+
+    id: str = Field(min_length=1)
+    kind: Literal["MIN_TXN_PER_STATEMENT"] = "MIN_TXN_PER_STATEMENT"
+    n: int = Field(gt=0)
+    count: Literal["POSTED_PURCHASES"] = "POSTED_PURCHASES"
+    on_fail: Literal["ZERO_PERIOD"] = "ZERO_PERIOD"
+
+
+class BonusClawback(_Terms):
+    """When a sign-up bonus is taken back."""
+
+    if_closed_within_days: int | None = Field(default=None, ge=0)
+    if_below_threshold: bool = False
+
+
+class SignupBonus(_Terms):
+    """Points for spending `threshold_minor` in the first days (or months) of an account.
+
+    The spend is that of eligible purchases less their refunds; the window begins with the day of
+    opening and ends with the day `within_days` (or `within_months` calendar months) later. `valid`
+    are the days of opening that the offer is for. CUSTOMER_PROGRAM: only a customer's first
+    account in the program has it.
+    """
+
+    id: str = Field(min_length=1)
+    points: int = Field(gt=0)
+    threshold_minor: int = Field(gt=0)
+    within_days: int | None = Field(default=None, ge=0)
+    within_months: int | None = Field(default=None, gt=0)
+    clock: Literal["ACCOUNT_OPENED"] = "ACCOUNT_OPENED"
+    basis: Literal["POSTED_NET_ELIGIBLE"] = "POSTED_NET_ELIGIBLE"
+    once_per: Literal["CUSTOMER_PROGRAM", "ACCOUNT"] = "CUSTOMER_PROGRAM"
+    clawback: BonusClawback = BonusClawback()
+    valid: Days | None = None
+    funding: Funding = Funding()
+
+    @model_validator(mode="after")
+    def _has_a_window(self) -> Self:
+        if (self.within_days is None) == (self.within_months is None):
+            raise ValueError("needs within_days or within_months, and not both")
+        return self
+
+    def ends_on(self, opened_on: date) -> date:
+        """Last day of the window of an account opened on `opened_on`."""
+        if self.within_days is not None:
+            return opened_on + timedelta(days=self.within_days)
+        assert self.within_months is not None
+        month = opened_on.year * 12 + opened_on.month - 1 + self.within_months
+        year, index = divmod(month, 12)
+        return date(year, index + 1, min(opened_on.day, monthrange(year, index + 1)[1]))
+
+
+class DatedMultiplier(_Terms):
+    """A tier's multiplier in some days."""
+
+    valid: Days
+    multiplier_milli: int = Field(gt=0)
+
+
+class Tier(_Terms):
+    """A multiplier for members of a tier.
+
+    ACCOUNT_TIER: the tier that the account's record names. NET_SPEND_12M: net eligible spend of at
+    least `at_least_minor` in the twelve calendar months before the last `review`; of several the
+    highest. `applies_to` the base rate or to all rates; caps are used up by the spend as it is.
+    """
+
+    id: str = Field(min_length=1)
+    metric: Literal["NET_SPEND_12M", "ACCOUNT_TIER"] = "ACCOUNT_TIER"
+    at_least_minor: int = Field(default=0, ge=0)
+    multiplier_milli: int = Field(default=1000, gt=0)
+    multipliers: tuple[DatedMultiplier, ...] = ()
+    review: Literal["YEARLY", "QUARTERLY", "MONTHLY"] = "YEARLY"
+    applies_to: Literal["ALL", "BASE"] = "ALL"
+    valid: Days | None = None
+
+    def multiplier_on(self, day: date) -> int:
+        """Thousandths by which rates are multiplied on `day`."""
+        if self.valid and not self.valid[0] <= day <= self.valid[1]:
+            return 1000
+        for dated in self.multipliers:
+            if dated.valid[0] <= day <= dated.valid[1]:
+                return dated.multiplier_milli
+        return self.multiplier_milli
+
+    def days(self) -> Iterator[Days]:
+        """The spans of days that the tier names."""
+        if self.valid:
+            yield self.valid
+        for dated in self.multipliers:
+            yield dated.valid
+
+
+class Closure(_Terms):
+    """What becomes of open points when an account is closed.
+
+    `on` are patterns of the account's close reason or substatus; `grace_days` later the points are
+    forfeited, or credited to the account.
+    """
+
+    on: Names = ("*",)
+    action: Literal["FORFEIT", "CREDIT"] = "FORFEIT"
+    grace_days: int = Field(default=0, ge=0)
+
+    def covers(self, *reasons: str | None) -> bool:
+        """Whether one of `reasons` is meant; an account closed for no told reason is by `*`."""
+        told = [reason for reason in reasons if reason] or [""]
+        return any(fnmatchcase(reason, pattern) for reason in told for pattern in self.on)
 
 
 class Rounding(_Terms):
@@ -213,7 +345,7 @@ class Returns(_Terms):
     policy: Literal["UNLIMITED"] = "UNLIMITED"
     rate_at: Literal["ORIGINAL", "RETURN_DATE"] = "ORIGINAL"
     unmatched_rate: Literal["CURRENT_MCC", "BASE", "NONE"] = "CURRENT_MCC"
-    cap_refill: Literal["RESTORE_ONLY"] = "RESTORE_ONLY"
+    cap_refill: Literal["RESTORE_ONLY", "RERATE"] = "RESTORE_ONLY"
 
 
 class Expiry(_Terms):
@@ -264,9 +396,13 @@ class ProgramTerms(_Terms):
     accrual: Accrual = Accrual()
     rounding: Rounding = Rounding()
     eligibility: Eligibility = Eligibility()
+    gates: tuple[Gate, ...] = ()
     earn: Earn
+    signup_bonus: tuple[SignupBonus, ...] = ()
+    tiers: tuple[Tier, ...] = ()
     returns: Returns = Returns()
     expiry: Expiry = Expiry()
+    closure: Closure | None = None
     economics: Economics = Economics()
     source_document_sha256: str | None = None
     approved_by: str | None = None
@@ -279,6 +415,12 @@ class ProgramTerms(_Terms):
             rule.cap and rule.cap.unit == "POINTS" for rule in self.earn.rules()
         ):
             raise ValueError("rounding: a cap in POINTS needs scope TXN_RULE")
+        ids = [rule.id for rule in (*self.earn.rules(), *self.signup_bonus)]
+        ids += [self.earn.floor.id] if self.earn.floor else []
+        if repeated := [name for name in ids if ids.count(name) > 1]:
+            raise ValueError(f"rule id {repeated[0]!r} is used twice")
+        if len({(tier.metric, tier.review) for tier in self.tiers}) > 1:
+            raise ValueError("tiers: all tiers of a version have one metric and one review")
         return self
 
     @property
@@ -334,6 +476,20 @@ class Program:
         return min(own, successor) if own else successor
 
 
+class TermsLoader(yaml.SafeLoader):
+    """YAML in which `on`, `off`, `yes` and `no` are words: closures are told by the field `on`."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+TermsLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
 def load_programs(directory: Path) -> dict[str, Program]:
     """The programs of the YAML files in `directory`, by program id.
 
@@ -363,7 +519,7 @@ def parse_terms(document: Any, source: str = "terms") -> TermsVersion:
 
 def _read(path: Path) -> Iterator[TermsVersion]:
     try:
-        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=TermsLoader))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
         message = " ".join(str(error).split())
         raise CardlineError(f"{path}: not readable as YAML: {message}") from error

@@ -168,20 +168,25 @@ def lots_equal_balances(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
         with open as (
             select program_id, account_id, sum(points_open) as points from rewards.lots group by all
         )
-        select program_id, account_id, coalesce(points, 0), coalesce(available, 0)
+        select program_id, account_id, coalesce(points, 0), coalesce(available + pending, 0)
         from open full join rewards.balances using (program_id, account_id)
-        where coalesce(points, 0) <> coalesce(available, 0) order by 1, 2 limit 1
+        where coalesce(points, 0) <> coalesce(available + pending, 0) order by 1, 2 limit 1
         """,
     )
     if drift:
-        return False, f"{drift[0]}: account {drift[1]} has {drift[2]} in lots, {drift[3]} available"
+        return (
+            False,
+            f"{drift[0]}: account {drift[1]} has {drift[2]} in lots, {drift[3]} in its balance",
+        )
     legs = _first(
         con,
         """
         with legs as (
             select lot_id, sum(case direction when 'CREDIT' then amount else -amount end) as points
             from rewards.postings
-            where ledger_account = 'MEMBER_AVAILABLE' and lot_id is not null group by lot_id
+            where ledger_account in ('MEMBER_AVAILABLE', 'MEMBER_PENDING')
+                and lot_id is not null
+            group by lot_id
         )
         select lot_id, coalesce(points_open, 0), coalesce(points, 0)
         from rewards.lots full join legs using (lot_id)
@@ -207,7 +212,9 @@ def decisions_equal_ledger(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
                 sum(case direction when 'CREDIT' then amount else -amount end) as points
             from rewards.journal as journal
             inner join rewards.postings as postings using (journal_id)
-            where ledger_account = 'MEMBER_AVAILABLE' and source_kind = 'POSTED_EVENT' group by all
+            where ledger_account in ('MEMBER_AVAILABLE', 'MEMBER_PENDING')
+                and source_kind = 'POSTED_EVENT'
+            group by all
         )
         select program_id, account_id, coalesce(decided.points, 0), coalesce(posted.points, 0)
         from decided full join posted using (program_id, account_id)
@@ -244,12 +251,12 @@ def one_decision_set_each(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
     )
     if double:
         return False, f"event {double[0]} has two decision sets"
-    if not _exists(con, "marts", "fct_posted_events"):
+    if not _exists(con, "marts", "fct_earning_events"):
         return True, "no posted events"
     missing = _first(
         con,
         """
-        select count(*), min(event_id) from marts.fct_posted_events
+        select count(*), min(event_id) from marts.fct_earning_events
         where cast(received_at as date) <= (select max(through) from rewards.progress)
             and event_id not in (select event_id from rewards.decisions)
             and account_id not in (select account_id from rewards.waiting_accounts)

@@ -119,7 +119,7 @@ def test_accounts_without_a_program_wait_and_are_made_up_for(lab):
         ("UNKNOWN_PROGRAM", "a1", "OPEN")
     ]
     assert lab.balances() == {} and lab.broken() == []
-    lab.con.execute("update marts.fct_posted_events set program_id = 'lab'")
+    lab.con.execute("update marts.fct_earning_events set program_id = 'lab'")
     lab.accrue()
     assert lab.balances() == {"a1": 40} and lab.broken() == []
     assert lab.frame("select state from finance.exceptions").rows() == [("RESOLVED",)]

@@ -41,7 +41,7 @@ create table marts.fct_statements (
     fees_minor bigint, interest_minor bigint, other_debits_minor bigint, payments_minor bigint,
     credits_minor bigint
 );
-create table marts.fct_posted_events (
+create table marts.fct_earning_events (
     event_id varchar, account_id varchar, program_id varchar, posted_on date, amount_minor bigint,
     currency varchar, received_at timestamp, file_id varchar
 );
@@ -140,7 +140,7 @@ def fill(con: duckdb.DuckDBPyConnection) -> None:
     ledger.write(con)
     con.execute("update rewards.lots_issued set points_issued = 49 where account_id = 'a2'")
     insert(con, "rewards.progress", through=LAST)
-    insert(con, "ops.watermarks", name="rewards:marts.fct_posted_events", load_no=1)
+    insert(con, "ops.watermarks", name="rewards:marts.fct_earning_events", load_no=1)
     insert(con, "rewards.waiting_accounts", account_id="waits")
     for event_id, account_id, received_on in (
         ("e-j000001", "a1", LAST),
@@ -149,7 +149,7 @@ def fill(con: duckdb.DuckDBPyConnection) -> None:
         ("e-waiting", "waits", LAST),
     ):
         insert(
-            con, "marts.fct_posted_events", event_id=event_id, account_id=account_id,
+            con, "marts.fct_earning_events", event_id=event_id, account_id=account_id,
             program_id="points", posted_on=LAST, amount_minor=700, currency="USD",
             received_at=received_on, file_id="load-1",
         )  # fmt: skip

@@ -51,7 +51,7 @@ def test_shipped_programs_are_valid():
         ("eligibility: {exclude_mcc: [60a1]}", "eligibility.exclude_mcc"),
         ("eligibility: {exclude_mcc_category: [casino]}", "eligibility.exclude_mcc_category"),
         ("earn: {base: {id: base}}", "earn.base"),
-        ("signup_bonus: []", "signup_bonus"),
+        ("gates: [{id: five}]", "gates.0.n"),
     ],
 )
 def test_errors_name_file_and_field(tmp_path, more, field):

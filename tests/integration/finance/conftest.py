@@ -12,7 +12,7 @@ from tests.rewards_ledger import busy_ledger
 
 # What packs read of the marts; the curated tables themselves are tested elsewhere.
 MARTS = """
-create table marts.fct_posted_events as
+create table marts.fct_earning_events as
 select
     event_id, account_id, program_id, effective_on as posted_on, eligible_minor as amount_minor,
     'USD' as currency, recorded_at as received_at, 'file-' || left(event_id, 6) as file_id,

@@ -1,0 +1,352 @@
+"""Terms that look at more than one purchase: worked by hand, through the ledger, day by day."""
+
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+import pytest
+
+from pipelines.rewards.terms import Program, parse_terms
+from tests.rewards_lab import RewardsLab, account, instruction, statement
+
+START = date(2026, 1, 1)
+
+
+def program(**terms: Any) -> Program:
+    """One version of a program with a base rate of a point a dollar."""
+    document = {
+        "program": "lab",
+        "version": 1,
+        "valid_from": date(2020, 1, 1),
+        "earn": {"base": {"id": "base", "rate_milli": 1000}},
+        **terms,
+    }
+    return Program("lab", (parse_terms(document),))
+
+
+def event(number: int, amount: int, on: date, **changes: Any) -> dict[str, Any]:
+    """A purchase of account `a` on a day, known that day."""
+    return {
+        "event_id": f"e{number}",
+        "transaction_id": f"t{number}",
+        "account_id": "a",
+        "event_type": "CLEARING",
+        "event_at": datetime.combine(on, time(12)),
+        "posted_on": on,
+        "amount_minor": amount,
+        "currency": "USD",
+        "direction": "DEBIT",
+        "transaction_class": "PURCHASE",
+        "mcc": "5999",
+        "version_no": 1,
+        "known_on": on,
+        **changes,
+    }
+
+
+def refund(number: int, of: int, amount: int, on: date, **changes: Any) -> dict[str, Any]:
+    """A refund of purchase `of`."""
+    back = {"event_type": "RETURN", "direction": "CREDIT", "transaction_class": "REFUND",
+            "refunds_transaction_id": f"t{of}"}  # fmt: skip
+    return event(number, amount, on, **{**back, **changes})
+
+
+def on(day: int) -> date:
+    return START + timedelta(days=day)
+
+
+def worked(lab: RewardsLab, is_daily: bool, **feeds: list[dict[str, Any]]) -> RewardsLab:
+    """The lab with all of `feeds` delivered, each row on its known day, or all at once."""
+    days = sorted({row["known_on"] for rows in feeds.values() for row in rows})
+    if not is_daily:
+        lab.deliver(**feeds)
+        lab.accrue()
+        return lab
+    for day in days:
+        lab.deliver(
+            **{name: [r for r in rows if r["known_on"] == day] for name, rows in feeds.items()}
+        )
+        lab.accrue(through=day)
+    return lab
+
+
+def both_ways(terms: Program, **feeds: list[dict[str, Any]]) -> RewardsLab:
+    """The ledger, after making sure that days one by one lead to what one pass leads to."""
+    at_once = worked(RewardsLab(terms), False, **feeds)
+    daily = worked(RewardsLab(terms), True, **feeds)
+    entries = "select journal_id, event_type, payload_hash, recorded_at from rewards.journal"
+    assert sorted(daily.frame(entries).rows()) == sorted(at_once.frame(entries).rows())
+    for table in ("rewards.decisions", "rewards.lots", "rewards.balances"):
+        same = [sorted(lab.frame(f"select * from {table}").rows(), key=repr)
+                for lab in (daily, at_once)]  # fmt: skip
+        assert same[0] == same[1], table
+    assert at_once.broken() == []
+    replayed = at_once.frame("select count(*) as n from rewards.journal")["n"][0]
+    at_once.accrue()
+    assert at_once.frame("select count(*) as n from rewards.journal")["n"][0] == replayed
+    return at_once
+
+
+def points(lab: RewardsLab) -> dict[tuple[str, str], int]:
+    """Points of the decisions that stand, where not zero."""
+    rows = lab.frame("select event_id, rule_id, points from rewards.decisions").rows()
+    return {(event_id, rule_id): each for event_id, rule_id, each in rows if each}
+
+
+def reasons(lab: RewardsLab) -> dict[str, str]:
+    """Zero reasons by event."""
+    rows = lab.frame(
+        "select event_id, zero_reason from rewards.decisions where zero_reason is not null"
+    ).rows()
+    return dict(rows)
+
+
+BONUS = {
+    "id": "sub", "points": 500, "threshold_minor": 30_000, "within_days": 90,
+    "clawback": {"if_closed_within_days": 180},
+}  # fmt: skip
+
+
+class TestSignupBonus:
+    def test_the_purchase_that_reaches_the_threshold_has_it_once(self):
+        lab = both_ways(
+            program(signup_bonus=[BONUS]), accounts=[account("a", START)],
+            events=[event(1, 29_999, on(1)), event(2, 1, on(2)), event(3, 50_000, on(3))],
+        )  # fmt: skip
+        assert points(lab) == {("e1", "base"): 300, ("e2", "sub"): 500, ("e3", "base"): 500}
+        assert lab.balances() == {"a": 1300}
+
+    def test_refunds_count_against_it_before_and_not_after(self):
+        lab = both_ways(
+            program(signup_bonus=[BONUS]), accounts=[account("a", START)],
+            events=[event(1, 20_000, on(1)), refund(2, 1, 20_000, on(2)), event(3, 20_000, on(3)),
+                    event(4, 10_000, on(4)), refund(5, 4, 10_000, on(5))],
+        )  # fmt: skip
+        assert points(lab)["e4", "sub"] == 500
+        assert lab.balances() == {"a": 200 + 500}
+
+    def test_falling_below_takes_it_back_where_the_terms_say_so(self):
+        terms = program(signup_bonus=[{**BONUS, "clawback": {"if_below_threshold": True}}])
+        lab = both_ways(
+            terms, accounts=[account("a", START)],
+            events=[event(1, 30_000, on(1)), refund(2, 1, 1, on(100)), event(3, 1_000, on(101))],
+        )  # fmt: skip
+        assert points(lab)["e2", "sub"] == -500
+        assert ("e3", "sub") not in points(lab)
+
+    @pytest.mark.parametrize(("day", "has_bonus"), [(90, True), (91, False)])
+    def test_the_window_ends_with_its_last_day(self, day: int, has_bonus: bool):
+        lab = both_ways(
+            program(signup_bonus=[BONUS]), accounts=[account("a", START)],
+            events=[event(1, 30_000, on(day), posted_on=on(day + 3), known_on=on(day + 3))],
+        )  # fmt: skip
+        assert (("e1", "sub") in points(lab)) is has_bonus
+
+    def test_months_are_calendar_months(self):
+        terms = program(signup_bonus=[
+            {"id": "sub", "points": 500, "threshold_minor": 100, "within_months": 3}
+        ])  # fmt: skip
+        opened = date(2025, 11, 30)
+        for day, has_bonus in ((date(2026, 2, 28), True), (date(2026, 3, 1), False)):
+            lab = both_ways(terms, accounts=[account("a", opened)], events=[event(1, 100, day)])
+            assert (("e1", "sub") in points(lab)) is has_bonus
+
+    def test_only_a_persons_first_account_has_it(self):
+        accounts = [account("a", START, customer_id="c"), account("b", on(5), customer_id="c")]
+        events = [event(1, 30_000, on(10)), event(2, 30_000, on(10), account_id="b")]
+        found = points(both_ways(program(signup_bonus=[BONUS]), accounts=accounts, events=events))
+        assert ("e1", "sub") in found
+        assert ("e2", "sub") not in found
+        each = program(signup_bonus=[{**BONUS, "once_per": "ACCOUNT"}])
+        assert ("e2", "sub") in points(both_ways(each, accounts=accounts, events=events))
+
+    @pytest.mark.parametrize(("day", "left"), [(180, 300), (181, 800)])
+    def test_an_early_closure_takes_it_back(self, day: int, left: int):
+        closed = account("a", START, status="CLOSED", closed_on=on(day), known_on=on(day),
+                         updated_at=datetime.combine(on(day), time(1)))  # fmt: skip
+        lab = both_ways(
+            program(signup_bonus=[BONUS]), accounts=[account("a", START), closed],
+            events=[event(1, 30_000, on(1)), event(2, 100, on(200), account_id="b")],
+        )  # fmt: skip
+        assert lab.balances()["a"] == left
+
+    def test_a_confirmed_fraud_does_not_count(self):
+        fraud = refund(2, 1, 30_000, on(5), event_type="FRAUD_CONFIRMED")
+        lab = both_ways(
+            program(signup_bonus=[BONUS]), accounts=[account("a", START)],
+            events=[event(1, 29_000, on(1)), {**fraud, "amount_minor": 29_000},
+                    event(3, 1_000, on(6))],
+        )  # fmt: skip
+        assert ("e3", "sub") not in points(lab)
+        assert lab.balances() == {"a": 10}
+
+
+class TestGate:
+    TERMS: dict[str, Any] = {"gates": [{"id": "two", "kind": "MIN_TXN_PER_STATEMENT", "n": 2}]}  # noqa: RUF012
+
+    def test_a_period_with_too_few_purchases_earns_nothing_after_all(self):
+        lab = both_ways(
+            program(**self.TERMS),
+            events=[event(1, 10_000, on(3)), event(2, 10_000, on(40)), event(3, 500, on(41))],
+            statements=[statement("a", START, on(30)), statement("a", on(31), on(58))],
+        )
+        assert reasons(lab) == {"e1": "GATE_FAILED"}
+        assert lab.balances() == {"a": 105}
+        kinds = lab.frame(
+            "select event_type, reverses_journal_id from rewards.journal order by seq"
+        )
+        assert kinds.rows()[:2] == [("ACCRUAL", None), ("ACCRUAL", "accrual:e1:1")]
+
+    def test_a_late_purchase_opens_the_gate_again(self):
+        late = event(2, 10_000, on(4), known_on=on(50))
+        lab = both_ways(
+            program(**self.TERMS), events=[event(1, 10_000, on(3)), late],
+            statements=[statement("a", START, on(30))],
+        )  # fmt: skip
+        assert reasons(lab) == {}
+        assert lab.balances() == {"a": 200}
+
+    def test_a_late_purchase_that_is_not_enough_earns_nothing(self):
+        late = event(2, 10_000, on(20), known_on=on(50))
+        terms = program(gates=[{"id": "three", "n": 3}])
+        lab = both_ways(
+            terms, events=[event(1, 10_000, on(3)), late],
+            statements=[statement("a", START, on(30))],
+        )  # fmt: skip
+        assert reasons(lab) == {"e1": "GATE_FAILED", "e2": "GATE_FAILED"}
+        assert lab.balances() == {}
+
+
+class TestTiers:
+    def test_the_accounts_tier_multiplies_from_when_it_holds(self):
+        terms = program(tiers=[{"id": "gold", "multiplier_milli": 1250, "multipliers": [
+            {"valid": [on(20), on(29)], "multiplier_milli": 2000}]}])  # fmt: skip
+        gold = account("a", START, tier="gold", updated_at=datetime.combine(on(10), time()),
+                       known_on=on(12))  # fmt: skip
+        lab = both_ways(
+            terms, accounts=[account("a", START), gold],
+            events=[event(1, 10_000, on(9)), event(2, 10_000, on(11)), event(3, 10_000, on(25)),
+                    event(4, 10_000, on(30)), refund(5, 2, 10_000, on(31))],
+        )  # fmt: skip
+        assert points(lab) == {
+            ("e1", "base"): 100, ("e2", "base"): 125, ("e3", "base"): 200, ("e4", "base"): 125,
+            ("e5", "base"): -125,
+        }  # fmt: skip
+
+    def test_a_years_spend_decides_on_the_next_years_tier(self):
+        terms = program(tiers=[
+            {"id": "gold", "metric": "NET_SPEND_12M", "at_least_minor": 100_000,
+             "multiplier_milli": 1500, "review": "YEARLY"},
+            {"id": "silver", "metric": "NET_SPEND_12M", "at_least_minor": 50_000,
+             "multiplier_milli": 1100, "review": "YEARLY"},
+        ])  # fmt: skip
+        day = date(2026, 6, 1)
+        events = [event(1, 120_000, day), refund(2, 1, 30_000, date(2026, 7, 1)),
+                  event(3, 1_000, date(2026, 12, 31)), event(4, 10_000, date(2027, 1, 1)),
+                  event(5, 10_000, date(2028, 1, 1))]  # fmt: skip
+        found = points(both_ways(terms, events=events))
+        assert [found[f"e{n}", "base"] for n in (1, 3, 4, 5)] == [1200, 10, 110, 100]
+
+    def test_only_the_base_where_the_terms_say_so(self):
+        bonus = {"id": "dining", "match": {"mcc_category": "dining"}, "rate_milli": 2000}
+        for applies_to, expected in (("ALL", 600), ("BASE", 400)):
+            terms = program(
+                earn={"base": {"id": "base", "rate_milli": 1000}, "bonus": [bonus]},
+                tiers=[{"id": "gold", "multiplier_milli": 2000, "applies_to": applies_to}],
+            )
+            lab = both_ways(
+                terms, accounts=[account("a", START, tier="gold")],
+                events=[event(1, 10_000, on(1), mcc="5812")],
+            )  # fmt: skip
+            assert lab.balances() == {"a": expected}
+
+
+class TestStanding:
+    def test_a_suspended_account_earns_nothing_until_it_is_open_again(self):
+        def state(day: int, **changes: Any) -> dict[str, Any]:
+            return account("a", START, updated_at=datetime.combine(on(day), time()),
+                           known_on=on(day + 4), **changes)  # fmt: skip
+
+        lab = both_ways(
+            program(eligibility={"account": "good_standing_v3"}),
+            accounts=[account("a", START), state(10, status="SUSPENDED"), state(20),
+                      state(30, substatus="DELINQUENT")],
+            events=[event(n, 10_000, on(n)) for n in (9, 11, 21, 31)],
+        )  # fmt: skip
+        names = {"e11", "e31"}
+        assert reasons(lab) == dict.fromkeys(names, "ACCOUNT_NOT_IN_GOOD_STANDING")
+        assert lab.balances() == {"a": 200}
+
+
+class TestClosure:
+    def closed(self, **changes: Any) -> list[dict[str, Any]]:
+        record = account("a", START, status="CLOSED", closed_on=on(10), known_on=on(12),
+                         updated_at=datetime.combine(on(10), time()))  # fmt: skip
+        return [account("a", START), {**record, **changes}]
+
+    def test_open_points_are_forfeited_for_the_named_reasons(self):
+        terms = program(closure={"on": ["BANK_REQUEST", "CHARGED_OFF_*"], "grace_days": 5})
+        events = [event(1, 10_000, on(1)), event(2, 100, on(40), account_id="b")]
+        lab = both_ways(
+            terms, events=events, accounts=self.closed(substatus="CHARGED_OFF_DELINQUENT")
+        )
+        assert lab.balances() == {"b": 1}
+        [entry] = lab.frame(
+            "select event_type, effective_on, recorded_at::date as known_on from rewards.journal "
+            "where event_type = 'FORFEITURE'"
+        ).rows()
+        assert entry == ("FORFEITURE", on(15), on(15))
+        kept = both_ways(terms, events=events, accounts=self.closed(close_reason="MEMBER"))
+        assert kept.balances() == {"a": 100, "b": 1}
+
+    def test_or_credited(self):
+        terms = program(closure={"on": "*", "action": "CREDIT"})
+        lab = both_ways(terms, events=[event(1, 10_000, on(1))], accounts=self.closed())
+        assert lab.balances() == {}
+        held = lab.frame("select sum(amount) from rewards.postings where ledger_account='REDEEMED'")
+        assert held.item() == 100
+
+
+class TestStatementSettlement:
+    def test_points_wait_for_their_statement(self):
+        terms = program(accrual={"settlement": "STATEMENT"})
+        events = [event(1, 10_000, on(3)), event(2, 5_000, on(31)), refund(3, 2, 1_000, on(32))]
+        asked = [instruction("r1", "a", "REDEEM", on(5), 50), instruction("r2", "a", "REDEEM",
+                 on(33), 60)]  # fmt: skip
+        lab = both_ways(
+            terms, events=events, instructions=asked, statements=[statement("a", START, on(30))]
+        )
+        outcomes = lab.frame(
+            "select reward_event_id, outcome, reason from rewards.reward_event_outcomes"
+        ).rows()
+        assert set(outcomes) == {("r1", "REJECTED", "NOT_ENOUGH_POINTS"), ("r2", "POSTED", None)}
+        [balance] = lab.frame("select pending, available, deficit from rewards.balances").rows()
+        assert balance == (40, 40, 0)
+
+
+class TestRecoveries:
+    def test_a_chargeback_and_a_fraud_take_a_purchase_out_once(self):
+        won = refund(2, 1, 6_000, on(20), event_type="CHARGEBACK")
+        fraud = refund(3, 1, 10_000, on(21), event_type="FRAUD_CONFIRMED")
+        back = event(4, 10_000, on(30), event_type="RETURN_REVERSAL", transaction_class="REFUND",
+                     transaction_id="t3", refunds_transaction_id="t1")  # fmt: skip
+        lab = both_ways(program(), events=[event(1, 10_000, on(1)), won, fraud])
+        assert points(lab) == {("e1", "base"): 100, ("e2", "base"): -60, ("e3", "base"): -40}
+        assert lab.frame("select * from finance.exceptions where state = 'OPEN'").is_empty()
+        undone = both_ways(program(), events=[event(1, 10_000, on(1)), won, fraud, back])
+        assert undone.balances() == {"a": 40}
+
+
+class TestRerating:
+    def test_a_refund_frees_the_cap_for_later_purchases(self):
+        bonus = {"id": "five", "match": {"mcc": [5812]}, "rate_milli": 4000,
+                 "cap": {"unit": "SPEND_MINOR", "amount": 150_000,
+                         "window": "CALENDAR_QUARTER"}}  # fmt: skip
+        earn = {"base": {"id": "base", "rate_milli": 1000}, "bonus": [bonus]}
+        events = [event(1, 100_000, on(1), mcc="5812"), event(2, 100_000, on(2), mcc="5812"),
+                  refund(3, 1, 60_000, on(3), mcc="5812")]  # fmt: skip
+        kept = both_ways(program(earn=earn), events=events)
+        assert kept.balances() == {"a": 2000 + 6000 - 600 - 2400}
+        rerated = both_ways(program(earn=earn, returns={"cap_refill": "RERATE"}), events=events)
+        assert rerated.balances() == {"a": 2000 + 6000 - 600 - 2400 + 2000}
+        used = rerated.frame("select sum(used) from rewards.cap_usage").item()
+        assert used == 140_000
