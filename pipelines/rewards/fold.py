@@ -312,7 +312,9 @@ class AccountFold:
             change.eligible_minor += abs(self._eligible(grant, item.left) - eligible_before[index])
             limit_change, restored = released[index]
             if grant.rule.cap:
-                change.window_start = grant.window_start
+                # A cap is given back in one window only: that one is told.
+                if restored or change.window_start is None:
+                    change.window_start = grant.window_start
                 change.cap_used = (change.cap_used or 0) - restored
             self.allocations.append(
                 Allocation(
@@ -362,16 +364,26 @@ class AccountFold:
         self, row: int, changes: dict[int, Row], base: CompiledRule, event_class: str,
         otherwise: str,
     ) -> None:  # fmt: skip
-        """One row per rule that moved; where none did, one that says why not."""
-        moved = [
-            change for change in changes.values()
-            if change.points or change.eligible_minor or change.cap_used
-        ]  # fmt: skip
-        for change in moved:
+        """One row per rule that moved; where none did, one that says why not.
+
+        Parts of a purchase that were decided under several versions or tiers of a rule are told
+        under the latest of them, or under the one that gives a cap back.
+        """
+        by_rule: dict[str, Row] = {}
+        for change in sorted(changes.values(), key=lambda change: not change.cap_used):
+            if not (change.points or change.eligible_minor or change.cap_used):
+                continue
+            told = by_rule.setdefault(change.rule.rule_id, change)
+            if told is not change:
+                told.points += change.points
+                told.eligible_minor += change.eligible_minor
+                if change.cap_used is not None:
+                    told.cap_used = (told.cap_used or 0) + change.cap_used
+        for change in sorted(by_rule.values(), key=lambda change: change.rule.index):
             if change.points == 0:
                 change.zero_reason = "ROUNDED_TO_ZERO"
             self.rows.append(change)
-        if not moved:
+        if not by_rule:
             self.rows.append(Row(row, base, event_class, otherwise))
 
     @staticmethod

@@ -204,3 +204,16 @@ def test_clawback_takes_its_own_lot_first_and_later_points_fill_the_deficit():
         lots.spend(1)
     assert lots.credit(lot(3, 30)) == [(None, 20), ("L3", 10)]
     assert lots.balance == 10
+
+
+def test_a_refund_over_two_versions_is_one_decision_for_each_rule():
+    first = parse_terms({"program": "golden", "version": 1, "valid_from": date(2020, 1, 1),
+                         "earn": {"base": {"id": "base", "rate_milli": 1000}}})  # fmt: skip
+    second = parse_terms({"program": "golden", "version": 2, "valid_from": date(2024, 3, 27),
+                          "earn": {"base": {"id": "base", "rate_milli": 2000}}})  # fmt: skip
+    events = [event(1, "a", 1000, 0), event(2, "a", 500, 5, transaction_id="t1"),
+              refund(3, 1, 1200, 6)]  # fmt: skip
+    found = decide(
+        pl.DataFrame(events, schema=EVENT_SCHEMA), RuleBook(Program("golden", (first, second)))
+    ).decisions.filter(pl.col("event_id") == "e3")
+    assert found.select("rule_id", "rule_version", "points").rows() == [("base", 2, -10 - 7)]
