@@ -1,6 +1,7 @@
 """The Dagster instance of a home, and running its jobs inside this process."""
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -21,6 +22,11 @@ telemetry:
   enabled: false
 nux:
   enabled: false
+event_log_storage:
+  module: pipelines.event_log
+  class: BatchedEventLog
+  config:
+    base_dir: {event_logs}
 run_monitoring:
   enabled: true
   free_slots_after_run_end_seconds: 60
@@ -41,11 +47,16 @@ def prepare_home(settings: Settings | None = None) -> None:
     settings = settings or get_settings()
     settings.dagster_dir.mkdir(parents=True, exist_ok=True)
     config = settings.dagster_dir / "dagster.yaml"
-    if not config.exists() or config.read_text() != INSTANCE_CONFIG:
+    text = INSTANCE_CONFIG.format(
+        # A JSON string is a YAML string, whatever the folder is called.
+        event_logs=json.dumps(str(settings.dagster_dir / "history" / "runs"))
+    )
+    if not config.exists() or config.read_text() != text:
         with written_aside(config) as aside:
-            aside.write_text(INSTANCE_CONFIG)
+            aside.write_text(text)
     os.environ["DAGSTER_HOME"] = str(settings.dagster_dir)
     os.environ["CARDLINE_HOME"] = str(settings.home)
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
 
 
 @contextmanager
