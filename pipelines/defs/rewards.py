@@ -75,8 +75,10 @@ class AccrualConfig(dg.Config):
 )
 def rewards_ledger(config: AccrualConfig) -> Iterator[dg.MaterializeResult]:
     from pipelines.rewards.accrual import accrue
+    from pipelines.rewards.archive import archive_seals
 
     accrue(date.fromisoformat(config.through) if config.through else None)
+    archive_seals()
     with connect(read_only=True) as con:
         points = con.execute(
             "select effective_on, sum(points)::bigint as points from rewards.decisions "

@@ -64,17 +64,17 @@ def test_errors_name_file_and_field(tmp_path, more, field):
 @pytest.mark.parametrize(
     ("more", "place"),
     [
-        ("rounding:\n  scope: TXN\n  mode: NEAREST", "a.yaml:10: rounding.mode:"),
-        ("signup_bonuses: []", "a.yaml:8: signup_bonuses:"),
-        ("eligibility:\n  exclude_mcc:\n    - 6011\n    - [1]", "a.yaml:11: eligibility.exclude_mcc.1"),
-        ("---\nprogram: other\nversion: 1\nvalid_from: 2024-01-01\nearn: {}", "a.yaml:12: earn.base:"),
+        ("rounding:\n  scope: TXN\n  mode: NEAREST", "10: rounding.mode:"),
+        ("signup_bonuses: []", "8: signup_bonuses:"),
+        ("eligibility:\n  exclude_mcc:\n    - 6011\n    - [1]", "11: eligibility.exclude_mcc.1"),
+        ("---\nprogram: other\nversion: 1\nvalid_from: 2024-01-01\nearn: {}", "12: earn.base:"),
     ],
-)  # fmt: skip
+)
 def test_errors_name_the_line(tmp_path, more, place):
     write(tmp_path, more=more)
     with pytest.raises(CardlineError) as error:
         load_programs(tmp_path)
-    assert place in str(error.value)
+    assert f"a.yaml:{place}" in str(error.value)
 
 
 def test_not_yaml_names_the_file(tmp_path):
