@@ -76,6 +76,7 @@ class AccrualConfig(dg.Config):
 def rewards_ledger(config: AccrualConfig) -> Iterator[dg.MaterializeResult]:
     from pipelines.rewards.accrual import accrue
     from pipelines.rewards.archive import archive_seals
+    from pipelines.rewards.explanation import example
 
     accrue(date.fromisoformat(config.through) if config.through else None)
     archive_seals()
@@ -95,6 +96,7 @@ def rewards_ledger(config: AccrualConfig) -> Iterator[dg.MaterializeResult]:
                     points, "effective_on", "points", "Points accrued by effective day"
                 )
                 metadata["outcomes"] = markdown_table(reasons)
+                metadata["why_these_points"] = dg.MetadataValue.md(f"```\n{example(con)}\n```")
             yield dg.MaterializeResult(asset_key=["rewards", name], metadata=metadata)
 
 
