@@ -26,6 +26,12 @@ features_app = typer.Typer(help="Feature vectors, online and as of a time.", no_
 app.add_typer(features_app, name="features")
 report_app = typer.Typer(help="Report packs for finance.", no_args_is_help=True)
 app.add_typer(report_app, name="report")
+programs_app = typer.Typer(
+    help="Program terms: check them, compare versions, try a draft.", no_args_is_help=True
+)
+app.add_typer(programs_app, name="programs")
+rewards_app = typer.Typer(help="The rewards ledger: why and how many.", no_args_is_help=True)
+app.add_typer(rewards_app, name="rewards")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
@@ -128,7 +134,7 @@ def features_get(
         print(f"{name:<44}{'' if value is None else value}")
 
 
-def _as_moment(text: str | None) -> datetime | None:
+def _as_moment(text: str | None, option: str = "--at") -> datetime | None:
     if text is None:
         return None
     from datetime import UTC
@@ -136,7 +142,9 @@ def _as_moment(text: str | None) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise CardlineError(f"--at {text!r} is no time: write e.g. 2026-01-31T12:00:00") from None
+        raise CardlineError(
+            f"{option} {text!r} is no time: write e.g. 2026-01-31T12:00:00"
+        ) from None
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
@@ -178,6 +186,133 @@ def report_rewards(
     print(folder)
     for path in sorted(folder.iterdir()):
         print(f"  {path.name}")
+
+
+@programs_app.command("check")
+def programs_check(
+    directory: Annotated[
+        Path | None, typer.Argument(help="Folder of terms; without it, CARDLINE_PROGRAMS.")
+    ] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Validate a folder of program terms and tell what each version says."""
+    from pipelines.rewards.program_views import check_lines, checked
+    from pipelines.rewards.terms import load_programs
+    from pipelines.settings import get_settings
+
+    programs = load_programs(directory or get_settings().programs)
+    if not programs:
+        raise CardlineError(f"{directory or get_settings().programs}: there are no terms (*.yaml)")
+    if json_output:
+        print(json.dumps(checked(programs)))
+        return
+    for line in check_lines(programs):
+        print(line)
+
+
+@programs_app.command("diff")
+def programs_diff(
+    program: Annotated[str, typer.Argument(help="The program.")],
+    before: Annotated[int, typer.Argument(metavar="V1", help="The version to compare from.")],
+    after: Annotated[int, typer.Argument(metavar="V2", help="The version to compare to.")],
+    json_output: JsonFlag = False,
+) -> None:
+    """What changes, and for whom, from one version of a program to another."""
+    from dataclasses import asdict
+
+    from pipelines.rewards.program_diff import diff_versions
+    from pipelines.rewards.terms import load_programs
+    from pipelines.settings import get_settings
+
+    programs = load_programs(get_settings().programs)
+    if program not in programs:
+        raise CardlineError(
+            f"there is no program {program!r} in {get_settings().programs}: "
+            f"it has {', '.join(programs)}"
+        )
+    changes = diff_versions(programs[program], before, after)
+    if json_output:
+        print(json.dumps([asdict(change) for change in changes], default=str))
+        return
+    for change in changes or ():
+        print(f"{change.whom}: {change.words}")
+    if not changes:
+        print("the terms are the same")
+
+
+@programs_app.command("simulate")
+def programs_simulate(
+    draft: Annotated[Path, typer.Argument(help="One version of a program's terms (YAML).")],
+    period: Annotated[str, typer.Option(help="The month to decide again, YYYY-MM.")],
+    json_output: JsonFlag = False,
+) -> None:
+    """What a month would have cost, had the draft always been in force; writes nothing."""
+    from dataclasses import asdict
+
+    from pipelines.rewards.program_views import simulation_lines
+    from pipelines.rewards.simulation import read_draft, simulate
+    from pipelines.warehouse import connect
+
+    terms = read_draft(draft)
+    with connect(read_only=True) as con:
+        found = simulate(con, terms, period)
+    if json_output:
+        print(json.dumps(asdict(found)))
+        return
+    for line in simulation_lines(found):
+        print(line)
+
+
+@rewards_app.command("explain")
+def rewards_explain(
+    transaction: Annotated[str | None, typer.Option(help="A transaction's id.")] = None,
+    account: Annotated[str | None, typer.Option(help="An account's id.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Why these points: rules, rates, caps, rounding, entries and lots."""
+    from pipelines.rewards import explanation
+    from pipelines.warehouse import connect
+
+    if (transaction is None) == (account is None):
+        raise CardlineError("name one: --transaction ID or --account ID")
+    with connect(read_only=True) as con:
+        if transaction is not None:
+            facts = explanation.explain_transaction(con, transaction)
+            lines = explanation.transaction_lines(facts)
+        else:
+            facts = explanation.explain_account(con, account or "")
+            lines = explanation.account_lines(facts)
+    for line in [explanation.as_json(facts)] if json_output else lines:
+        print(line)
+
+
+@rewards_app.command("balances")
+def rewards_balances(
+    program: Annotated[str | None, typer.Option(help="Only this program.")] = None,
+    account: Annotated[str | None, typer.Option(help="Only this account.")] = None,
+    effective: Annotated[str | None, typer.Option(help="Effective by this day.")] = None,
+    recorded: Annotated[
+        str | None, typer.Option(help="Recorded by this day or time (UTC).")
+    ] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Balances in ledger units, now or as of a day and as known at a time."""
+    from datetime import time
+
+    from pipelines.rewards.balances import balances_as_of
+    from pipelines.warehouse import connect
+
+    known = _as_moment(recorded, "--recorded")
+    if known is not None and recorded is not None and len(recorded) == len("YYYY-MM-DD"):
+        known = datetime.combine(known, time.max)
+    with connect(read_only=True) as con:
+        found = balances_as_of(con, _as_date(effective, "--effective"), known, program, account)
+    if json_output:
+        print(found.write_json())
+        return
+    print(f"{'program':<24}{'account':<24}" + "".join(f"{n:>14}" for n in found.columns[2:]))
+    for row in found.iter_rows():
+        print(f"{row[0]:<24}{row[1]:<24}" + "".join(f"{units:>14,}" for units in row[2:]))
 
 
 @app.command()

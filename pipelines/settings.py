@@ -113,6 +113,11 @@ class Settings(BaseSettings):
         return self.home / "reports"
 
     @property
+    def ledger_dir(self) -> Path:
+        """Sealed days of the ledger as read-only files: `<program>/<first day>-<seal>.parquet`."""
+        return self.home / "ledger"
+
+    @property
     def dagster_dir(self) -> Path:
         """Dagster's instance: run and event storage."""
         return self.home / "dagster"

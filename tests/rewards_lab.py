@@ -64,7 +64,9 @@ _TABLES = """
 create schema if not exists landing; create schema if not exists ops;
 create schema if not exists finance; create schema if not exists rewards;
 create schema if not exists marts;
-create table if not exists landing.files (file_id varchar, feed varchar, load_no bigint);
+create table if not exists landing.files (
+    file_id varchar, feed varchar, load_no bigint, state varchar, received_at timestamp
+);
 create table if not exists ops.watermarks (name varchar, load_no bigint);
 create table if not exists finance.exceptions (
     exception_id varchar, recon_id varchar, type varchar, severity varchar, amount_minor bigint,

@@ -75,8 +75,11 @@ class AccrualConfig(dg.Config):
 )
 def rewards_ledger(config: AccrualConfig) -> Iterator[dg.MaterializeResult]:
     from pipelines.rewards.accrual import accrue
+    from pipelines.rewards.archive import archive_seals
+    from pipelines.rewards.explanation import example
 
     accrue(date.fromisoformat(config.through) if config.through else None)
+    archive_seals()
     with connect(read_only=True) as con:
         points = con.execute(
             "select effective_on, sum(points)::bigint as points from rewards.decisions "
@@ -93,6 +96,7 @@ def rewards_ledger(config: AccrualConfig) -> Iterator[dg.MaterializeResult]:
                     points, "effective_on", "points", "Points accrued by effective day"
                 )
                 metadata["outcomes"] = markdown_table(reasons)
+                metadata["why_these_points"] = dg.MetadataValue.md(f"```\n{example(con)}\n```")
             yield dg.MaterializeResult(asset_key=["rewards", name], metadata=metadata)
 
 

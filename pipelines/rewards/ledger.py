@@ -13,7 +13,6 @@ to the entry. The same deliveries therefore end in the same bytes.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
 
 import duckdb
 import polars as pl
@@ -296,25 +295,3 @@ def _tail(con: duckdb.DuckDBPyConnection, program_id: str) -> tuple[int, str]:
         [program_id],
     ).fetchone()
     return (0, FIRST_HASH) if row is None else (int(row[0]), str(row[1]))
-
-
-def balances_as_of(
-    con: duckdb.DuckDBPyConnection, effective_on: date, known_on: date
-) -> pl.DataFrame:
-    """Balances as they were for `effective_on`, by what was recorded until the end of `known_on`.
-
-    Columns program_id, account_id, balance (ledger units, available less deficit).
-    """
-    return con.execute(
-        """
-        select journal.program_id, postings.account_id,
-            cast(sum(case postings.direction when 'CREDIT' then amount else -amount end) as bigint)
-                as balance
-        from rewards.journal as journal
-        inner join rewards.postings as postings using (journal_id)
-        where postings.ledger_account = 'MEMBER_AVAILABLE'
-            and journal.effective_on <= ? and cast(journal.recorded_at as date) <= ?
-        group by all order by all
-        """,
-        [effective_on, known_on],
-    ).pl()

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 
 import duckdb
 
 from pipelines.errors import CardlineError
 from pipelines.rewards.terms import Program
+from pipelines.warehouse import data_clock
 
 _TABLES = """
 create table if not exists rewards.programs (
@@ -14,7 +16,7 @@ create table if not exists rewards.programs (
     partner_id varchar, currency varchar, currency_kind varchar, asset_scale bigint,
     settlement_model varchar, timezone varchar, date_basis varchar, point_value_micros bigint,
     purchase_price_micros bigint, breakage_bps bigint, presentation varchar, rule_hash varchar,
-    body json
+    body json, recorded_at timestamp
 );
 create table if not exists rewards.decisions (
     decision_id varchar, program_id varchar, account_id varchar, transaction_id varchar,
@@ -85,6 +87,10 @@ create table if not exists rewards.seals (
     prev_seal_hash varchar, seal_hash varchar
 );
 create table if not exists rewards.progress (through date);
+create table if not exists rewards.archives (
+    program_id varchar, file varchar, first_seal_no bigint, last_seal_no bigint, first_on date,
+    last_on date, bytes bigint, sha256 varchar
+);
 """
 
 _VIEWS = """
@@ -133,7 +139,7 @@ def ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
             "select table_name from information_schema.tables where table_schema = 'rewards'"
         ).fetchall()
     }
-    if {"programs", "progress", "lots", "balances"} <= existing:
+    if {"programs", "progress", "archives", "lots", "balances"} <= existing:
         return
     con.execute("create schema if not exists rewards")
     con.execute(_TABLES)
@@ -144,7 +150,8 @@ def publish_programs(con: duckdb.DuckDBPyConnection, programs: Mapping[str, Prog
     """Write new versions of `programs` to `rewards.programs`; returns how many.
 
     A version that no decision has used yet may still change; one that has been used may not, and
-    that raises `CardlineError`. `valid_to` is the last day before the next version.
+    that raises `CardlineError`. `valid_to` is the last day before the next version;
+    `recorded_at` the known time of the warehouse when these terms of the version were published.
     """
     stored = {
         (program_id, version): (rule_hash, valid_to)
@@ -152,6 +159,8 @@ def publish_programs(con: duckdb.DuckDBPyConnection, programs: Mapping[str, Prog
             "select program_id, version, rule_hash, valid_to from rewards.programs"
         ).fetchall()
     }
+    recorded = _recorded_at(con)
+    now = data_clock(con)
     written = 0
     for program in programs.values():
         for index, version in enumerate(program.versions):
@@ -170,11 +179,24 @@ def publish_programs(con: duckdb.DuckDBPyConnection, programs: Mapping[str, Prog
                 )
             con.execute(
                 "insert into rewards.programs values "
-                "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                _row(program, index),
+                "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                # Terms that only got a successor were recorded before.
+                [*_row(program, index), recorded.get((*key, version.rule_hash), now)],
             )
             written += 1
     return written
+
+
+def _recorded_at(
+    con: duckdb.DuckDBPyConnection,
+) -> dict[tuple[str, int, str], datetime | None]:
+    """When each stored version was published, by program, version and rule hash."""
+    return {
+        (program_id, version, rule_hash): at
+        for program_id, version, rule_hash, at in con.execute(
+            "select program_id, version, rule_hash, recorded_at from rewards.programs"
+        ).fetchall()
+    }
 
 
 def _is_used(con: duckdb.DuckDBPyConnection, program_id: str, version: int) -> bool:

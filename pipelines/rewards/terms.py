@@ -6,7 +6,6 @@ points in the terms are whole points; the ledger counts in units of `10 ** -asse
 
 import hashlib
 import json
-import re
 from bisect import bisect_right
 from calendar import monthrange
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from pydantic import (
 
 from pipelines.errors import CardlineError
 from pipelines.rewards.mcc import MccSet, categories
+from pipelines.rewards.yaml_lines import Lines, documents
 
 MINOR_UNITS = {"BHD": 3, "JOD": 3, "KWD": 3, "OMR": 3, "TND": 3, "JPY": 0, "KRW": 0, "CLP": 0}
 """Digits of the minor unit where they are not two (ISO 4217)."""
@@ -476,20 +476,6 @@ class Program:
         return min(own, successor) if own else successor
 
 
-class TermsLoader(yaml.SafeLoader):
-    """YAML in which `on`, `off`, `yes` and `no` are words: closures are told by the field `on`."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-TermsLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-
-
 def load_programs(directory: Path) -> dict[str, Program]:
     """The programs of the YAML files in `directory`, by program id.
 
@@ -505,37 +491,40 @@ def load_programs(directory: Path) -> dict[str, Program]:
     return {name: _program(name, versions) for name, versions in sorted(found.items())}
 
 
-def parse_terms(document: Any, source: str = "terms") -> TermsVersion:
-    """One YAML document as terms; `source` names it in errors."""
+def parse_terms(document: Any, source: str = "terms", lines: Lines | None = None) -> TermsVersion:
+    """One YAML document as terms; `source` names it in errors, with the line if `lines` tell."""
+    place = f"{source}:{lines.first}" if lines else source
     if not isinstance(document, dict):
-        raise CardlineError(f"{source}: expected a mapping of terms")
+        raise CardlineError(f"{place}: expected a mapping of terms")
     try:
         terms = ProgramTerms.model_validate(document)
     except ValidationError as error:
-        raise CardlineError(f"{source}: {_explain(error)}") from error
+        raise CardlineError(_explain(error, source, lines)) from error
     content = json.dumps(document, sort_keys=True, default=str, separators=(",", ":"))
-    return TermsVersion(terms, hashlib.sha256(content.encode()).hexdigest(), source)
+    return TermsVersion(terms, hashlib.sha256(content.encode()).hexdigest(), place)
 
 
 def _read(path: Path) -> Iterator[TermsVersion]:
     try:
-        documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=TermsLoader))
+        found = list(documents(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
-        message = " ".join(str(error).split())
-        raise CardlineError(f"{path}: not readable as YAML: {message}") from error
-    for document in documents:
-        if document is not None:
-            yield parse_terms(document, str(path))
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        message = " ".join((getattr(error, "problem", None) or str(error)).split())
+        raise CardlineError(f"{place}: not readable as YAML: {message}") from error
+    for document, lines in found:
+        yield parse_terms(document, str(path), lines)
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, source: str, lines: Lines | None) -> str:
     problems = []
     for detail in error.errors():
+        place = f"{source}:{lines.of(detail['loc'])}" if lines else source
         field = ".".join(str(part) for part in detail["loc"]) or "terms"
         message = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
             message = "is not a term that this version supports"
-        problems.append(f"{field}: {message}")
+        problems.append(f"{place}: {field}: {message}")
     return "; ".join(problems)
 
 

@@ -1,29 +1,36 @@
 """What the ledger promises, checked from what is written: sums, hashes, seals, lots."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 import duckdb
 import polars as pl
 
 from pipelines.checks import CheckResult
+from pipelines.rewards.archive import first_difference
 from pipelines.rewards.ledger import entry_hashes, entry_texts, with_payload_hash
 from pipelines.rewards.seals import FIRST_HASH, seal_hash, summarise
+from pipelines.settings import get_settings
 from pipelines.warehouse import connect
 
 BATCH = 500_000
 """Entries that are held at once while the chain is recomputed."""
 
 
-def verify_ledger(con: duckdb.DuckDBPyConnection | None = None) -> list[CheckResult]:
+def verify_ledger(
+    con: duckdb.DuckDBPyConnection | None = None, archive: Path | None = None
+) -> list[CheckResult]:
     """Every promise of the ledger, one named result each; reads only.
 
     An account of what is compared stands in each check's docstring. A ledger that does not exist
-    yet passes, and says so.
+    yet passes, and says so. `archive` is the folder of sealed files: this home's where `con` is
+    not given; a ledger without one is not compared with files.
     """
     if con is None:
         with connect(read_only=True) as own:
-            return verify_ledger(own)
-    checks = (
+            return verify_ledger(own, get_settings().ledger_dir)
+    checks: tuple[tuple[str, Callable[..., tuple[bool, str]]], ...] = (
         ("ledger sums", ledger_sums),
         ("ledger hash chain", hash_chain),
         ("ledger seals", seals),
@@ -31,6 +38,8 @@ def verify_ledger(con: duckdb.DuckDBPyConnection | None = None) -> list[CheckRes
         ("decisions and ledger", decisions_equal_ledger),
         ("decision sets", one_decision_set_each),
     )
+    if archive is not None:
+        checks = (*checks, ("sealed files", partial(sealed_files, archive=archive)))
     if not _exists(con, "rewards", "journal"):
         return [CheckResult(name, True, "no ledger yet") for name, _ in checks]
     return [CheckResult(name, *check(con)) for name, check in checks]
@@ -151,6 +160,14 @@ def seals(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
     if unsealed:
         return False, f"{unsealed[0]}: {unsealed[1]} entries are not sealed"
     return True, f"{kept.height:,} seals"
+
+
+def sealed_files(con: duckdb.DuckDBPyConnection, archive: Path) -> tuple[bool, str]:
+    """Each file of sealed days has the bytes that were written and the entries of the table."""
+    if difference := first_difference(con, archive):
+        return False, difference
+    count = _first(con, "select count(*) from rewards.archives")
+    return True, f"{count[0] if count else 0:,} files"
 
 
 def lots_equal_balances(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:

@@ -5,12 +5,12 @@ from datetime import date, timedelta
 import pytest
 
 from pipelines.errors import CardlineError
-from pipelines.rewards.ledger import balances_as_of
+from pipelines.rewards.balances import balances_as_of
 from pipelines.rewards.tables import publish_programs
 from pipelines.rewards.verification import verify_ledger
 from pipelines.warehouse import connect, transaction
 from tests.property.rewards_histories import START, event, program
-from tests.rewards_lab import RewardsLab, instruction
+from tests.rewards_lab import RewardsLab, end_of, instruction
 
 PLAIN = {"earn": {"base": {"id": "base", "rate_milli": 1000}}, "expiry": {"kind": "NONE"}}
 DAY = timedelta(days=1)
@@ -140,7 +140,8 @@ def test_balances_as_they_were_known(lab):
     lab.deliver([buy(1, 1000, 0), buy(2, 2000, 1, known_on=START + 5 * DAY)]).accrue()
 
     def at(e, k):
-        return balances_as_of(lab.con, START + e * DAY, START + k * DAY)["balance"].to_list()
+        recorded_at = end_of(START + k * DAY)
+        return balances_as_of(lab.con, START + e * DAY, recorded_at)["available"].to_list()
 
     assert (at(9, 4), at(9, 5), at(0, 9)) == ([10], [30], [10])
 

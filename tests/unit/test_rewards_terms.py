@@ -61,9 +61,25 @@ def test_errors_name_file_and_field(tmp_path, more, field):
     assert str(path) in str(error.value) and f"{field}:" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        ("rounding:\n  scope: TXN\n  mode: NEAREST", "10: rounding.mode:"),
+        ("signup_bonuses: []", "8: signup_bonuses:"),
+        ("eligibility:\n  exclude_mcc:\n    - 6011\n    - [1]", "11: eligibility.exclude_mcc.1"),
+        ("---\nprogram: other\nversion: 1\nvalid_from: 2024-01-01\nearn: {}", "12: earn.base:"),
+    ],
+)
+def test_errors_name_the_line(tmp_path, more, place):
+    write(tmp_path, more=more)
+    with pytest.raises(CardlineError) as error:
+        load_programs(tmp_path)
+    assert f"a.yaml:{place}" in str(error.value)
+
+
 def test_not_yaml_names_the_file(tmp_path):
     (tmp_path / "bad.yaml").write_text("program: [")
-    with pytest.raises(CardlineError, match=r"bad\.yaml"):
+    with pytest.raises(CardlineError, match=r"bad\.yaml:1"):
         load_programs(tmp_path)
 
 
@@ -88,7 +104,7 @@ def test_versions_follow_one_another(tmp_path):
 def test_versions_that_contradict_one_another_are_refused(tmp_path, changes, field):
     write(tmp_path, "a.yaml")
     write(tmp_path, "b.yaml", **changes)
-    with pytest.raises(CardlineError, match=rf"b\.yaml: {field}:"):
+    with pytest.raises(CardlineError, match=rf"b\.yaml:2: {field}:"):
         load_programs(tmp_path)
 
 

@@ -1,0 +1,107 @@
+"""Terms in words: rates, caps and conditions of rules, given as they stand in a version's body.
+
+The body is the terms as JSON (`rewards.programs.body`, `ProgramTerms.model_dump`), so that what
+an old version said can still be told. What has no words here is named as it is.
+"""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from pipelines.rewards.terms import MINOR_UNITS
+
+NO_WORDS = ("id", "rate_milli", "per_minor", "points", "partial", "cap", "match", "min_points",
+            "valid", "activation", "funding", "group")  # fmt: skip
+
+
+def unit_name(body: Mapping[str, Any]) -> str:
+    """What a program's points are called."""
+    return "miles" if body["currency_kind"] == "MILES" else "points"
+
+
+def points_text(units: int, body: Mapping[str, Any]) -> str:
+    """Ledger units (of `10 ** -asset_scale` points) as points."""
+    scale = body["asset_scale"]
+    return f"{Decimal(int(units)).scaleb(-scale):,.{scale}f}"
+
+
+def money_text(minor: int, currency: str) -> str:
+    """Minor units of `currency` as an amount, such as `1,500.00 USD`."""
+    scale = MINOR_UNITS.get(currency, 2)
+    return f"{Decimal(int(minor)).scaleb(-scale):,.{scale}f} {currency}"
+
+
+def rules_of(body: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every rule of the earning terms with the place it stands at, such as `base` or `bonus`."""
+    for place, value in body["earn"].items():
+        for rule in value if isinstance(value, list) else [value]:
+            if isinstance(rule, dict) and "id" in rule:
+                yield place, rule
+
+
+def find_rule(body: Mapping[str, Any], rule_id: str) -> dict[str, Any] | None:
+    """The rule of that id, wherever in the terms it stands; None if there is none."""
+    for value in body.values():
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, dict):
+                if each.get("id") == rule_id:
+                    return each
+                if found := find_rule(each, rule_id):
+                    return found
+    return None
+
+
+def rate_words(rule: Mapping[str, Any], body: Mapping[str, Any]) -> str:
+    """What an amount gives under `rule`, such as `1.5 points per 1 USD`."""
+    name = unit_name(body)
+    if rule.get("rate_milli") is not None:
+        return f"{rule['rate_milli'] / 1000:g} {name} per 1 {body['currency']}"
+    if rule.get("per_minor") is not None:
+        full = "full " if rule.get("partial") == "FLOOR" else ""
+        return (
+            f"{rule['points']} {name} per {full}{money_text(rule['per_minor'], body['currency'])}"
+        )
+    if rule.get("min_points") is not None:
+        return f"at least {rule['min_points']} {name} a purchase"
+    return "no rate"
+
+
+def cap_words(cap: Mapping[str, Any] | None, body: Mapping[str, Any]) -> str:
+    """What a cap allows, such as `up to 1,500.00 USD of spend per calendar quarter`."""
+    if cap is None:
+        return "without a cap"
+    window = cap["window"].lower().replace("_", " ")
+    per = {"promo": "in the promotion", "lifetime": "in all"}.get(window, f"per {window}")
+    if cap["unit"] == "SPEND_MINOR":
+        what = f"{money_text(cap['amount'], body['currency'])} of spend"
+    else:
+        what = f"{cap['amount']:,} {unit_name(body)}"
+    shared = f" (shared: {cap['share_key']})" if cap.get("share_key") else ""
+    return f"up to {what} {per}{shared}"
+
+
+def match_words(match: Mapping[str, Any] | None) -> str:
+    """Whom or what a rule is for, such as `mcc_category gas or drugstore`."""
+    named = [
+        f"{name} {' or '.join(map(str, wanted))}"
+        for name, wanted in (match or {}).items()
+        if wanted
+    ]
+    return " and ".join(named) or "every eligible purchase"
+
+
+def rule_words(rule: Mapping[str, Any], body: Mapping[str, Any]) -> str:
+    """One rule in one line: rate, whom for, cap, dates, who pays."""
+    parts = [rate_words(rule, body), f"for {match_words(rule.get('match'))}"]
+    if rule.get("cap"):
+        parts.append(cap_words(rule["cap"], body))
+    if rule.get("valid"):
+        parts.append(f"from {rule['valid'][0]} to {rule['valid'][1]}")
+    if rule.get("activation") == "required":
+        parts.append("after activation")
+    if partner := (rule.get("funding") or {}).get("partner_bps"):
+        parts.append(f"{partner / 100:g} % paid by the partner")
+    if rule.get("group"):
+        parts.append(f"best of group {rule['group']}")
+    parts += [f"{name} {value}" for name, value in rule.items() if value and name not in NO_WORDS]
+    return ", ".join(parts)

@@ -1,0 +1,103 @@
+"""Sealed days as files: written once, read-only, and held against the table."""
+
+from datetime import timedelta
+
+import pytest
+
+from pipelines.files import sha256_of
+from pipelines.rewards import archive
+from pipelines.rewards.archive import archive_into
+from pipelines.rewards.verification import verify_ledger
+from tests.property.rewards_histories import START, event, program
+from tests.rewards_lab import RewardsLab
+
+PLAIN = {"earn": {"base": {"id": "base", "rate_milli": 1000}}, "expiry": {"kind": "NONE"}}
+DAY = timedelta(days=1)
+
+
+def buys(first, last):
+    return [event(n, f"a{n % 3}", 1000 + n, n // 4) for n in range(4 * first, 4 * last)]
+
+
+@pytest.fixture
+def lab(tmp_path):
+    lab = RewardsLab(program(**PLAIN)).deliver(buys(0, 5))
+    lab.accrue()
+    archive_into(lab.con, tmp_path)
+    return lab
+
+
+def files(folder):
+    return {path.name: sha256_of(path) for path in sorted(folder.rglob("*.parquet"))}
+
+
+def broken(lab, folder):
+    return {r.name: r.detail for r in verify_ledger(lab.con, folder) if not r.ok}
+
+
+def test_each_run_adds_a_file_of_its_days(lab, tmp_path):
+    assert list(files(tmp_path)) == [f"{START}-000001.parquet"]
+    before = files(tmp_path)
+    assert archive_into(lab.con, tmp_path) == 0
+    lab.deliver(buys(5, 6)).accrue()
+    assert "have no file yet" in broken(lab, tmp_path)["sealed files"]
+    assert archive_into(lab.con, tmp_path) == 1
+    after = files(tmp_path)
+    assert list(after) == [f"{START}-000001.parquet", f"{START + 5 * DAY}-000006.parquet"]
+    assert before.items() <= after.items() and broken(lab, tmp_path) == {}
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*.parquet")} == {0o444}
+
+
+def test_the_same_entries_give_the_same_bytes(lab, tmp_path):
+    again = RewardsLab(program(**PLAIN)).deliver(buys(0, 5))
+    again.accrue()
+    archive_into(again.con, tmp_path / "again")
+    assert files(tmp_path / "lab") == files(tmp_path / "again" / "lab")
+
+
+def test_a_full_file_ends_with_a_seal(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "ENTRIES_A_FILE", 8)
+    lab = RewardsLab(program(**PLAIN)).deliver(buys(0, 5))
+    lab.accrue()
+    assert archive_into(lab.con, tmp_path) == 3 == len(files(tmp_path))
+    assert broken(lab, tmp_path) == {}
+
+
+def test_any_flipped_byte_of_an_entry_in_a_file_is_found_with_its_day(lab, tmp_path):
+    import pyarrow.parquet as pq
+
+    (path,) = tmp_path.rglob("*.parquet")
+    content = path.read_bytes()
+    path.chmod(0o644)
+    with pq.ParquetFile(path) as file:
+        for day in range(5):
+            group = file.metadata.row_group(day)
+            for column in range(0, group.num_columns, 3):
+                chunk = group.column(column)
+                start = chunk.dictionary_page_offset or chunk.data_page_offset
+                at = start + chunk.total_compressed_size - 1
+                path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+                assert str(START + day * DAY) in broken(lab, tmp_path)["sealed files"]
+    path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    assert f"{START} to {START + 4 * DAY}" in broken(lab, tmp_path)["sealed files"]
+    path.write_bytes(content)
+    assert broken(lab, tmp_path) == {}
+
+
+def test_a_flipped_byte_in_the_table_is_found_with_its_day(lab, tmp_path):
+    lab.con.execute(
+        "update rewards.postings set lot_id = replace(lot_id, 'lot', 'lou') "
+        "where journal_id like '%e13:1'"
+    )
+    found = broken(lab, tmp_path)
+    for name in ("sealed files", "ledger hash chain"):
+        assert str(START + 3 * DAY) in found[name]
+
+
+def test_a_missing_file_is_found(lab, tmp_path):
+    for path in tmp_path.rglob("*.parquet"):
+        path.unlink()
+    assert "is missing" in broken(lab, tmp_path)["sealed files"]
+    lab.deliver(buys(5, 6)).accrue()
+    archive_into(lab.con, tmp_path)
+    assert "is missing" in broken(lab, tmp_path)["sealed files"]
