@@ -7,6 +7,7 @@ and is named by the first day and seal that it holds. The same entries give the 
 that is killed between the ledger and its files is made up for by the next.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -113,7 +115,9 @@ def first_difference(con: duckdb.DuckDBPyConnection, directory: Path) -> str | N
         if not path.exists():
             return f"{program_id}: {row['file']} of {_days(row)} is missing"
         is_intact = sha256_of(path) == row["sha256"]
-        day = _differing_day(path, _entries(con, program_id, part), part)
+        entries = _entries(con, program_id, part)
+        day = None if is_intact else _day_of_changed_byte(path, entries, part, row["sha256"])
+        day = day or _differing_day(path, entries, part)
         if day is not None:
             what = "differ in table and file" if is_intact else "were changed in"
             return f"{program_id}: entries of {day} {what} {row['file']}"
@@ -171,12 +175,18 @@ def _entries(con: duckdb.DuckDBPyConnection, program_id: str, part: list[Seal]) 
 
 def _write(path: Path, entries: pa.Table, part: list[Seal]) -> None:
     with written_aside(path) as aside:
-        with pq.ParquetWriter(
-            aside, entries.schema, compression="zstd", write_page_checksum=True
-        ) as writer:
-            for seal, rows in zip(part, _slices(entries, part), strict=True):
-                writer.write_table(rows, row_group_size=seal.size)
+        aside.write_bytes(_encoded(entries, part))
         aside.chmod(READ_ONLY)
+
+
+def _encoded(entries: pa.Table, part: list[Seal]) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink, entries.schema, compression="zstd", write_page_checksum=True
+    ) as writer:
+        for seal, rows in zip(part, _slices(entries, part), strict=True):
+            writer.write_table(rows, row_group_size=seal.size)
+    return sink.getvalue()
 
 
 def _slices(entries: pa.Table, part: list[Seal]) -> Iterator[pa.Table]:
@@ -185,6 +195,34 @@ def _slices(entries: pa.Table, part: list[Seal]) -> Iterator[pa.Table]:
     for seal in part:
         start, end = numbers.searchsorted([seal.first_seq, seal.last_seq + 1])
         yield entries.slice(start, end - start)
+
+
+def _day_of_changed_byte(
+    path: Path, entries: pa.Table, part: list[Seal], sha256: str
+) -> date | None:
+    """The sealed day that the first changed byte of a file belongs to.
+
+    None where it belongs to none, or where `entries` do not give the file of hash `sha256` again:
+    they were changed themselves, or another version of Arrow wrote them.
+    """
+    wanted = _encoded(entries, part)
+    if hashlib.sha256(wanted).hexdigest() != sha256:
+        return None
+    ours = np.frombuffer(wanted, dtype=np.uint8)
+    theirs = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    size = min(ours.size, theirs.size)
+    differs = np.flatnonzero(ours[:size] != theirs[:size])
+    at = int(differs[0]) if differs.size else size
+    with pq.ParquetFile(pa.BufferReader(wanted)) as file:
+        for index, seal in enumerate(part):
+            group = file.metadata.row_group(index)
+            last = group.column(group.num_columns - 1)
+            start = last.data_page_offset
+            if last.dictionary_page_offset is not None:
+                start = min(start, last.dictionary_page_offset)
+            if at < start + last.total_compressed_size:
+                return seal.sealed_on
+    return None
 
 
 def _differing_day(path: Path, entries: pa.Table, part: list[Seal]) -> date | None:

@@ -2,14 +2,18 @@
 
 from datetime import timedelta
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.files import sha256_of
 from pipelines.rewards import archive
-from pipelines.rewards.archive import archive_into
+from pipelines.rewards.archive import archive_into, archive_seals
+from pipelines.rewards.tables import ensure_tables, publish_programs
+from pipelines.rewards.terms import Program
 from pipelines.rewards.verification import verify_ledger
+from pipelines.warehouse import connect
 from tests.property.rewards_histories import START, event, program
-from tests.rewards_lab import RewardsLab
+from tests.rewards_lab import RewardsLab, end_of
 
 PLAIN = {"earn": {"base": {"id": "base", "rate_milli": 1000}}, "expiry": {"kind": "NONE"}}
 DAY = timedelta(days=1)
@@ -64,8 +68,6 @@ def test_a_full_file_ends_with_a_seal(tmp_path, monkeypatch):
 
 
 def test_any_flipped_byte_of_an_entry_in_a_file_is_found_with_its_day(lab, tmp_path):
-    import pyarrow.parquet as pq
-
     (path,) = tmp_path.rglob("*.parquet")
     content = path.read_bytes()
     path.chmod(0o644)
@@ -101,3 +103,46 @@ def test_a_missing_file_is_found(lab, tmp_path):
     lab.deliver(buys(5, 6)).accrue()
     archive_into(lab.con, tmp_path)
     assert "is missing" in broken(lab, tmp_path)["sealed files"]
+
+
+def test_a_home_is_verified_with_its_files(home):
+    with connect() as con:
+        RewardsLab(program(**PLAIN), con=con).deliver(buys(0, 3)).accrue()
+    assert not all(result.ok for result in verify_ledger())
+    assert archive_seals() == 1 and archive_seals() == 0
+    assert [result for result in verify_ledger() if not result.ok] == []
+    (path,) = (home / "ledger").rglob("*.parquet")
+    path.chmod(0o644)
+    content = path.read_bytes()
+    # The second day's entries stand in the second row group.
+    with pq.ParquetFile(path) as file:
+        at = file.metadata.row_group(1).column(0).data_page_offset
+    path.write_bytes(content[:at] + bytes([content[at] ^ 64]) + content[at + 1 :])
+    (wrong,) = [result for result in verify_ledger() if not result.ok]
+    assert wrong.name == "sealed files" and str(START + DAY) in wrong.detail
+
+
+def test_versions_of_terms_have_the_known_time_of_the_warehouse(home):
+    def recorded(con):
+        return con.execute(
+            "select version, recorded_at from rewards.programs order by version"
+        ).fetchall()
+
+    def arrive(con, day):
+        con.execute(
+            "insert into landing.files (file_id, state, received_at) values (?, 'LOADED', ?)",
+            [str(day), end_of(day)],
+        )
+
+    first = program(**PLAIN)
+    second = program(**PLAIN, version=2, valid_from="2025-01-01")
+    both = Program(first.program_id, (*first.versions, *second.versions))
+    with connect() as con:
+        ensure_tables(con)
+        arrive(con, START)
+        assert publish_programs(con, {"lab": first}) == 1
+        arrive(con, START + DAY)
+        # The first version only gets an end: it was published before.
+        assert publish_programs(con, {"lab": both}) == 2
+        assert recorded(con) == [(1, end_of(START)), (2, end_of(START + DAY))]
+        assert publish_programs(con, {"lab": both}) == 0
