@@ -49,13 +49,7 @@ def dbt(arguments: Sequence[str], settings: Settings | None = None, since: int =
     """
     settings = settings or get_settings()
     settings.dbt_target_dir.mkdir(parents=True, exist_ok=True)
-    folders = [
-        *dbt_arguments(settings),
-        "--project-dir",
-        str(DBT_DIR),
-        "--profiles-dir",
-        str(DBT_DIR),
-    ]
+    folders = ["--project-dir", str(DBT_DIR), "--profiles-dir", str(DBT_DIR)]
     done = subprocess.run(
         [str(DBT_EXECUTABLE), *arguments, *dbt_arguments(settings), *folders],
         env=os.environ | dbt_environment(settings) | from_load_no(since),
