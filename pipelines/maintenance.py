@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 import duckdb
 
 from pipelines.settings import Settings, get_settings
-from pipelines.warehouse import CATALOG, connect
+from pipelines.transform import TESTED
+from pipelines.warehouse import CATALOG, connect, watermark
 
 GRACE = timedelta(days=1)
 REWRITE_FROM = 0.2
@@ -56,7 +57,7 @@ def maintain(settings: Settings | None = None, grace: timedelta = GRACE) -> Main
 
 def _expire(con: duckdb.DuckDBPyConnection, settings: Settings, before: datetime) -> int:
     """Expire snapshots of before `before` that nothing needs; returns how many."""
-    kept, first_kept = _needed_snapshots(settings)
+    kept, first_kept = _needed_snapshots(con, settings)
     versions = [
         version
         for (version,) in con.execute(
@@ -72,21 +73,25 @@ def _expire(con: duckdb.DuckDBPyConnection, settings: Settings, before: datetime
     return len(versions)
 
 
-def _needed_snapshots(settings: Settings) -> tuple[set[int], int | None]:
-    """Snapshots that model manifests name, and the first of those after the last publication.
+def _needed_snapshots(
+    con: duckdb.DuckDBPyConnection, settings: Settings
+) -> tuple[set[int], int | None]:
+    """Snapshots that model manifests name, and the first from which on none may be missing.
 
-    Publishing reads what changed since the snapshot that it published last, so none may be missing
-    from there on.
+    Publishing reads what changed since the snapshot that it published last, and data tests what was
+    written since the one on which they passed.
     """
     models = [
         json.loads(path.read_text()).get("snapshot")
         for path in settings.models_dir.glob("*/*/manifest.json")
     ]
-    published = [
+    worked_through: list[int] = [
         json.loads(path.read_text())["snapshot"]
         for path in settings.features_dir.glob("*/manifest.json")
     ]
-    return {one for one in models if isinstance(one, int)}, min(published, default=None)
+    if (tested := watermark(con, TESTED)) >= 0:
+        worked_through.append(tested)
+    return {one for one in models if isinstance(one, int)}, min(worked_through, default=None)
 
 
 def _tables(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:

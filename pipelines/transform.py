@@ -16,6 +16,8 @@ DBT_EXECUTABLE = Path(sys.executable).with_name("dbt")
 """The dbt beside this Python: another one may come first on the path."""
 
 WATERMARK = "dbt"
+TESTED = "dbt:tested snapshot"
+"""The snapshot of the lake on which all data tests of the curated tables passed."""
 
 
 def dbt_environment(settings: Settings | None = None) -> dict[str, str]:
@@ -30,9 +32,13 @@ def dbt_environment(settings: Settings | None = None) -> dict[str, str]:
     }
 
 
-def from_load_no(load_no: int) -> dict[str, str]:
-    """The variable that tells dbt's macros after which ingest commit rows are new (-1: all are)."""
-    return {"CARDLINE_FROM_LOAD_NO": str(load_no)}
+def news(load_no: int = -1, tested_snapshot: int = -1) -> dict[str, str]:
+    """Variables that tell dbt's macros what is new: rows of ingest commits after `load_no`, and for
+    data tests what was written after the lake's `tested_snapshot`. -1: everything is."""
+    return {
+        "CARDLINE_FROM_LOAD_NO": str(load_no),
+        "CARDLINE_TESTED_SNAPSHOT": str(tested_snapshot),
+    }
 
 
 def dbt_arguments(settings: Settings | None = None) -> list[str]:
@@ -42,8 +48,8 @@ def dbt_arguments(settings: Settings | None = None) -> list[str]:
     return ["--vars", json.dumps(variables)]
 
 
-def dbt(arguments: Sequence[str], settings: Settings | None = None, since: int = -1) -> None:
-    """Run one dbt command in a process of its own on what came after ingest commit `since`.
+def dbt(arguments: Sequence[str], settings: Settings | None = None) -> None:
+    """Run one dbt command in a process of its own, on everything that there is.
 
     Raises `CardlineError` with dbt's last words.
     """
@@ -52,7 +58,7 @@ def dbt(arguments: Sequence[str], settings: Settings | None = None, since: int =
     folders = ["--project-dir", str(DBT_DIR), "--profiles-dir", str(DBT_DIR)]
     done = subprocess.run(
         [str(DBT_EXECUTABLE), *arguments, *dbt_arguments(settings), *folders],
-        env=os.environ | dbt_environment(settings) | from_load_no(since),
+        env=os.environ | dbt_environment(settings) | news(),
         cwd=DBT_DIR,
         capture_output=True,
         text=True,

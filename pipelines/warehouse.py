@@ -158,6 +158,15 @@ def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     con.execute("commit")
 
 
+def snapshots(con: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+    """The oldest and the newest snapshot of the lake that can be read."""
+    row = con.execute(
+        "select min(snapshot_id), max(snapshot_id) from ducklake_snapshots(?)", [CATALOG]
+    ).fetchone()
+    assert row is not None
+    return int(row[0]), int(row[1])
+
+
 def latest_load_no(con: duckdb.DuckDBPyConnection) -> int:
     """Number of the last ingest commit, 0 before the first."""
     row = con.execute("select coalesce(max(load_no), 0) from landing.files").fetchone()

@@ -77,6 +77,14 @@
 {%- endmacro %}
 
 
+{# The table int_entities__touched beside `relation`, where it cannot be referred to. #}
+{% macro touched_entities(relation) -%}
+    {{ return(api.Relation.create(
+        database=relation.database, schema='intermediate', identifier='int_entities__touched'
+    )) }}
+{%- endmacro %}
+
+
 {#
   Strategy `replace_touched`: deletes what the touched ids of an entity have in the table, then
   inserts the new rows. `meta.replaces` names the entity, its column here (`key`), and optionally a
@@ -88,9 +96,7 @@
     {%- set target = arg_dict['target_relation'] -%}
     {%- set columns = get_quoted_csv(arg_dict['dest_columns'] | map(attribute='name')) -%}
     {%- set replaces = config.get('meta')['replaces'] -%}
-    {%- set touched = api.Relation.create(
-        database=target.database, schema='intermediate', identifier='int_entities__touched'
-    ) -%}
+    {%- set touched = touched_entities(target) -%}
     delete from {{ target }}
     {%- if from_load_no() >= 0 %}
     where {{ replaces['key'] }} in (

@@ -9,7 +9,7 @@ select
     '{{ table }}' as feature_table,
     event_timestamp,
     created_timestamp
-from {{ ref(table) }}
+from {{ written_rows(ref(table)) }}
 where created_timestamp < event_timestamp
 {{ 'union all' if not loop.last }}
 {% endfor %}

@@ -1,9 +1,15 @@
--- Every posted message is in exactly one posted transaction, and nothing is lost between them.
+-- Every posted message is in exactly one posted transaction, and nothing is lost between them. In a
+-- daily run: for the transactions that it touched.
+{% set touched = ref('int_entities__touched') %}
+{% set these = "where transaction_id in (select entity_id from " ~ touched
+    ~ " where entity = 'transaction')" if from_load_no() >= 0 else "" %}
+
 with messages as (
     select
         sum(case when direction = 'DEBIT' then amount_minor else -amount_minor end) as signed_minor,
         count(*) as message_count
     from {{ ref('fct_posted_events') }}
+    {{ these }}
 ),
 
 transactions as (
@@ -11,6 +17,7 @@ transactions as (
         sum(case when direction = 'DEBIT' then amount_minor else -amount_minor end) as signed_minor,
         sum(posted_event_count) as message_count
     from {{ ref('fct_posted_transactions') }}
+    {{ these }}
 )
 
 select

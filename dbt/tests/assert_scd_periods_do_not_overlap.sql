@@ -17,7 +17,7 @@ from (
         valid_to,
         is_current,
         lead(valid_from) over (partition by {{ key }} order by valid_from) as next_valid_from
-    from {{ ref(dimension) }}
+    from {{ rows_beside_written(ref(dimension), [key]) }}
 ) as states
 where
     valid_to is distinct from next_valid_from

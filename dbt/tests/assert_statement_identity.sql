@@ -6,7 +6,7 @@ select
     period_end_on,
     opening_balance_minor,
     closing_balance_minor
-from {{ ref('fct_statements') }}
+from {{ written_rows(ref('fct_statements')) }}
 where
     closing_balance_minor
     <> opening_balance_minor

@@ -17,8 +17,8 @@ from dagster_dbt.compat import DBT_PYTHON_VERSION
 
 from pipelines.defs.common import DAILY_FRESHNESS, OWNERS, POOL, RETRIES, table_metadata
 from pipelines.settings import get_settings
-from pipelines.transform import DBT_DIR, WATERMARK, dbt_arguments, ensure_manifest, from_load_no
-from pipelines.warehouse import connect, latest_load_no, set_watermark, watermark
+from pipelines.transform import DBT_DIR, TESTED, WATERMARK, dbt_arguments, ensure_manifest, news
+from pipelines.warehouse import connect, latest_load_no, set_watermark, snapshots, watermark
 
 MANIFEST = ensure_manifest()
 
@@ -85,9 +85,14 @@ _PROJECT = DbtProject(
 def curated_tables(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
     with connect() as con:
         load_no = latest_load_no(con)
-        since = -1 if context.op_config.get("full_refresh") else watermark(con, WATERMARK)
-    yield from _build(context, dbt, since)
+        is_full = bool(context.op_config.get("full_refresh"))
+        since = -1 if is_full else watermark(con, WATERMARK)
+        tested = watermark(con, TESTED)
+        if snapshots(con)[0] > tested + 1:
+            tested = -1  # What was written since cannot be told any more.
+    yield from _build(context, dbt, news(since, tested))
     with connect() as con:
+        set_watermark(con, TESTED, snapshots(con)[1])
         set_watermark(con, WATERMARK, load_no)
 
 
@@ -101,11 +106,13 @@ def curated_tables(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> It
     retry_policy=RETRIES,
 )
 def finance_tables(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
-    yield from _build(context, dbt, -1)
+    yield from _build(context, dbt, news())
 
 
-def _build(context: dg.AssetExecutionContext, dbt: DbtCliResource, since: int) -> Iterator[Any]:
-    os.environ.update(from_load_no(since))
+def _build(
+    context: dg.AssetExecutionContext, dbt: DbtCliResource, what_is_new: Mapping[str, str]
+) -> Iterator[Any]:
+    os.environ.update(what_is_new)
     arguments = ["build", "--exclude-resource-type", "unit_test", *dbt_arguments()]
     for event in dbt.cli(arguments, context=context).stream():
         yield _measured(context, event) if isinstance(event, dg.Output) else event

@@ -20,7 +20,7 @@ from pipelines.errors import CardlineError
 from pipelines.features.registry import View, load_definitions
 from pipelines.progress import track
 from pipelines.settings import get_settings
-from pipelines.warehouse import CATALOG, connect
+from pipelines.warehouse import CATALOG, connect, snapshots
 
 TIMES = ("event_timestamp", "created_timestamp")
 _MANIFEST = "manifest.json"
@@ -241,9 +241,7 @@ class _Lake:
 
 def _read_lake(con: duckdb.DuckDBPyConnection) -> _Lake:
     """Read once for all views: these look-ups cost more than most of the rest."""
-    oldest, newest = con.execute(
-        "select min(snapshot_id), max(snapshot_id) from ducklake_snapshots(?)", [CATALOG]
-    ).fetchall()[0]
+    oldest, newest = snapshots(con)
     columns: dict[str, dict[str, str]] = {}
     for table, column, kind in con.execute(
         "select table_name, column_name, lower(data_type) from duckdb_columns() "

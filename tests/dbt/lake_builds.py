@@ -70,7 +70,9 @@ def _with_lineage(columns: list[str], file_id: str, line_no: int, row: Row) -> R
     }
 
 
-def build(*arguments: str, command: str = "run", from_load_no: int = -1) -> None:
+def build(
+    *arguments: str, command: str = "run", from_load_no: int = -1, tested_snapshot: int = -1
+) -> None:
     """Run dbt on the home; raises `AssertionError` with what failed."""
     from dbt.cli.main import dbtRunner
 
@@ -81,6 +83,7 @@ def build(*arguments: str, command: str = "run", from_load_no: int = -1) -> None
         DBT_LOG_PATH=str(home / "dbt" / "logs"),
         DBT_SEND_ANONYMOUS_USAGE_STATS="false",
         CARDLINE_FROM_LOAD_NO=str(from_load_no),
+        CARDLINE_TESTED_SNAPSHOT=str(tested_snapshot),
     )
     outcome = dbtRunner().invoke(
         [
