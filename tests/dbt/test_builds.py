@@ -2,15 +2,15 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from math import sqrt
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines.settings import get_settings
-from tests.dbt.lake_builds import Row, build, deliver, home_of, rows_of, tables
+from tests.dbt.lake_builds import Row, build, deliver, rows_of, tables
 from tests.dbt.random_history import history, loads_of
 
 SEED = int(os.environ.get("CARDLINE_TEST_SEED", "7"))
@@ -20,20 +20,13 @@ DAILY = (*WHOLE, "path:models/staging", "config.materialized:view")
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def built(home: Path) -> dict[str, Any]:
     """The tables after three ingest commits, each worked through on its own."""
-    before = os.environ.get("CARDLINE_HOME")
-    home_of(tmp_path_factory.mktemp("dbt") / "home")
     rows = history(SEED)
     for number, load in enumerate(loads_of(rows, SEED)):
         load_no = deliver(load)
         build(*(DAILY if number else WHOLE), from_load_no=load_no - 1 if number else -1)
-    yield {"rows": rows, "tables": tables(*LAYERS)}
-    if before is None:
-        os.environ.pop("CARDLINE_HOME", None)
-    else:
-        os.environ["CARDLINE_HOME"] = before
-    get_settings.cache_clear()
+    return {"rows": rows, "tables": tables(*LAYERS)}
 
 
 def test_parts_give_what_a_full_build_gives(built: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,9 @@ import pytest
 
 from pipelines.contracts import FEEDS
 from pipelines.ingestion.load import ingest
-from pipelines.settings import get_settings
 from pipelines.sources.world import generate
 from pipelines.warehouse import connect
-from tests.dbt.lake_builds import build, home_of, tables
+from tests.dbt.lake_builds import build, tables
 
 SEED = int(os.environ.get("CARDLINE_TEST_SEED", "7"))
 WHOLE = ("--exclude", "path:models/finance")
@@ -45,19 +43,12 @@ def _query(query: str) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture(scope="module")
-def landing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def landing(home: Path) -> Path:
     """The landing folder of a small world that has been taken in and built."""
-    before = os.environ.get("CARDLINE_HOME")
-    home = home_of(tmp_path_factory.mktemp("deliveries") / "home")
     generate(home / "landing", 14, 200, SEED)
     ingest()
     build(*WHOLE)
-    yield home / "landing"
-    if before is None:
-        os.environ.pop("CARDLINE_HOME", None)
-    else:
-        os.environ["CARDLINE_HOME"] = before
-    get_settings.cache_clear()
+    return home / "landing"
 
 
 def test_statements_say_what_posted_to_the_cent(landing: Path) -> None:

@@ -1,17 +1,14 @@
 """What arrives thirty days later changes features for thirty days, and nothing before or after
 (PIT-3)."""
 
-import os
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines.settings import get_settings
 from tests.dbt.lake_builds import Row, build, deliver, home_of, rows_of
 from tests.dbt.random_history import START, history
 
@@ -22,18 +19,8 @@ TABLES = {
     "account_amount_features": "account_id",
     "merchant_risk_features": "merchant_id",
 }
+pytestmark = pytest.mark.usefixtures("home")
 Series = dict[str, tuple[list[datetime], list[tuple[Any, ...]]]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_home() -> Iterator[None]:
-    before = os.environ.get("CARDLINE_HOME")
-    yield
-    if before is None:
-        os.environ.pop("CARDLINE_HOME", None)
-    else:
-        os.environ["CARDLINE_HOME"] = before
-    get_settings.cache_clear()
 
 
 def _built(folder: Path, rows: dict[str, list[Row]]) -> dict[str, Series]:

@@ -1,13 +1,11 @@
 """A day's data tests look at what the day wrote, and find there what they would find in all."""
 
-import os
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from pipelines.settings import get_settings
 from pipelines.warehouse import connect, snapshots
-from tests.dbt.lake_builds import build, deliver, home_of
+from tests.dbt.lake_builds import build, deliver
 from tests.dbt.random_history import history, loads_of
 
 SEED = 11
@@ -39,22 +37,15 @@ def _newest_snapshot() -> int:
 
 
 @pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
+def day(home: Path) -> tuple[int, int]:
     """The ingest commit before a day's, and the snapshot on which tests passed before it."""
-    before = os.environ.get("CARDLINE_HOME")
-    home_of(tmp_path_factory.mktemp("tested") / "home")
     first, second, *_ = loads_of(history(SEED), SEED)
     load_no = deliver(first)
     build(*CURATED, command="build")
     tested = _newest_snapshot()
     deliver(second)
     build(*CURATED, command="build", from_load_no=load_no, tested_snapshot=tested)
-    yield load_no, tested
-    if before is None:
-        os.environ.pop("CARDLINE_HOME", None)
-    else:
-        os.environ["CARDLINE_HOME"] = before
-    get_settings.cache_clear()
+    return load_no, tested
 
 
 def test_each_fault_of_the_day_is_found_and_no_other(day: tuple[int, int]) -> None:

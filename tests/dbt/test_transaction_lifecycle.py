@@ -1,31 +1,15 @@
 """Hold and posted balance over every legal order of a transaction's messages (TXN-1)."""
 
-import os
 import random
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import pytest
-
 from pipelines.contracts.activity import EVENT_TYPES
-from pipelines.settings import get_settings
-from tests.dbt.lake_builds import Row, build, deliver, home_of, rows_of
+from tests.dbt.lake_builds import Row, build, deliver, rows_of
 from tests.dbt.legal_orders import Message, State, legal_orders
 
 NOON = datetime(2024, 5, 6, 12)
 Orders = list[tuple[tuple[Message, ...], State]]
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    before = os.environ.get("CARDLINE_HOME")
-    yield home_of(tmp_path_factory.mktemp("lifecycle") / "home")
-    if before is None:
-        os.environ.pop("CARDLINE_HOME", None)
-    else:
-        os.environ["CARDLINE_HOME"] = before
-    get_settings.cache_clear()
 
 
 def _rows(orders: Orders) -> list[Row]:
