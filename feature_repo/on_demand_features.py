@@ -2,7 +2,8 @@
 
 Functions take and return columns (lists of equal length), never single values: Feast's singleton
 mode computes only the first row of an online request with several. They are stored as source text,
-so each holds everything that it uses. A missing input gives a null, never a default.
+so each holds everything that it uses. An input that is missing or cannot be gives a null, never a
+default.
 """
 
 from credit_risk_features import pull_bureau_features
@@ -96,8 +97,14 @@ def authorization_context(inputs):
     return {
         "amount_zscore_now": zscore,
         "amount_to_max_30d": to_max,
-        "is_night": [None if hour is None else hour < 6 for hour in inputs["event_hour"]],
-        "is_weekend": [None if day is None else day >= 6 for day in inputs["event_weekday"]],
+        "is_night": [
+            hour < 6 if hour is not None and 0 <= hour <= 23 else None
+            for hour in inputs["event_hour"]
+        ],
+        "is_weekend": [
+            day >= 6 if day is not None and 1 <= day <= 7 else None
+            for day in inputs["event_weekday"]
+        ],
     }
 
 

@@ -1,6 +1,8 @@
 """The program `cardline`: one command an intent. Heavy imports happen inside the commands."""
 
+import errno
 import json
+import logging
 import sys
 from datetime import date, datetime
 from pathlib import Path
@@ -64,7 +66,10 @@ def demo(
 
 @app.command()
 def adapt(
-    dataset: Annotated[str, typer.Argument(help="Which public data set.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(help="sparkov, handbook, uci-taiwan, credit-card-approval or birmingham."),
+    ],
     source: Annotated[Path, typer.Option(help="Folder with the data set's files.")],
     landing: Annotated[Path | None, typer.Option(help="Where landing files go.")] = None,
     json_output: JsonFlag = False,
@@ -200,9 +205,12 @@ def programs_check(
     from pipelines.rewards.terms import load_programs
     from pipelines.settings import get_settings
 
-    programs = load_programs(directory or get_settings().programs)
+    folder = directory or get_settings().programs
+    if directory is not None and not directory.is_dir():
+        raise CardlineError(f"{directory} is no folder: name one with terms (*.yaml)")
+    programs = load_programs(folder)
     if not programs:
-        raise CardlineError(f"{directory or get_settings().programs}: there are no terms (*.yaml)")
+        raise CardlineError(f"{folder}: there are no terms (*.yaml)")
     if json_output:
         print(json.dumps(checked(programs)))
         return
@@ -307,6 +315,10 @@ def rewards_balances(
         known = datetime.combine(known, time.max)
     with connect(read_only=True) as con:
         found = balances_as_of(con, _as_date(effective, "--effective"), known, program, account)
+    if found.is_empty():
+        asked = [f"program {program}" if program else "", f"account {account}" if account else ""]
+        whose = " and ".join(filter(None, asked)) or "anybody"
+        raise CardlineError(f"the rewards ledger has no balance of {whose} at that point")
     if json_output:
         print(found.write_json())
         return
@@ -405,6 +417,8 @@ def main() -> None:
     """Entry point: an error is one line on standard error; `--debug` anywhere shows the trace."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    # What libraries warn of (what they will do differently one day) is no news for who runs this.
+    logging.captureWarnings(not debug)
     try:
         code = app(args=arguments, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
@@ -415,6 +429,9 @@ def main() -> None:
             raise
         if hasattr(error, "format_message"):
             _usage_error(error)
+        if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            error = CardlineError(f"{error.filename or 'a file'} cannot be written or read: "
+                                  f"{error.strerror}; what is asked needs it")  # fmt: skip
         text = str(error).strip().splitlines() or [type(error).__name__]
         hint = "" if isinstance(error, CardlineError) else " (--debug shows the trace)"
         print(f"error: {text[0]}{hint}", file=sys.stderr)

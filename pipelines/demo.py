@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.errors import CardlineError
 from pipelines.progress import console, step
 from pipelines.registry_view import in_words
 from pipelines.run import run_due
-from pipelines.settings import get_settings
+from pipelines.settings import PROJECT_DIR, get_settings
 from pipelines.transform import ensure_manifest
 from pipelines.warehouse import connect
 
@@ -31,6 +32,8 @@ def run_demo(
     from pipelines.sources.world import generate
 
     settings = get_settings()
+    if faults:
+        _require_enough(accounts, days)
     if console.is_terminal:
         console.print(f"A portfolio of {accounts} accounts over {days} days, in {settings.home}")
     # dbt reads its project meanwhile: a process of its own, on the other core.
@@ -50,6 +53,16 @@ def run_demo(
         print(json.dumps(figures, default=str))
     else:
         _show(figures, str(settings.home))
+
+
+def _require_enough(accounts: int, days: int) -> None:
+    from pipelines.sources.world.faults import ENOUGH_ACCOUNTS, ENOUGH_DAYS
+
+    if accounts < ENOUGH_ACCOUNTS or days < ENOUGH_DAYS:
+        raise CardlineError(
+            f"{accounts} accounts over {days} days are too few for every fault: ask for "
+            f"--accounts {ENOUGH_ACCOUNTS} --days {ENOUGH_DAYS} or more"
+        )
 
 
 def _damage(landing: Path, truth: Path, seed: int) -> "list[Fault]":
@@ -98,8 +111,12 @@ def headline() -> dict[str, Any]:
             "select program_id, sum(accrued_points)::bigint as points_accrued, "
             "max_by(closing_points, period)::bigint as closing_points, "
             "max_by(closing_minor, period)::bigint as closing_minor, "
-            "any_value(currency) as currency, max(period) as period "
-            "from finance.liability_rollforward group by program_id order by program_id"
+            "any_value(currency) as currency, max(period) as period, "
+            "any_value(terms.asset_scale) as asset_scale "
+            "from finance.liability_rollforward inner join "
+            "(select program_id, max(asset_scale) as asset_scale from rewards.programs "
+            "group by program_id) as terms using (program_id) "
+            "group by program_id order by program_id"
         ).pl()
     models = {name: newest(name) for name in ("underwriting", "fraud")}
     return {
@@ -133,21 +150,33 @@ def _show(figures: dict[str, Any], home: str) -> None:
     for row in figures["programs"]:
         programs.add_row(
             row["program_id"],
-            f"{row['points_accrued']:,}",
-            f"{row['closing_points']:,}",
+            *(
+                f"{row[name] / 10 ** row['asset_scale']:,.{row['asset_scale']}f}"
+                for name in ("points_accrued", "closing_points")
+            ),
             f"{row['closing_minor'] / 100:,.2f} {row['currency']}",
             row["period"],
         )
     out.print(programs)
+    if any(row["closing_points"] < 0 for row in figures["programs"]):
+        out.print(
+            "Below zero: of what went to the partner, more was taken back later, for refunds and\n"
+            "closed accounts, than is open; what members earn next fills that first.\n",
+            style="dim",
+        )
     if "faults" in figures:
         _show_faults(out, figures["faults"])
     models = Table("model", "version", "state", "metrics", title="Models", title_justify="left")
     for name, model in figures["models"].items():
         models.add_row(name, model["version"], model["state"], in_words(model["metrics"]))
-    out.print(models)
+    if figures["models"]:
+        out.print(models)
+    else:
+        out.print("No model: outcomes are known only after months, and too few are known here.")
     seconds = sum(figures["stages_seconds"].values())
     out.print(f"{seconds:.0f} s in the pipeline; everything is in {home}\n")
     out.print("Next:", style="bold")
+    is_default = home == str(PROJECT_DIR / ".cardline")
     latest = max(figures["programs"], key=lambda row: row["period"], default=None)
     period = latest["period"] if latest else "YYYY-MM"
     program = latest["program_id"] if latest else "PROGRAM"
@@ -157,8 +186,9 @@ def _show(figures: dict[str, Any], home: str) -> None:
         ('cardline sql "from finance.liability_rollforward"', "any table"),
         ("cardline verify", "ledger, seals, reconciliations, feature parity"),
     ):
-        out.print(f"  .venv/bin/{command}" if command.startswith("cardline") else f"  {command}",
-                  style="cyan", highlight=False)  # fmt: skip
+        at_home = "" if is_default else f"CARDLINE_HOME='{home}' "
+        path = ".venv/bin/" if command.startswith("cardline") else ""
+        out.print(f"  {at_home}{path}{command}", style="cyan", highlight=False, soft_wrap=True)
         out.print(f"      {why}", style="dim", highlight=False)
 
 

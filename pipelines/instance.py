@@ -3,10 +3,14 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipelines.errors import CardlineError
 from pipelines.files import written_aside
@@ -78,9 +82,12 @@ def _alone() -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            console.print("another command is at work in this home: waiting for it to end")
+            console.print(
+                f"another command is at work in {path.parent} (process "
+                f"{path.read_text().strip() or 'not known'}): waiting for it to end"
+            )
             fcntl.flock(file, fcntl.LOCK_EX)
-        file.write("at work\n")
+        file.write(f"{os.getpid()}\n")
         file.flush()
         try:
             yield
@@ -134,15 +141,17 @@ def run_job(
     job = defs().resolve_job_def(name)
     log = get_settings().home / "logs" / "run.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    execute = partial(
+        job.execute_in_process,
+        instance=instance,
+        run_config={"ops": config or {}, "loggers": _QUIET},
+        tags={COMMAND_TAG: "true"} | (tags or {}),
+        partition_key=partition_key,
+        raise_on_error=False,
+    )
     # What dbt prints while it works goes to the log: standard output is the command's own.
     with log.open("a") as file, redirect_stdout(file):
-        result = job.execute_in_process(
-            instance=instance,
-            run_config={"ops": config or {}, "loggers": _QUIET},
-            tags={COMMAND_TAG: "true"} | (tags or {}),
-            partition_key=partition_key,
-            raise_on_error=False,
-        )
+        result = _beside_signals(execute)
     if result.success:
         return
     for event in result.all_events:
@@ -157,6 +166,47 @@ def run_job(
                 f"{result.run_id[:8]}; the next `cardline run` goes on from there)"
             )
     raise CardlineError(f"{name} failed: `cardline ui` shows run {result.run_id[:8]}")
+
+
+def _beside_signals(work: Callable[[], Any]) -> Any:
+    """Do `work` in a thread, so that an interrupt ends the command at once.
+
+    In the main thread Dagster takes the signals for itself, and loses those that come between its
+    steps.
+    """
+    done: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    # While a step runs, Dagster has file descriptor 2 lead to the step's own log.
+    said_to = os.dup(2)
+    end = partial(_end_at_once, said_to)
+    before = {number: signal.signal(number, end) for number in _ENDING}
+    try:
+        Thread(target=run, daemon=True, name="job").start()
+        return done.result()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(said_to)
+
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+def _end_at_once(said_to: int, number: int, _: object) -> NoReturn:
+    """End this process and those that it started, whatever they are doing: runs survive that."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    os.write(said_to, b"\nerror: interrupted; run the command again to go on\n")
+    os._exit(128 + number)
 
 
 COMMAND_TAG = "cardline/command"

@@ -14,21 +14,31 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "csv", "json", "parquet")
 SHOWN_ROWS = 1000
+_QUERIES = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
 
 def print_query(query: str, form: str) -> None:
-    """Print the result of one query in `form`; raises `CardlineError` with DuckDB's first line."""
+    """Print the result of one query in `form`; raises `CardlineError` with DuckDB's first line, and
+    for anything but one query."""
     if form not in FORMATS:
         raise CardlineError(f"--format {form!r} is none of {', '.join(FORMATS)}")
     with connect(read_only=True) as con:
         try:
-            frame = con.execute(query).pl()
+            statements = con.extract_statements(query)
+            if len(statements) != 1 or statements[0].type not in _QUERIES:
+                raise CardlineError("write one query: select …, from …, describe … or explain …")
+            frame = con.execute(statements[0]).pl()
         except duckdb.Error as error:
             first = str(error).strip().splitlines()[0]
             raise CardlineError(f"the query failed: {first}") from error
     if form == "table":
         _print_table(frame)
     elif form == "csv":
+        nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
+        if nested:
+            raise CardlineError(
+                f"CSV has no lists: leave {', '.join(nested)} out, or take --format json"
+            )
         frame.write_csv(sys.stdout)
     elif form == "json":
         print(frame.write_json())
@@ -39,14 +49,28 @@ def print_query(query: str, form: str) -> None:
 
 
 def _print_table(frame: "pl.DataFrame") -> None:
+    """A row a line where that fits, else a value a line."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table()
-    for name, kind in frame.schema.items():
-        table.add_column(name, justify="right" if kind.is_numeric() else "left", overflow="fold")
-    for row in frame.head(SHOWN_ROWS).iter_rows():
-        table.add_row(*("" if value is None else str(value) for value in row))
-    Console().print(table)
+    out = Console()
+    shown = [
+        ["" if value is None else str(value) for value in row]
+        for row in frame.head(SHOWN_ROWS).iter_rows()
+    ]
+    widths = [max(map(len, column)) for column in zip(frame.columns, *shown, strict=True)]
+    if sum(widths) + 3 * len(widths) + 1 > out.width:
+        margin = max(map(len, frame.columns))
+        for number, row in enumerate(shown, 1):
+            print(f"--- row {number}")
+            for name, value in zip(frame.columns, row, strict=True):
+                print(f"{name:<{margin}}  {value}")
+    else:
+        table = Table()
+        for name, kind in frame.schema.items():
+            table.add_column(name, justify="right" if kind.is_numeric() else "left")
+        for row in shown:
+            table.add_row(*row)
+        out.print(table)
     if frame.height > SHOWN_ROWS:
         error_console.print(f"{SHOWN_ROWS} of {frame.height} rows shown; --format csv gives all")

@@ -4,6 +4,10 @@ from typing import Any
 
 from pipelines.errors import CardlineError
 
+MODELS = ("underwriting", "fraud")
+LEAST_POSITIVES = 30
+"""With fewer bad rows a rank statistic moves by a tenth when one of them moves."""
+
 
 def in_words(metrics: dict[str, Any]) -> str:
     """One line on how good a version is, and on how many rows that was measured."""
@@ -12,7 +16,9 @@ def in_words(metrics: dict[str, Any]) -> str:
     measured = [f"{text} {metrics[name]:.3f}" for name, text in names.items() if metrics.get(name)]
     rows, positives = metrics.get("rows") or 0, metrics.get("positives") or 0
     sample = str(metrics["sample"]).replace("_", " ")
-    return f"{', '.join(measured) or 'not measured'} ({sample}: {rows:,} rows, {positives:,} bad)"
+    few = ", too few to judge by" if positives < LEAST_POSITIVES else ""
+    told = f"{sample}: {rows:,} rows, {positives:,} bad{few}"
+    return f"{', '.join(measured) or 'not measured'} ({told})"
 
 
 def list_models() -> list[dict[str, Any]]:
@@ -40,6 +46,8 @@ def promote(name: str, version: str, approver: str, reason: str) -> str:
     from models.common.errors import ModelError
     from pipelines.training import registry
 
+    if name not in MODELS:
+        raise CardlineError(f"there is no model {name!r}: it is one of {', '.join(MODELS)}")
     try:
         promoted = registry().promote(name, version, approver, reason)
     except ModelError as error:

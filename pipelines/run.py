@@ -17,13 +17,12 @@ import duckdb
 from pipelines.errors import CardlineError
 from pipelines.instance import dagster_instance, is_at_rest, run_job
 from pipelines.progress import console, step
+from pipelines.registry_view import MODELS
 from pipelines.settings import get_settings
 from pipelines.warehouse import connect, latest_load_no, set_watermark, watermark
 
 if TYPE_CHECKING:
     import dagster as dg
-
-MODELS = ("underwriting", "fraud")
 
 
 @dataclass
@@ -47,6 +46,9 @@ class RunSummary:
             print(f"{feed:<26}{rows:>12,} rows")
         print(f"{'quarantined':<26}{self.rows_quarantined:>12,} rows, "
               f"{self.files_quarantined} files")  # fmt: skip
+        if self.rows_quarantined or self.files_quarantined:
+            print("what waits, and why: cardline sql 'from quarantine.files', "
+                  "'from quarantine.rows'")  # fmt: skip
         for stage, seconds in self.stages.items():
             print(f"{stage:<26}{seconds:>12.1f} s")
 

@@ -8,8 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipelines.errors import CardlineError
 
 PACKAGE_DIR = Path(__file__).resolve().parent
 PROJECT_DIR = PACKAGE_DIR.parent
@@ -62,10 +64,21 @@ class Settings(BaseSettings):
         7, ge=0, description="Days that maintenance keeps the warehouse's past states for."
     )
 
+    @field_validator("home", "landing", "programs", mode="before")
+    @classmethod
+    def _is_named(cls, value: object) -> object:
+        if value == "":
+            raise ValueError("it is empty: name a folder, or unset it for the default")
+        return value
+
     @field_validator("home", "landing", "programs", mode="after")
     @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        return None if value is None else value.expanduser().absolute()
+    def _resolved(cls, value: Path | None) -> Path | None:
+        """The warehouse knows its folder by one name: links and `..` lead to the same."""
+        path = None if value is None else value.expanduser().resolve()
+        if path is not None and path.exists() and not path.is_dir():
+            raise ValueError(f"{path} is no folder")
+        return path
 
     @property
     def landing_dir(self) -> Path:
@@ -135,5 +148,15 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The settings of this process; `get_settings.cache_clear()` reads the environment anew."""
-    return Settings()  # pyright: ignore[reportCallIssue]
+    """The settings of this process; `get_settings.cache_clear()` reads the environment anew.
+
+    Raises `CardlineError` with the variables that are wrong and what each may be.
+    """
+    try:
+        return Settings()  # pyright: ignore[reportCallIssue]
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"CARDLINE_{str(each['loc'][0]).upper()}={each['input']!r}: {each['msg']}"
+            for each in error.errors(include_url=False)
+        )
+        raise CardlineError(f"a setting cannot be used: {wrong}") from error

@@ -6,7 +6,7 @@ import sys
 
 from pipelines.errors import CardlineError
 from pipelines.instance import prepare_home
-from pipelines.network import is_loopback
+from pipelines.network import is_loopback, require_free_port
 from pipelines.settings import PROJECT_DIR
 
 _DAGSTER = "from {module} import main; main()"
@@ -19,6 +19,7 @@ def serve_ui(host: str, port: int) -> None:
             f"the Dagster UI has no authentication, so it does not bind {host}: keep it on "
             "127.0.0.1 behind a proxy that authenticates"
         )
+    require_free_port(host, port)
     prepare_home()
     workspace = ["-w", str(PROJECT_DIR / "workspace.yaml")]
     commands = [
@@ -36,7 +37,7 @@ def serve_ui(host: str, port: int) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if running[0].wait():
-            raise CardlineError(f"the web server ended; is port {port} taken? Name another: --port")
+            raise CardlineError("the web server ended: its last lines say why")
     except KeyboardInterrupt:
         print("ended", flush=True)
     finally:

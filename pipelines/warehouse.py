@@ -109,6 +109,15 @@ def connect(read_only: bool = False, settings: Settings | None = None) -> duckdb
         con.execute(f"use {CATALOG}")
         if not read_only:
             _ensure_tables(con)
+    except duckdb.Error as error:
+        con.close()
+        if "DATA_PATH" in str(error):
+            raise CardlineError(
+                f"the warehouse in {settings.home} was made in another folder, and names its files "
+                "by it: put the home back there, or make a new one from its landing folder with "
+                "`cardline run --landing`"
+            ) from error
+        raise
     except BaseException:
         con.close()
         raise

@@ -16,6 +16,7 @@ import polars as pl
 from pipelines.errors import CardlineError
 from pipelines.features.publish import POLARS_TYPES, is_published
 from pipelines.features.registry import feature_store, load_definitions
+from pipelines.settings import get_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,12 +125,10 @@ def feature_vector(
     Raises `CardlineError` for a name that the service does not take.
     """
     wanted = service_definition(service)
-    strangers = sorted(set(entity) - set(wanted.keys) - set(wanted.request))
+    _require_published(wanted)
+    strangers = entity.keys() - {*wanted.keys, *wanted.request}
     if strangers:
-        raise CardlineError(
-            f"{service} does not take {', '.join(strangers)}; it takes "
-            f"{', '.join([*wanted.keys, *wanted.request])}"
-        )
+        raise _not_taken(wanted, strangers)
     if at is not None:
         moment = at if at.tzinfo is None else at.astimezone(UTC).replace(tzinfo=None)
         frame = pl.DataFrame(
@@ -187,10 +186,13 @@ def complete_columns(service: str, columns: Mapping[str, Sequence[Any]]) -> dict
     """What Feast needs for an online request: every key and request column of `service`, typed.
 
     `columns` are of equal length; absent ones and nulls become what finds nothing. Columns that
-    the service does not take are dropped. Raises `CardlineError` on unequal lengths or a value
-    that is not of its column's type.
+    the service does not take are dropped, unless a key is absent: then it was meant. Raises
+    `CardlineError` on that, on unequal lengths and on a value that is not of its column's type.
     """
     wanted = service_definition(service)
+    strangers = columns.keys() - {*wanted.keys, *wanted.request}
+    if strangers and not set(wanted.keys) <= columns.keys():
+        raise _not_taken(wanted, strangers)
     lengths = {len(values) for values in columns.values()}
     if len(lengths) > 1:
         raise CardlineError(f"{service}: the columns of a request differ in length: {lengths}")
@@ -258,6 +260,36 @@ def _unknown(service: str) -> Service:
     raise CardlineError(
         f"there is no feature service {service}; there are {', '.join(service_names())}"
     )
+
+
+def _not_taken(wanted: Service, names: Iterable[str]) -> CardlineError:
+    return CardlineError(
+        f"{wanted.name} does not take {', '.join(sorted(names))}; it takes "
+        f"{', '.join([*wanted.keys, *wanted.request])}"
+    )
+
+
+def require_features(references: Sequence[str]) -> None:
+    """Raise `CardlineError` unless `references` (`view:feature`) name declared features."""
+    if not references:
+        raise CardlineError("the request names neither a feature_service nor features")
+    declared = {
+        f"{view.name}:{field.name}"
+        for view in load_definitions().objects
+        for field in getattr(view, "features", ())
+        if hasattr(view, "name")
+    }
+    if unknown := [reference for reference in references if reference not in declared]:
+        raise CardlineError(f"there is no feature {', '.join(unknown)}: write view:feature")
+
+
+def require_anything_published() -> None:
+    """Raise `CardlineError` where no feature table of this home has been published yet."""
+    if not any(is_published(view) for view in load_definitions().views):
+        raise CardlineError(
+            f"no features have been published in {get_settings().home}: run `cardline run` first, "
+            "or set CARDLINE_HOME to a home that has them"
+        )
 
 
 def _require_published(wanted: Service) -> None:

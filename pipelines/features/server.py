@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import CardlineError
 from pipelines.features.registry import feature_store
-from pipelines.features.retrieval import complete_columns
-from pipelines.network import is_loopback
+from pipelines.features.retrieval import (
+    complete_columns,
+    require_anything_published,
+    require_features,
+    service_names,
+)
+from pipelines.network import is_loopback, require_free_port
 from pipelines.settings import get_settings
 
 if TYPE_CHECKING:
@@ -57,6 +62,7 @@ def create_app() -> "FastAPI":
 
     `POST /get-online-features` takes `{"feature_service": …, "entities": {column: [values]}}`.
     """
+    from feast.errors import FeatureServiceNotFoundException
     from feast.feature_server import get_app
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -65,6 +71,7 @@ def create_app() -> "FastAPI":
         route for route in app.router.routes if getattr(route, "path", None) in ROUTES
     ]
     app.add_exception_handler(CardlineError, _answer_bad_request)
+    app.add_exception_handler(FeatureServiceNotFoundException, _answer_not_found)
     token = get_settings().serve_token
     if token is None:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES)
@@ -94,11 +101,19 @@ def _serving_store() -> Any:
             )
 
     def _completed(features: Any, columns: Any) -> Any:
-        if not isinstance(features, FeatureService):
-            return columns
-        return complete_columns(features.name, columns)
+        if isinstance(features, FeatureService):
+            return complete_columns(features.name, columns)
+        require_features(features)
+        return columns
 
     return ServingStore(config=feature_store().config)
+
+
+async def _answer_not_found(request: Any, error: Exception) -> Any:
+    from starlette.responses import JSONResponse
+
+    there_are = f"there are {', '.join(service_names())}"
+    return JSONResponse({"detail": f"no such feature service; {there_are}"}, status_code=404)
 
 
 async def _answer_bad_request(request: Any, error: Exception) -> Any:
@@ -110,6 +125,8 @@ async def _answer_bad_request(request: Any, error: Exception) -> Any:
 def serve(host: str = "127.0.0.1", port: int = 6566) -> None:
     """Serve until stopped. Raises `CardlineError` for a host that is not allowed."""
     require_safe_binding(host)
+    require_free_port(host, port)
+    require_anything_published()
     import uvicorn
 
     uvicorn.run(create_app(), host=host, port=port, log_level="info", access_log=False)

@@ -10,6 +10,7 @@ Running it again changes nothing.
 
 import hashlib
 from dataclasses import dataclass
+from datetime import date
 
 import duckdb
 import polars as pl
@@ -133,7 +134,8 @@ def verify_reconciliations(settings: Settings | None = None) -> list[CheckResult
         detail = f"{reconciliation.title.lower()}: {days} days agree"
         if broken:
             detail = (
-                f"{breaks} breaks on {broken} of {days} days, the first on {first}: see "
+                f"{breaks} breaks on {broken} of {days} days, the first "
+                f"{'of no batch date' if first == str(date.min) else f'on {first}'}: see "
                 "finance.exceptions"
             )
         results.append(CheckResult(f"reconciliation {reconciliation.recon_id}", not broken, detail))

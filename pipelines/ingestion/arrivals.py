@@ -49,7 +49,8 @@ def unusual_volumes(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     Usual is the median of the same weekday in the `WEEKS` before. A day is unusual where it is
     further from it than `DEVIATIONS` of their median absolute deviations (as standard deviations
     of a normal distribution) and than `LEAST_SHARE` of the median itself; with fewer than
-    `LEAST_WEEKS` weekdays to compare with, nothing is said. A day on which a feed sent nothing
+    `LEAST_WEEKS` weekdays to compare with, and of a feed that is not usual on that weekday, nothing
+    is said. A day on which a feed sent nothing
     while others did counts as zero rows. Columns: feed, batch_date, rows, usual_rows, weeks.
     """
     return con.execute(
@@ -74,7 +75,7 @@ def unusual_volumes(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
         "    and dayofweek(earlier.batch_date) = dayofweek(latest.batch_date) "
         "  group by all"
         ") select feed, batch_date, rows, usual_rows::bigint as usual_rows, weeks from compared "
-        "where weeks >= ? and abs(rows - usual_rows) > ? * 1.4826 * deviation "
+        "where weeks >= ? and usual_rows > 0 and abs(rows - usual_rows) > ? * 1.4826 * deviation "
         "and abs(rows - usual_rows) > ? * usual_rows order by batch_date desc, feed",
         [LATEST_DATES, WEEKS, LEAST_WEEKS, DEVIATIONS, LEAST_SHARE],
     ).pl()

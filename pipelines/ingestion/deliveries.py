@@ -104,10 +104,13 @@ def list_deliveries(landing: Path, feeds: list[str]) -> list[Delivery]:
     if not landing.is_dir():
         return found
     order = {name: position for position, name in enumerate(feeds)}
+    astray = "a file belongs into <feed>/<batch date>/"
+    found += [Delivery("", date.min, path, astray) for path in _files_in(landing)]
     for feed_dir in sorted(landing.iterdir(), key=lambda p: (order.get(p.name, 1000), p.name)):
         if not feed_dir.is_dir() or feed_dir.name.startswith((".", "_")):
             continue
         known = feed_dir.name in order
+        found += [Delivery(feed_dir.name, date.min, path, astray) for path in _files_in(feed_dir)]
         for batch_dir in sorted(feed_dir.iterdir()):
             if not batch_dir.is_dir() or batch_dir.name.startswith("."):
                 continue
@@ -119,12 +122,15 @@ def list_deliveries(landing: Path, feeds: list[str]) -> list[Delivery]:
                 problem = f"the folder {batch_dir.name!r} is no batch date (YYYY-MM-DD)"
             if not known:
                 problem = f"there is no feed {feed_dir.name!r}"
-            for path in sorted(batch_dir.iterdir()):
-                if _is_passed_over(path):
-                    continue
+            for path in _files_in(batch_dir):
                 unreadable = None if is_readable(path) else "the file is of no known format"
                 found.append(Delivery(feed_dir.name, batch_date, path, problem or unreadable))
     return found
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The data files of a folder, in order."""
+    return [path for path in sorted(folder.iterdir()) if not _is_passed_over(path)]
 
 
 def _is_passed_over(path: Path) -> bool:

@@ -32,6 +32,31 @@ def column(answer: Any, name: str) -> list[Any]:
     return body["results"][body["metadata"]["feature_names"].index(name)]["values"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "status", "says"),
+    [
+        ({"feature_service": "account_behaviour_v1", "entities": {"acount_id": ["a1"]}}, 422,
+         "account_behaviour_v1 does not take acount_id; it takes account_id"),
+        ({"feature_service": "nobodys", "entities": {"account_id": ["a1"]}}, 404,
+         "no such feature service; there are account_behaviour_v1"),
+        ({"entities": {"account_id": ["a1"]}}, 422, "neither a feature_service nor features"),
+        ({"features": ["account_amount_features:nothing"], "entities": {"account_id": ["a1"]}},
+         422, "there is no feature account_amount_features:nothing"),
+    ],
+)  # fmt: skip
+def test_a_request_that_cannot_be_meant_is_refused(
+    client: Any, asked: dict[str, Any], status: int, says: str
+) -> None:
+    answer = client.post("/get-online-features", json=asked)
+    assert answer.status_code == status
+    assert says in answer.json()["detail"]
+
+
+def test_a_name_of_another_service_beside_the_key_is_passed_over(client: Any) -> None:
+    asked = ASK | {"entities": ASK["entities"] | {"card_id": ["c1", "c2"]}}
+    assert column(client.post("/get-online-features", json=asked), "amount_count_30d") == [3, None]
+
+
 def test_it_answers_and_counts_what_is_missing_as_null(client: Any) -> None:
     answer = client.post("/get-online-features", json=ASK)
     assert answer.status_code == 200

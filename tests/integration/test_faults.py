@@ -11,7 +11,14 @@ from pipelines.errors import CardlineError
 from pipelines.ingestion.load import ingest
 from pipelines.settings import Settings
 from pipelines.sources.world import generate
-from pipelines.sources.world.faults import CARD_NUMBER, KINDS, inject, release
+from pipelines.sources.world.faults import (
+    CARD_NUMBER,
+    ENOUGH_ACCOUNTS,
+    ENOUGH_DAYS,
+    KINDS,
+    inject,
+    release,
+)
 from pipelines.sources.world.scorecard import Scorecard, compare
 from pipelines.warehouse import connect
 
@@ -27,7 +34,7 @@ def _findings(settings: Settings) -> pl.DataFrame:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Settings]:
     """Homes with the landing files of one world, each a copy."""
     folder = tmp_path_factory.mktemp("faults")
-    generate(folder / "made", 320, 240, SEED, truth=folder / "truth")
+    generate(folder / "made", ENOUGH_ACCOUNTS, ENOUGH_DAYS, SEED, truth=folder / "truth")
 
     def copy(name: str) -> Settings:
         settings = Settings(home=folder / name)  # pyright: ignore

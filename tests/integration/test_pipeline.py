@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pipelines.files import sha256_of
@@ -118,6 +119,28 @@ def test_a_killed_run_ends_in_the_same_tables(
     assert again.digests() == demo.digests()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_ends_the_command_and_what_it_started(
+    demo: Cardline, tmp_path: Path, number: signal.Signals
+) -> None:
+    again = Cardline(tmp_path / "home")
+    process = again.start("run", "--landing", str(demo.home / "landing"))
+    deadline = time.monotonic() + 120
+    while not (children := _dbt_of(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert children
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert err.strip() == "error: interrupted; run the command again to go on"
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+
+
+def _dbt_of(pid: int) -> list[psutil.Process]:
+    """The dbt builds that a process has started."""
+    return [child for child in psutil.Process(pid).children() if "build" in child.cmdline()]
+
+
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_end_in_the_same_tables(
     demo: Cardline, tmp_path_factory: pytest.TempPathFactory
@@ -145,7 +168,7 @@ def test_a_run_after_a_killed_one_does_not_take_it_for_done(demo: Cardline) -> N
     """What a kill leaves in Dagster's records is cleared though no file and no row is new."""
     lock = demo.home / ".run.lock"
     assert lock.read_text() == ""
-    lock.write_text("at work\n")
+    lock.write_text("1234\n")
     assert "nothing new" in demo("run")
     assert lock.read_text() == ""
 

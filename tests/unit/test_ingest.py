@@ -301,6 +301,15 @@ def test_a_feed_and_a_day_that_do_not_exist_are_reported(settings: Settings, dro
     ]
 
 
+def test_files_outside_a_batch_date_are_reported(settings: Settings, drop: Any) -> None:
+    drop(_csv([_row(1)]))
+    (settings.landing_dir / "loose.csv").write_text(_csv([_row(2)]))
+    (settings.landing_dir / "transactions" / "stray.csv").write_text(_csv([_row(3)]))
+    assert ingest(settings=settings).files_loaded == 1
+    assert _file_reasons(settings) == ["a file belongs into <feed>/<batch date>/"] * 2
+    assert ingest(settings=settings).load_no is None
+
+
 @pytest.mark.parametrize(
     ("header", "row"),
     [

@@ -25,6 +25,8 @@ from pipelines.sources.world.draws import Draws
 
 NOTHING = "NOTHING"
 """The finding of a fault that must be absorbed."""
+ENOUGH_ACCOUNTS, ENOUGH_DAYS = 320, 240
+"""A world of this size has a file for every kind of fault."""
 LEAST_ROWS = 110
 """A file with fewer rows waits whole for a single bad one."""
 _HELD = ".held"

@@ -1,0 +1,102 @@
+"""What commands say when they are called wrongly, and how they show tables."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import CardlineError
+from pipelines.features.retrieval import require_anything_published
+from pipelines.network import require_free_port
+from pipelines.query import print_query
+from pipelines.registry_view import in_words
+from pipelines.settings import get_settings
+from pipelines.warehouse import connect
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("PARTITIONS_START_ON", "never", "valid date"),
+        ("MAX_BAD_ROW_SHARE", "5", "less than or equal to 1"),
+        ("ONLINE_STORE", "mongo", "'sqlite' or 'redis'"),
+        ("ALERT_BUDGET_PER_DAY", "0", "greater than or equal to 1"),
+        ("HOME", "", "name a folder"),
+        ("HOME", "/dev/null", "/dev/null is no folder"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_it_may_be(
+    home: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(f"CARDLINE_{name}", value)
+    get_settings.cache_clear()
+    with pytest.raises(CardlineError, match=f"CARDLINE_{name}={value!r}") as error:
+        get_settings()
+    assert says in str(error.value)
+
+
+def test_a_home_has_one_name(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect().close()
+    (tmp_path / "link").symlink_to(home)
+    for name in (tmp_path / "link", home / ".." / "home"):
+        monkeypatch.setenv("CARDLINE_HOME", str(name))
+        get_settings.cache_clear()
+        connect(read_only=True).close()
+
+
+def test_a_home_that_was_moved_says_so(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect().close()
+    home.rename(tmp_path / "elsewhere")
+    monkeypatch.setenv("CARDLINE_HOME", str(tmp_path / "elsewhere"))
+    get_settings.cache_clear()
+    with pytest.raises(CardlineError, match="was made in another folder"):
+        connect(read_only=True)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "select 1; select 2", "copy (select 1) to 'x.csv'", "attach 'x.db'", "drop view v"],
+)
+def test_sql_takes_one_query_and_nothing_else(home: Path, query: str) -> None:
+    connect().close()
+    with pytest.raises(CardlineError, match="write one query"):
+        print_query(query, "csv")
+
+
+def test_a_list_in_csv_is_named(home: Path) -> None:
+    connect().close()
+    with pytest.raises(CardlineError, match="leave many out"):
+        print_query("select 1 as one, [1] as many", "csv")
+
+
+def test_a_table_that_is_too_wide_is_shown_value_by_value(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connect().close()
+    print_query("select 7 as number, 'x' as text", "table")
+    assert "number" in capsys.readouterr().out.splitlines()[1]
+    print_query(f"select {', '.join(f'{i} as a_long_name_{i}' for i in range(30))}", "table")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["--- row 1", "a_long_name_0   0"]
+    assert len(lines) == 31
+
+
+def test_a_port_that_is_taken_is_told_before_anything_starts() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(CardlineError, match="name another with --port"):
+            require_free_port("127.0.0.1", taken.getsockname()[1])
+
+
+def test_a_home_without_features_serves_none(home: Path) -> None:
+    with pytest.raises(CardlineError, match="no features have been published"):
+        require_anything_published()
+
+
+def test_a_figure_of_few_bad_rows_says_so() -> None:
+    metrics = {"sample": "out_of_time", "rows": 79, "positives": 4, "auc": 0.98}
+    assert in_words(metrics) == "AUC 0.980 (out of time: 79 rows, 4 bad, too few to judge by)"
+    assert "too few" not in in_words(metrics | {"positives": 40})
