@@ -29,6 +29,8 @@ from pipelines.rewards.facts import Facts
 from pipelines.rewards.ledger import recorded_at
 from pipelines.rewards.posting import ACTION_SCHEMA
 from pipelines.rewards.rules import RuleBook
+from pipelines.rewards.spend import PROGRESS_SCHEMA, SPEND_SCHEMA
+from pipelines.rewards.stored import decisions_on, rows_of
 
 CONTENT = (
     "rule_id", "rule_version", "rule_hash", "event_class", "zero_reason", "amount_minor",
@@ -83,7 +85,7 @@ def find_changes(
     allocations, caps, problems = decided.allocations, decided.caps, decided.problems
     spend, progress = decided.spend, decided.progress
     if late.len():
-        stored = inputs.decisions_of(con, program_id, late)
+        stored = rows_of(con, "decisions", program_id, late)
         history = _history(con, book, late, events, after)
         is_late = pl.col("account_id").is_in(late.implode())
         redone = _redecide(book, history, events, facts, late_days, stored,
@@ -170,9 +172,10 @@ def _state(
     program_id = book.program.program_id
     if events.is_empty():
         return State()
+    accounts = events["account_id"].unique()
     caps = pl.DataFrame(schema=CAP_SCHEMA)
     if book.has_caps:
-        caps = inputs.caps_of(con, program_id, events["account_id"].unique())
+        caps = rows_of(con, "cap_usage", program_id, accounts, CAP_SCHEMA)
     back = events.filter(pl.col("direction") == "CREDIT")
     items = {}
     if not back.is_empty():
@@ -182,14 +185,15 @@ def _state(
                 back.select("account_id", transaction_id="refunds_transaction_id").drop_nulls(),
             ]
         ).unique()
-        decisions, allocations = inputs.decisions_on(con, program_id, wanted)
+        decisions, allocations = decisions_on(con, program_id, wanted)
         items = items_of(decisions, allocations, book)
     state = State(caps, items, facts=facts.without_news())
-    accounts = events["account_id"].unique()
     if "NET_SPEND_12M" in book.tier_metrics:
-        state = replace(state, spend=inputs.spend_of(con, program_id, accounts))
+        spend = rows_of(con, "spend_by_month", program_id, accounts, SPEND_SCHEMA)
+        state = replace(state, spend=spend)
     if book.has_bonuses:
-        state = replace(state, progress=inputs.progress_of(con, program_id, accounts))
+        progress = rows_of(con, "bonus_progress", program_id, accounts, PROGRESS_SCHEMA)
+        state = replace(state, progress=progress)
     return state
 
 

@@ -1,4 +1,4 @@
-"""What an accrual reads: new posted events, new instructions, and the state of their accounts."""
+"""What an accrual reads of the marts: new posted events, new instructions, facts of accounts."""
 
 import hashlib
 from datetime import date
@@ -6,10 +6,10 @@ from datetime import date
 import duckdb
 import polars as pl
 
-from pipelines.rewards.engine import CAP_SCHEMA, DECISION_SCHEMA, EVENT_SCHEMA
+from pipelines.rewards.engine import EVENT_SCHEMA
 from pipelines.rewards.facts import OPENING_SCHEMA, STATEMENT_SCHEMA, STATUS_SCHEMA, Facts
 from pipelines.rewards.rules import RuleBook
-from pipelines.rewards.spend import PROGRESS_SCHEMA, SPEND_SCHEMA
+from pipelines.rewards.stored import of_accounts
 from pipelines.warehouse import watermark
 
 EARNING_EVENTS = "marts.fct_earning_events"
@@ -27,12 +27,6 @@ _EVENT_COLUMNS = (
     ", ".join(f"event.{name}" for name in EVENT_SCHEMA.names() if name != "known_on")
     + ", event.program_id, cast(event.received_at as date) as known_on"
 )
-
-
-def done_through(con: duckdb.DuckDBPyConnection) -> date | None:
-    """The known day that the last accrual went through; None before the first."""
-    row = con.execute("select max(through) from rewards.progress").fetchone()
-    return None if row is None else row[0]
 
 
 def last_known_day(con: duckdb.DuckDBPyConnection) -> date | None:
@@ -105,7 +99,7 @@ def new_instructions(
 
 def events_of(con: duckdb.DuckDBPyConnection, accounts: pl.Series, known_by: date) -> pl.DataFrame:
     """All posted events of `accounts` known by a day: `EVENT_SCHEMA` and program_id."""
-    return _of_accounts(
+    return of_accounts(
         con,
         f"select {_EVENT_COLUMNS} from {EARNING_EVENTS} as event "  # noqa: S608
         "where event.account_id in (select account_id from wanted) "
@@ -142,7 +136,7 @@ def facts_of(
             pl.col(name).cast(kind) for name, kind in STATEMENT_SCHEMA.items()
         )
     if book.has_bonuses:
-        openings = _of_accounts(con, _OPENINGS, accounts, [program_id])
+        openings = of_accounts(con, _OPENINGS, accounts, [program_id])
     return Facts(activations, statuses, statements, openings)
 
 
@@ -157,7 +151,7 @@ def _with_news(
     """`accounts`, and the accounts of the program that new rows of `table` are about."""
     news = new_rows(con, table, "event.account_id", after, through)["account_id"].unique()
     if news.len():
-        mine = _of_accounts(
+        mine = of_accounts(
             con,
             "select account_id from rewards.account_state "
             "where program_id = ? and account_id in (select account_id from wanted)",
@@ -179,7 +173,7 @@ def _known(
 ) -> pl.DataFrame:
     """Rows of `query` with `day` and `is_new`, as `new_rows` tells new ones."""
     seen = after or date.min
-    found = _of_accounts(
+    found = of_accounts(
         con, query, accounts, [seen, watermark(con, watermark_name(table)), through]
     ).with_columns(day=pl.col("known_on") if after is None else pl.col("known_on").clip(after))
     if schema is None:
@@ -255,199 +249,3 @@ def closures_of(con: duckdb.DuckDBPyConnection, program_id: str, known_by: date)
         """,  # noqa: S608
         [program_id, known_by],
     ).pl()
-
-
-def bonuses_of(
-    con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series, rule_ids: list[str]
-) -> dict[str, int]:
-    """Points of sign-up bonuses that stand, by account."""
-    found = _of_accounts(
-        con,
-        "select account_id, cast(sum(points) as bigint) as points from rewards.decisions "
-        "where program_id = ? and list_contains(?, rule_id) "
-        "and account_id in (select account_id from wanted) group by account_id",
-        accounts,
-        [program_id, rule_ids],
-    )
-    return dict(found.iter_rows())
-
-
-def settled(con: duckdb.DuckDBPyConnection, program_id: str) -> set[str]:
-    """Ids of the account closures that the ledger has settled."""
-    rows = con.execute(
-        "select reward_event_id from rewards.reward_event_outcomes "
-        "where program_id = ? and kind in ('BONUS_CLAWBACK', 'FORFEIT', 'CREDIT')",
-        [program_id],
-    ).fetchall()
-    return {name for (name,) in rows}
-
-
-def spend_of(con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series) -> pl.DataFrame:
-    """Net eligible spend by month of `accounts` (`SPEND_SCHEMA`)."""
-    return _of_accounts(
-        con,
-        f"select {', '.join(SPEND_SCHEMA.names())} from rewards.spend_by_month "  # noqa: S608
-        "where program_id = ? and account_id in (select account_id from wanted)",
-        accounts,
-        [program_id],
-    )
-
-
-def progress_of(
-    con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series
-) -> pl.DataFrame:
-    """Progress of `accounts` towards sign-up bonuses (`PROGRESS_SCHEMA`)."""
-    return _of_accounts(
-        con,
-        f"select {', '.join(PROGRESS_SCHEMA.names())} from rewards.bonus_progress "  # noqa: S608
-        "where program_id = ? and account_id in (select account_id from wanted)",
-        accounts,
-        [program_id],
-    )
-
-
-def caps_of(con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series) -> pl.DataFrame:
-    """Cap usage of `accounts` (`CAP_SCHEMA`)."""
-    return _of_accounts(
-        con,
-        f"select {', '.join(CAP_SCHEMA.names())} from rewards.cap_usage "  # noqa: S608
-        "where program_id = ? and account_id in (select account_id from wanted)",
-        accounts,
-        [program_id],
-    )
-
-
-def decisions_of(
-    con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series
-) -> pl.DataFrame:
-    """Current decisions of `accounts`, all columns."""
-    return _of_accounts(
-        con,
-        "select * from rewards.decisions "
-        "where program_id = ? and account_id in (select account_id from wanted)",
-        accounts,
-        [program_id],
-    )
-
-
-def decisions_on(
-    con: duckdb.DuckDBPyConnection, program_id: str, transactions: pl.DataFrame
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Current purchase decisions on `transactions` (account_id, transaction_id), and the
-    allocations of refunds to them so far."""
-    con.register("wanted", transactions.to_arrow())
-    try:
-        decisions = con.execute(
-            f"select {', '.join(DECISION_SCHEMA.names()[:-1])} from rewards.decisions "  # noqa: S608
-            "where program_id = ? and event_class = 'EARN' "
-            "and (account_id, transaction_id) in (select account_id, transaction_id from wanted)",
-            [program_id],
-        ).pl()
-    finally:
-        con.unregister("wanted")
-    con.register("wanted", decisions.select("event_id").unique().to_arrow())
-    try:
-        allocations = con.execute(
-            "select * from rewards.refund_allocations "
-            "where program_id = ? and item_event_id in (select event_id from wanted)",
-            [program_id],
-        ).pl()
-    finally:
-        con.unregister("wanted")
-    return decisions, allocations
-
-
-def states_of(con: duckdb.DuckDBPyConnection, program_id: str) -> pl.DataFrame:
-    """Last event and balance of every account of the program that has any."""
-    return con.execute(
-        "select * exclude (program_id) from rewards.account_state where program_id = ?",
-        [program_id],
-    ).pl()
-
-
-def lots_of(con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series) -> pl.DataFrame:
-    """Open lots of `accounts`."""
-    return _of_accounts(
-        con,
-        """
-        with issued as (
-            select * from rewards.lots_issued
-            where program_id = ? and account_id in (select account_id from wanted)
-        ),
-        consumed as (
-            select lot_id, sum(points) as points from rewards.lot_consumption
-            where program_id = ? and account_id in (select account_id from wanted)
-            group by lot_id
-        )
-        , held as (
-            select lot_id from rewards.postings
-            where ledger_account = 'MEMBER_PENDING' and lot_id in (select lot_id from issued)
-            group by lot_id
-            having sum(case direction when 'CREDIT' then amount else -amount end) > 0
-        )
-        select issued.*,
-            cast(points_issued - coalesce(consumed.points, 0) as bigint) as points_open,
-            lot_id in (select lot_id from held) as is_pending
-        from issued left join consumed using (lot_id)
-        where points_issued - coalesce(consumed.points, 0) <> 0
-        """,
-        accounts,
-        [program_id, program_id],
-    )
-
-
-def redemptions_of(
-    con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Posted redemptions and cancellations of `accounts`, and what the redemptions took: the lots
-    with the points taken."""
-    outcomes = _of_accounts(
-        con,
-        "select * from rewards.reward_event_outcomes where program_id = ? and outcome = 'POSTED' "
-        "and kind in ('REDEEM', 'REDEEM_CANCEL') "
-        "and account_id in (select account_id from wanted) order by recorded_at, event_at",
-        accounts,
-        [program_id],
-    )
-    taken = _of_accounts(
-        con,
-        "select used.journal_id, used.points, issued.* "
-        "from rewards.lot_consumption as used inner join rewards.lots_issued as issued "
-        "using (lot_id) where used.program_id = ? and used.kind = 'REDEEM' "
-        "and used.account_id in (select account_id from wanted) "
-        "order by used.journal_id, used.lot_id",
-        accounts,
-        [program_id],
-    )
-    return outcomes, taken
-
-
-def activations(con: duckdb.DuckDBPyConnection, program_id: str) -> pl.DataFrame:
-    """Offers taken up so far: account_id, offer_id, event_at."""
-    return con.execute(
-        "select account_id, offer_id, event_at from rewards.reward_event_outcomes "
-        "where program_id = ? and kind = 'ACTIVATE' and offer_id is not null",
-        [program_id],
-    ).pl()
-
-
-def accounts_with_lots_lapsing(
-    con: duckdb.DuckDBPyConnection, program_id: str, after: date | None, through: date
-) -> list[str]:
-    """Accounts with lots that expire later than `after` and by `through`."""
-    found = con.execute(
-        "select distinct account_id from rewards.lots_issued "
-        "where program_id = ? and expires_on > ? and expires_on <= ?",
-        [program_id, after or date.min, through],
-    ).fetchall()
-    return [account for (account,) in found]
-
-
-def _of_accounts(
-    con: duckdb.DuckDBPyConnection, query: str, accounts: pl.Series, parameters: list[object]
-) -> pl.DataFrame:
-    con.register("wanted", pl.DataFrame({"account_id": accounts}).to_arrow())
-    try:
-        return con.execute(query, parameters).pl()
-    finally:
-        con.unregister("wanted")
