@@ -43,6 +43,7 @@ ACCOUNT_COLUMNS = {
     "closed_on": pl.Date,
     "close_reason": pl.String,
     "tier": pl.String,
+    "cycle_day": pl.Int64,
     "received_at": pl.Datetime("us"),
     "file_id": pl.String,
 }

@@ -30,7 +30,7 @@ from pipelines.rewards.ledger import recorded_at
 from pipelines.rewards.posting import ACTION_SCHEMA
 from pipelines.rewards.rules import RuleBook
 from pipelines.rewards.spend import PROGRESS_SCHEMA, SPEND_SCHEMA
-from pipelines.rewards.stored import decisions_on, rows_of
+from pipelines.rewards.stored import decisions_on, rows_of, transactions_beside
 
 CONTENT = (
     "rule_id", "rule_version", "rule_hash", "event_class", "zero_reason", "amount_minor",
@@ -176,18 +176,21 @@ def _state(
     caps = pl.DataFrame(schema=CAP_SCHEMA)
     if book.has_caps:
         caps = rows_of(con, "cap_usage", program_id, accounts, CAP_SCHEMA)
+    facts = facts.without_news()
     back = events.filter(pl.col("direction") == "CREDIT")
     items = {}
-    if not back.is_empty():
+    if not back.is_empty() or book.carries:
         wanted = pl.concat(
             [
                 back.select("account_id", "transaction_id"),
                 back.select("account_id", transaction_id="refunds_transaction_id").drop_nulls(),
             ]
         ).unique()
+        if book.carries:
+            wanted = pl.concat([wanted, transactions_beside(con, program_id, events, wanted)])
         decisions, allocations = decisions_on(con, program_id, wanted)
-        items = items_of(decisions, allocations, book)
-    state = State(caps, items, facts=facts.without_news())
+        items = items_of(decisions, allocations, book, facts.statuses)
+    state = State(caps, items, facts=facts)
     if "NET_SPEND_12M" in book.tier_metrics:
         spend = rows_of(con, "spend_by_month", program_id, accounts, SPEND_SCHEMA)
         state = replace(state, spend=spend)

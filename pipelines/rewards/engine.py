@@ -16,14 +16,15 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from pipelines.rewards.facts import Facts, statement_of, status_at
+from pipelines.rewards.facts import Facts, period_of, statement_of, status_at
 from pipelines.rewards.fold import AccountFold, Allocation, Grant, Item, Problem, Row
 from pipelines.rewards.rules import EPOCH, Kind, Look, Plan, RuleBook
 from pipelines.rewards.spend import (
     PROGRESS_SCHEMA,
     SPEND_SCHEMA,
     award,
-    spend_by_month,
+    by_month,
+    net_spend,
     tier_of,
 )
 
@@ -194,6 +195,8 @@ def decide(events: pl.DataFrame, book: RuleBook, state: State | None = None) -> 
     plans, plan_of, spend = _plans(events, book, state)
     in_fold = _needs_fold(events, plans, plan_of, book)
     caps = _Caps(events, state.caps, book)
+    if book.carries:
+        events = events.with_columns(period_of(events, state.facts.statuses))
     columns = _decide_in_columns(events, plans, plan_of, np.flatnonzero(~in_fold), book, caps)
     folded = _fold(events, plans, plan_of, np.flatnonzero(in_fold), book, caps, state.items)
     rows, allocations, problems = folded
@@ -238,8 +241,9 @@ def _plans(
     spend = state.spend.clear()
     if "NET_SPEND_12M" in book.tier_metrics:
         # What is eligible does not depend on the tier, so it can be counted first.
-        spend = spend_by_month(events, plans, plan_of, state.spend)
-        tier = tier_of(events, spend, book).alias("tier")
+        moves = net_spend(events, plans, plan_of)
+        spend = by_month(state.spend, moves)
+        tier = tier_of(events, state.spend, moves, book).alias("tier")
         plans, plan_of = _plans_for(events, book, told.with_columns(tier))
     return plans, plan_of, spend
 
@@ -485,12 +489,14 @@ def _decide_in_columns(
     has_cap = earns & is_capped[out_rule]
     if has_cap.any():
         at = np.flatnonzero(has_cap)
-        limit, before, start = _limits(events, out_row[at], out_rule[at], amount[at], points[at],
-                                       book, caps)  # fmt: skip
+        asked = _asked(amount[at], out_rule[at], book)
+        limit, before, start = _limits(events, out_row[at], out_rule[at], asked, book, caps)
         is_spend = np.array([bool(each.cap and each.cap.is_spend) for each in book.rules])
         spend = is_spend[out_rule[at]]
         eligible[at] = np.where(spend, limit, amount[at])
-        points[at] = np.where(spend, _points(np.where(spend, limit, 0), out_rule[at], book), limit)
+        within = _points(np.where(spend, limit, 0), out_rule[at], book)
+        bounded = np.where(limit < asked, _multiplied(limit, out_rule[at], book), points[at])
+        points[at] = np.where(spend, within, bounded)
         window[at], cap_before[at], cap_used[at] = start, before, limit
         exhausted = np.zeros(size, dtype=bool)
         sizes = np.array([each.cap.amount if each.cap else 0 for each in book.rules])
@@ -512,14 +518,41 @@ def _decide_in_columns(
 
 def _points(amount: np.ndarray, rule: np.ndarray, book: RuleBook) -> np.ndarray:
     """Each rule's points for each amount, as `CompiledRule.points`."""
+    numerators = np.array([each.numerator for each in book.rules], dtype=np.int64)
+    denominators = np.array([each.denominator for each in book.rules], dtype=np.int64)
+    blocks = _blocks(amount, rule, book)
+    return _rounded(blocks * numerators[rule], denominators[rule], rule, book)
+
+
+def _asked(amount: np.ndarray, rule: np.ndarray, book: RuleBook) -> np.ndarray:
+    """What each amount asks of its rule's cap, as `CompiledRule.asked`."""
+    is_spend = np.array([bool(each.cap and each.cap.is_spend) for each in book.rules])
+    if is_spend[rule].all():
+        return amount
+    plain = np.array([each.plain for each in book.rules], dtype=np.int64)[rule]
+    points = _rounded(_blocks(amount, rule, book) * plain[:, 0], plain[:, 1], rule, book)
+    return np.where(is_spend[rule], amount, points)
+
+
+def _multiplied(points: np.ndarray, rule: np.ndarray, book: RuleBook) -> np.ndarray:
+    """Plain points as the tiers of their rules multiply them."""
+    times = np.array([each.multiplier_milli for each in book.rules], dtype=np.int64)[rule]
+    return _rounded(points * times, np.full(len(points), 1000), rule, book)
+
+
+def _blocks(amount: np.ndarray, rule: np.ndarray, book: RuleBook) -> np.ndarray:
     block = np.array([each.block for each in book.rules], dtype=np.int64)[rule]
-    numerator = np.array([each.numerator for each in book.rules], dtype=np.int64)[rule]
-    denominator = np.array([each.denominator for each in book.rules], dtype=np.int64)[rule]
-    raw = (amount if (block == 1).all() else amount // block) * numerator
+    return amount if (block == 1).all() else amount // block
+
+
+def _rounded(
+    raw: np.ndarray, denominator: np.ndarray, rule: np.ndarray, book: RuleBook
+) -> np.ndarray:
+    """`raw / denominator` as integers, each by its rule's mode."""
     whole = raw // denominator
     rest = raw - whole * denominator
     modes = [each.mode for each in book.rules]
-    up = np.zeros(len(amount), dtype=bool)
+    up = np.zeros(len(raw), dtype=bool)
     for mode in sorted(set(modes)):
         here = np.array([each == mode for each in modes])[rule]
         match mode:
@@ -539,8 +572,7 @@ def _limits(
     events: pl.DataFrame,
     row: np.ndarray,
     rule: np.ndarray,
-    amount: np.ndarray,
-    points: np.ndarray,
+    asked: np.ndarray,
     book: RuleBook,
     caps: _Caps,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -549,14 +581,11 @@ def _limits(
     window = np.zeros(len(row), dtype=np.int64)
     key = np.zeros(len(row), dtype=np.int64)
     size = np.zeros(len(row), dtype=np.int64)
-    is_spend = np.zeros(len(row), dtype=bool)
     for each in book.rules:
         if each.cap is None:
             continue
         here = np.flatnonzero(rule == each.index)
-        key[here], size[here], is_spend[here] = (
-            caps.code(each.cap.share_key), each.cap.amount, each.cap.is_spend,
-        )  # fmt: skip
+        key[here], size[here] = caps.code(each.cap.share_key), each.cap.amount
         match each.cap.window:
             case "CALENDAR_MONTH":
                 start = days[here].astype("datetime64[M]")
@@ -570,7 +599,6 @@ def _limits(
                 continue
         window[here] = start.astype("datetime64[D]").astype(np.int64)
     group = caps.packed(caps.account_code[row], key, window)
-    asked = np.where(is_spend, amount, points)
     order = np.argsort(group, kind="stable")
     grouped, wants = group[order], asked[order]
     total = np.cumsum(wants)
@@ -616,11 +644,12 @@ def _fold(
     problems: list[Problem] = []
     fold: AccountFold | None = None
     current = -1
-    for row, account, plan_id, event_id, account_id, own, refunds, day, amount in zip(
+    periods = part["period"].to_list() if book.carries else [None] * part.height
+    for row, account, plan_id, event_id, account_id, own, refunds, day, amount, period in zip(
         rows.tolist(), caps.account_code[rows].tolist(), plan_of[rows].tolist(),
         part["event_id"].to_list(), part["account_id"].to_list(),
         part["transaction_id"].to_list(), part["refunds_transaction_id"].to_list(),
-        part["basis_on"].to_list(), part["amount_minor"].to_list(), strict=True,
+        part["basis_on"].to_list(), part["amount_minor"].to_list(), periods, strict=True,
     ):  # fmt: skip
         if account != current:
             if fold is not None:
@@ -631,7 +660,7 @@ def _fold(
                 rows=all_rows, allocations=allocations, problems=problems,
             )  # fmt: skip
         assert fold is not None
-        fold.apply(row, event_id, own, refunds, day, amount, plans[plan_id])
+        fold.apply(row, event_id, own, refunds, day, amount, plans[plan_id], period)
     if fold is not None:
         caps.store(current, fold.caps)
     return all_rows, allocations, problems
@@ -740,12 +769,12 @@ def _problems(events: pl.DataFrame, found: list[Problem]) -> pl.DataFrame:
 
 
 def items_of(
-    decisions: pl.DataFrame, allocations: pl.DataFrame, book: RuleBook
+    decisions: pl.DataFrame, allocations: pl.DataFrame, book: RuleBook, statuses: pl.DataFrame
 ) -> dict[tuple[str, str], list[Item]]:
     """The purchases of earlier `decisions` as refunds find them, after earlier `allocations`.
 
     Both frames may hold more than what is asked for; only purchases count. `decisions` has the
-    columns of `DECISION_SCHEMA`.
+    columns of `DECISION_SCHEMA`; `statuses` (`STATUS_SCHEMA`) tell statement periods.
     """
     items: dict[str, Item] = {}
     by_transaction: dict[tuple[str, str], list[Item]] = {}
@@ -753,6 +782,9 @@ def items_of(
     earned = decisions.filter(pl.col("event_class") == "EARN").sort(
         "account_id", "effective_on", "event_at", "transaction_id", "event_id", maintain_order=True
     )
+    if book.carries:
+        posted = earned.select("account_id", "event_at", posted_on="effective_on")
+        earned = earned.with_columns(period_of(posted, statuses))
     for each in earned.iter_rows(named=True):
         rule = book.by_number(each["rule_version"], each["rule_id"], each["multiplier_milli"])
         if rule is None or rule.award:
@@ -762,7 +794,10 @@ def items_of(
         if item is None:
             base = book.base(rule.version_index)
             amount = each["amount_minor"]
-            item = Item(event_id, amount, amount, None, base, [], None, each["basis_on"])
+            item = Item(
+                event_id, amount, amount, None, base, [], None, each["basis_on"],
+                each.get("period"),
+            )  # fmt: skip
             items[event_id] = item
             key = (each["account_id"], each["transaction_id"])
             by_transaction.setdefault(key, []).append(item)
@@ -775,9 +810,7 @@ def items_of(
             if each["rule_id"] == item.base.rule_id:
                 item.zero_reason = each["zero_reason"]
             continue
-        limit = None
-        if rule.cap is not None:
-            limit = each["eligible_minor"] if rule.cap.is_spend else each["points"]
+        limit = each["cap_used"] if rule.cap else None
         window = (each["cap_window_on"] - EPOCH).days if each["cap_window_on"] else 0
         grant = Grant(rule, limit, limit, 0, window)
         item.grants.append(grant)

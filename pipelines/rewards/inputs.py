@@ -121,12 +121,19 @@ def facts_of(
     program_id = book.program.program_id
     statuses, statements = pl.DataFrame(schema=STATUS_SCHEMA), pl.DataFrame(schema=STATEMENT_SCHEMA)
     openings = pl.DataFrame(schema=OPENING_SCHEMA)
-    if book.asks_standing or "ACCOUNT_TIER" in book.tier_metrics:
-        told = _with_news(con, ACCOUNTS, accounts, program_id, after, through)
-        statuses = _known(con, _STATUSES, ACCOUNTS, told, after, through, STATUS_SCHEMA)
-    if book.has_gates or book.settles_by_statement:
-        told = _with_news(con, STATEMENTS, accounts, program_id, after, through)
-        counted = _known(con, _STATEMENTS, STATEMENTS, told, after, through, None)
+    asks_records = book.asks_standing or book.carries or "ACCOUNT_TIER" in book.tier_metrics
+    asks_statements = book.has_gates or book.settles_by_statement
+    # News of one kind make the account be decided again, by all that is known of it.
+    if asks_records:
+        accounts = _with_news(con, ACCOUNTS, accounts, program_id, after, through)
+    if asks_statements:
+        accounts = _with_news(con, STATEMENTS, accounts, program_id, after, through)
+    if asks_records:
+        statuses = _known(con, _STATUSES, ACCOUNTS, accounts, after, through, STATUS_SCHEMA)
+        if not book.carries:
+            statuses = statuses.with_columns(cycle_day=pl.lit(None, dtype=pl.Int64))
+    if asks_statements:
+        counted = _known(con, _STATEMENTS, STATEMENTS, accounts, after, through, None)
         needed = {
             day: max((gate.n for gate in book.terms_on(day).gates), default=0)
             for day in counted["ends_on"].unique().to_list()
@@ -192,7 +199,7 @@ select
             then least(told.updated_at, cast(told.closed_on as timestamp))
         else told.updated_at
     end as from_at,
-    told.status, told.substatus, told.tier,
+    told.status, told.substatus, told.tier, told.cycle_day,
     cast(told.received_at as date) as known_on, {_IS_NEW}
 from {ACCOUNTS} as told
 where told.account_id in (select account_id from wanted) and cast(told.received_at as date) <= ?

@@ -115,6 +115,32 @@ def decisions_on(
     return decisions, allocations
 
 
+def transactions_beside(
+    con: duckdb.DuckDBPyConnection, program_id: str, events: pl.DataFrame, refunded: pl.DataFrame
+) -> pl.DataFrame:
+    """Decided purchases that may share a statement period with new `events` (account_id,
+    posted_on), or with those `refunded` (account_id, transaction_id): the latter's columns."""
+    with given(con, fresh=events.select("account_id", "posted_on"), refunded=refunded):
+        return con.execute(
+            """
+            with first_days as (
+                select account_id, min(day) - interval 31 day as day from (
+                    select account_id, posted_on as day from fresh
+                    union all
+                    select account_id, effective_on from rewards.decisions
+                    where program_id = $program and (account_id, transaction_id) in
+                        (select account_id, transaction_id from refunded)
+                )
+                group by account_id
+            )
+            select distinct account_id, transaction_id
+            from rewards.decisions inner join first_days using (account_id)
+            where program_id = $program and event_class = 'EARN' and effective_on >= first_days.day
+            """,
+            {"program": program_id},
+        ).pl()
+
+
 def states_of(con: duckdb.DuckDBPyConnection, program_id: str) -> pl.DataFrame:
     """Last event and balance of every account of the program that has any."""
     return con.execute(

@@ -333,9 +333,10 @@ class Closure(_Terms):
 
 
 class Rounding(_Terms):
-    """The one rounding: of each rule's points, or of a transaction's sum."""
+    """The one rounding: of each rule's points, of a transaction's sum, or of the sum of all that
+    is posted in a statement period."""
 
-    scope: Literal["TXN_RULE", "TXN"] = "TXN_RULE"
+    scope: Literal["TXN_RULE", "TXN", "STATEMENT"] = "TXN_RULE"
     mode: Literal["HALF_UP", "HALF_EVEN", "DOWN", "UP"] = "HALF_UP"
 
 
@@ -411,10 +412,14 @@ class ProgramTerms(_Terms):
     def _consistent(self) -> Self:
         if self.valid_to and self.valid_to < self.valid_from:
             raise ValueError("valid_to is before valid_from")
-        if self.rounding.scope == "TXN" and any(
+        if self.rounding.scope != "TXN_RULE" and any(
             rule.cap and rule.cap.unit == "POINTS" for rule in self.earn.rules()
         ):
             raise ValueError("rounding: a cap in POINTS needs scope TXN_RULE")
+        if self.rounding.scope == "STATEMENT" and self.earn.floor:
+            raise ValueError("rounding: a floor needs scope TXN_RULE or TXN")
+        if self.rounding.scope == "STATEMENT" and self.returns.rate_at == "RETURN_DATE":
+            raise ValueError("rounding: scope STATEMENT needs returns with rate_at ORIGINAL")
         ids = [rule.id for rule in (*self.earn.rules(), *self.signup_bonus)]
         ids += [self.earn.floor.id] if self.earn.floor else []
         if repeated := [name for name in ids if ids.count(name) > 1]:
