@@ -125,9 +125,11 @@ def post(con: duckdb.DuckDBPyConnection, program: Program, events: pl.DataFrame)
     changes = find_changes(con, RuleBook(program), dated, states, facts, None)
     through = events["known_on"].max()
     assert isinstance(through, date)
+    activity = dated.select("account_id", "day", active_on="posted_on").clear()
     entries, _, _ = due.post(
-        con, program, changes.actions, instructions, states, facts.statements, None, through
-    )
+        con, program, changes.actions, instructions, states, facts.statements, activity, None,
+        through,
+    )  # fmt: skip
     return entries
 
 

@@ -63,21 +63,26 @@ def accrue_into(
 ) -> AccrualSummary:
     """`accrue` within the caller's transaction, for `programs`."""
     after = stored.done_through(con)
-    through = through or inputs.last_known_day(con) or after
+    paying = [name for name, program in programs.items() if RuleBook(program).pays]
+    tables = (*inputs.TABLES, inputs.PAYMENTS) if paying else inputs.TABLES
+    through = through or inputs.last_known_day(con, tables) or after
     if through is None:
         return AccrualSummary()
     through = max(through, after) if after else through
-    loads = {table: inputs.newest_load(con, table) for table in inputs.TABLES}
+    loads = {table: inputs.newest_load(con, table) for table in tables}
     summary = AccrualSummary(through)
-    events = _known_programs_only(con, programs, after, through, summary)
+    events = _known_programs_only(con, programs, after, through, paying, summary)
     instructions = _new_instructions(con, programs, after, through, summary)
-    events = _with_day(events, after)
+    events = _with_day(events, after).with_columns(first_revision=pl.lit(1, dtype=pl.Int64))
+    moved = pl.DataFrame(schema={"account_id": pl.String, "program_id": pl.String, "day": pl.Date})
+    if after is not None:
+        moved, events = _moved(con, programs, events, after)
     instructions = _with_day(instructions, after)
     for program_id, program in programs.items():
         mine = pl.col("program_id") == program_id
         _work_program(
             con, RuleBook(program), events.filter(mine).drop("program_id"),
-            instructions.filter(mine), after, through, summary,
+            instructions.filter(mine), moved.filter(mine), after, through, summary,
         )  # fmt: skip
     for table, load_no in loads.items():
         if load_no is not None:
@@ -94,15 +99,34 @@ def _with_day(frame: pl.DataFrame, after: date | None) -> pl.DataFrame:
     return frame.with_columns(day=known if after is None else known.clip(lower_bound=after))
 
 
+def _moved(
+    con: duckdb.DuckDBPyConnection,
+    programs: Mapping[str, Program],
+    events: pl.DataFrame,
+    after: date,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Accounts (account_id, program_id, day) whose decided events count elsewhere by now, and
+    `events` with those that are new to their program."""
+    again, found = inputs.moved_events(con, events["account_id"].unique(), list(programs))
+    first = events.group_by("account_id").agg(pl.col("day").min())
+    moved = again.join(first, on="account_id", how="left").with_columns(
+        pl.col("day").fill_null(after)
+    )
+    found = found.with_columns(day=pl.lit(after)).select(events.columns)
+    others = events.join(found.select("event_id"), on="event_id", how="anti")
+    return moved, pl.concat([others, found], how="vertical_relaxed")
+
+
 def _known_programs_only(
     con: duckdb.DuckDBPyConnection,
     programs: Mapping[str, Program],
     after: date | None,
     through: date,
+    paying: list[str],
     summary: AccrualSummary,
 ) -> pl.DataFrame:
     """New events of programs that have terms; the accounts of the others wait, visibly."""
-    events = inputs.new_events(con, after, through)
+    events = inputs.new_events(con, after, through, paying)
     known = pl.col("program_id").is_in(list(programs)).fill_null(False)
     waiting = con.execute("select account_id from rewards.waiting_accounts").pl()
     if not waiting.is_empty():
@@ -203,6 +227,7 @@ def _work_program(
     book: RuleBook,
     events: pl.DataFrame,
     instructions: pl.DataFrame,
+    moved: pl.DataFrame,
     after: date | None,
     through: date,
     summary: AccrualSummary,
@@ -213,20 +238,31 @@ def _work_program(
     local_day = pl.col("event_at").dt.replace_time_zone("UTC").dt.convert_time_zone(zone).dt.date()
     instructions = instructions.with_columns(effective_on=local_day)
     activations = _activations(con, book, instructions, local_day)
-    accounts = pl.concat([events["account_id"], activations["account_id"]]).unique()
+    accounts = pl.concat(
+        [events["account_id"], activations["account_id"], moved["account_id"]]
+    ).unique()
     facts = inputs.facts_of(con, book, accounts, activations, after, through)
-    changes = find_changes(con, book, events, states, facts, after)
+    changes = find_changes(con, book, events, states, facts, after, moved)
     _write_decisions(con, program_id, changes)
     _write_towards(con, book, events, changes)
+    activity = _activity(book, events, instructions)
     closures = due.closures(con, book, after, through)
     if not closures.is_empty():
         instructions = pl.concat([instructions, closures], how="diagonal_relaxed")
     posted, outcomes, balances = due.post(
-        con, book.program, changes.actions, instructions, states, facts.statements, after, through
+        con,
+        book.program,
+        changes.actions,
+        instructions,
+        states,
+        facts.statements,
+        activity,
+        after,
+        through,
     )
     _write_outcomes(con, program_id, instructions, outcomes)
     recorded = record(con, program_id, posted)
-    _write_states(con, program_id, events, states, balances)
+    _write_states(con, program_id, events, states, balances, activity)
     problems = [
         Problem(
             f"{row['type']}:{row['event_id']}", "R4", row["type"], row["event_id"],
@@ -249,6 +285,15 @@ def _work_program(
     summary.skipped += recorded.skipped
     if balances:
         summary.points[program_id] = _held(states, balances)
+
+
+def _activity(book: RuleBook, events: pl.DataFrame, instructions: pl.DataFrame) -> pl.DataFrame:
+    """When accounts were active and when that became known, where points lapse without it."""
+    found = pl.concat(
+        [events.select("account_id", "day", active_on="posted_on"),
+         instructions.select("account_id", "day", active_on="effective_on")]
+    ).unique()  # fmt: skip
+    return found if book.lapses_inactive else found.clear()
 
 
 _EXPLAINED = {
@@ -353,6 +398,7 @@ def _write_states(
     events: pl.DataFrame,
     states: pl.DataFrame,
     balances: Mapping[str, int],
+    activity: pl.DataFrame,
 ) -> None:
     """Last event and balance of each account that had anything to do in this pass."""
     key = ["posted_on", "event_at", "transaction_id", "event_id"]
@@ -366,7 +412,14 @@ def _write_states(
         {"account_id": list(balances), "new_balance": list(balances.values())},
         schema={"account_id": pl.String, "new_balance": pl.Int64},
     )
-    touched = pl.concat([events["account_id"], moved["account_id"]]).unique().sort()
+    touched = (
+        pl.concat([events["account_id"], moved["account_id"], activity["account_id"]])
+        .unique()
+        .sort()
+    )
+    active = pl.concat(
+        [activity.select("account_id", "active_on"), states.select("account_id", "active_on")]
+    )
     if touched.is_empty():
         return
     now = (
@@ -374,6 +427,11 @@ def _write_states(
         .join(last, on="account_id", how="left")
         .join(moved, on="account_id", how="left")
         .join(states.select("account_id", "balance"), on="account_id", how="left")
+        .join(
+            active.group_by("account_id").agg(pl.col("active_on").max()),
+            on="account_id",
+            how="left",
+        )
         .with_columns(
             balance=pl.col("new_balance").fill_null(pl.col("balance")).fill_null(0),
         )

@@ -35,7 +35,7 @@ from pipelines.rewards.stored import decisions_on, rows_of, transactions_beside
 CONTENT = (
     "rule_id", "rule_version", "rule_hash", "event_class", "zero_reason", "amount_minor",
     "eligible_minor", "cap_window_on", "cap_before", "cap_used", "points", "effective_on",
-    "multiplier_milli",
+    "multiplier_milli", "refunds_transaction_id",
 )  # fmt: skip
 """What makes a decision another one."""
 
@@ -68,16 +68,26 @@ def find_changes(
     states: pl.DataFrame,
     facts: Facts,
     after: date | None,
+    moved: pl.DataFrame | None = None,
 ) -> Changes:
     """Decide the new `events` of one program (`EVENT_SCHEMA` and `day`, when they are worked).
 
     `states`: last event of each account; `facts`: what else is known of the accounts. `after`: the
-    day that the last pass went through.
+    day that the last pass went through. `moved`: accounts with decided events that now count for
+    another purchase or program, and the `day` on which that is worked. Events that another program
+    had decided bring the `first_revision` that is free.
     """
     program_id = book.program.program_id
-    events, late_days = _laps(events, states, facts.turns(events), book)
+    if "first_revision" not in events.columns:
+        events = events.with_columns(first_revision=pl.lit(1, dtype=pl.Int64))
+    turns = facts.turns(events)
+    if moved is not None:
+        turns = pl.concat([turns, moved.select("account_id", "day")]).unique()
+    events, late_days = _laps(events, states, turns, book)
     first = events.filter(pl.col("lap") == 0)
-    decided = decide(first.drop("day", "lap"), book, _state(con, book, first, facts))
+    decided = decide(
+        first.drop("day", "lap", "first_revision"), book, _state(con, book, first, facts)
+    )
     current = _stamped(decided.decisions, first)
     late = pl.Series("account_id", sorted(late_days), dtype=pl.String)
     superseded: list[pl.DataFrame] = []
@@ -211,11 +221,15 @@ def _history(
     if after is None:
         return events.clear()
     return (
-        inputs.events_of(con, accounts, after)
+        inputs.events_of(con, accounts, after, book.pays)
         .filter(pl.col("program_id") == book.program.program_id)
         .drop("program_id")
         .join(events.select("event_id"), on="event_id", how="anti")
-        .with_columns(day=pl.lit(after), lap=pl.lit(0, dtype=pl.Int64))
+        .with_columns(
+            day=pl.lit(after),
+            lap=pl.lit(0, dtype=pl.Int64),
+            first_revision=pl.lit(1, dtype=pl.Int64),
+        )
         .select(events.columns)
     )
 
@@ -255,7 +269,7 @@ def _redecide(
         turn = days.filter(pl.col("lap") == lap).select("account_id", "late_day")
         known = events.filter(pl.col("lap") <= lap).join(turn, on="account_id")
         state = State(facts=facts.known_by(turn, "late_day"))
-        again = decide(known.drop("day", "lap", "late_day"), book, state)
+        again = decide(known.drop("day", "lap", "late_day", "first_revision"), book, state)
         stamped = _stamped(again.decisions, known)
         now, fresh, gone = _replace(now, stamped, turn)
         done.actions.append(_actions(fresh.filter(~pl.col("keeps_entry")), again.allocations))
@@ -318,7 +332,11 @@ def _replace(
         .with_columns(day=pl.col("late_day"), keeps_entry=pl.col("keeps_entry").fill_null(False))
         .drop("late_day")
     )
-    rest = now.join(events, on="event_id", how="anti")
+    # What the account no longer has counts for another program now.
+    lost = now.join(turn, on="account_id").join(again, on="event_id", how="anti")
+    lost = lost.with_columns(day=pl.col("late_day"), keeps_entry=pl.lit(False))
+    gone = pl.concat([gone, lost.select(gone.columns)])
+    rest = now.join(pl.concat([events, lost.select("event_id")]), on="event_id", how="anti")
     return pl.concat([rest, fresh.select(now.columns)]), fresh, gone
 
 
@@ -343,18 +361,17 @@ def _signatures(decisions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _stamped(decisions: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """Adds day, revision 1 and the entry's id to freshly made decisions."""
-    days = events.filter(pl.col("day") != pl.col("known_on")).select("event_id", "day")
-    if days.is_empty():
-        stamped = decisions.with_columns(day=pl.col("known_on"))
+    """Adds day, revision and the entry's id to freshly made decisions."""
+    others = events.filter(
+        (pl.col("day") != pl.col("known_on")) | (pl.col("first_revision") > 1)
+    ).select("event_id", "day", revision="first_revision")
+    if others.is_empty():
+        stamped = decisions.with_columns(day=pl.col("known_on"), revision=pl.lit(1, dtype=pl.Int64))
     else:
         stamped = decisions.join(
-            days, on="event_id", how="left", maintain_order="left"
-        ).with_columns(pl.col("day").fill_null(pl.col("known_on")))
-    stamped = stamped.with_columns(
-        revision=pl.lit(1, dtype=pl.Int64), recorded_at=recorded_at()
-    ).drop("known_on")
-    return _numbered(stamped)
+            others, on="event_id", how="left", maintain_order="left"
+        ).with_columns(pl.col("day").fill_null(pl.col("known_on")), pl.col("revision").fill_null(1))
+    return _numbered(stamped.with_columns(recorded_at=recorded_at()).drop("known_on"))
 
 
 def _numbered(decisions: pl.DataFrame) -> pl.DataFrame:

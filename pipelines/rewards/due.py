@@ -15,6 +15,7 @@ from pipelines.rewards.lots import AccountLots, Lot
 from pipelines.rewards.posting import (
     Account,
     AccountPosting,
+    Forborne,
     Instruction,
     Outcome,
     Redemption,
@@ -85,6 +86,7 @@ def post(
     instructions: pl.DataFrame,
     states: pl.DataFrame,
     statements: pl.DataFrame,
+    activity: pl.DataFrame,
     after: date | None,
     through: date,
 ) -> tuple[Entries, list[Outcome], dict[str, int]]:
@@ -92,24 +94,24 @@ def post(
 
     `actions` (`ACTION_SCHEMA`): what posted events do to points; `instructions` with `day`,
     `effective_on` and the columns of `inputs.INSTRUCTION_COLUMNS`; `states`: balances that the
-    last pass, which went through `after`, left.
+    last pass, which went through `after`, left. `activity`: account_id, `day` and the day
+    `active_on` that became known on it, where points lapse by inactivity.
     """
-    program_id = program.program_id
     instructions = instructions.filter(pl.col("kind").is_in(SPENDING))
     first_day = after if after is not None else _first_day(actions, instructions)
     ends = month_ends(first_day, through)
     if after is None and first_day is not None:
         ends = month_ends(first_day.replace(day=1), through)
     single = _one_by_one(
-        con, program, actions, instructions, states, statements, ends, after, through
+        con, program, actions, instructions, states, statements, activity, ends, after, through
     )
     in_columns = actions.filter(~pl.col("account_id").is_in(single.implode()))
     parts = [post_plain(program, in_columns)] if not in_columns.is_empty() else []
     balances = _plain_balances(in_columns, states)
     posting = AccountPosting(program, after, through, ends)
     accounts = _accounts(
-        con, program_id, single, actions.filter(pl.col("account_id").is_in(single.implode())),
-        instructions, states, statements,
+        con, program, single, actions.filter(pl.col("account_id").is_in(single.implode())),
+        instructions, states, statements, activity,
     )  # fmt: skip
     for account in accounts:
         balances[account.account_id] = posting.run(account)
@@ -139,6 +141,7 @@ def _one_by_one(
     instructions: pl.DataFrame,
     states: pl.DataFrame,
     statements: pl.DataFrame,
+    activity: pl.DataFrame,
     ends: list[date],
     after: date | None,
     through: date,
@@ -164,6 +167,16 @@ def _one_by_one(
         parts.append(new.filter(new.is_in(held.implode())))
     if ends and program.latest.settlement_model == "PARTNER_POSTED":
         parts += [actions["account_id"], states.filter(pl.col("balance") > 0)["account_id"]]
+    months = [
+        version.terms.expiry.months
+        for version in program.versions
+        if version.terms.expiry.kind == "INACTIVITY"
+    ]
+    if months:
+        held = states.filter(pl.col("balance") > 0).select("account_id", "active_on")
+        active = pl.concat([held, activity.select("account_id", "active_on")])
+        lapses = pl.col("active_on").dt.offset_by(f"{min(filter(None, months))}mo")
+        parts.append(active.filter(lapses <= through)["account_id"])
     return pl.concat([part.rename("account_id") for part in parts]).unique().sort()
 
 
@@ -175,25 +188,28 @@ def _lapsing(program: Program, actions: pl.DataFrame, through: date) -> list[dat
 
 def _accounts(
     con: duckdb.DuckDBPyConnection,
-    program_id: str,
+    program: Program,
     ids: pl.Series,
     actions: pl.DataFrame,
     instructions: pl.DataFrame,
     states: pl.DataFrame,
     statements: pl.DataFrame,
+    activity: pl.DataFrame,
 ) -> list[Account]:
     """The accounts `ids` with their lots and what is to be done with them."""
     if ids.is_empty():
         return []
     balances = dict(states.select("account_id", "balance").iter_rows())
+    active_on = dict(states.select("account_id", "active_on").iter_rows())
     lots: dict[str, list[Lot]] = {}
-    for row in stored.lots_of(con, program_id, ids).iter_rows(named=True):
+    for row in stored.lots_of(con, program.program_id, ids).iter_rows(named=True):
         lots.setdefault(row["account_id"], []).append(_lot(row, row["points_open"]))
     accounts = {
         account_id: Account(
             account_id,
             AccountLots(lots.get(account_id, []), max(0, -balances.get(account_id, 0))),
             known_lots={lot.lot_id: lot for lot in lots.get(account_id, [])},
+            active_on=active_on.get(account_id),
         )
         for account_id in ids.to_list()
     }
@@ -206,7 +222,15 @@ def _accounts(
     ):
         if account_id in accounts:
             accounts[account_id].statements.append((day, ends_on))
-    _add_redemptions(con, program_id, instructions, accounts)
+    for account_id, day, on in activity.select("account_id", "day", "active_on").iter_rows():
+        if account_id in accounts:
+            accounts[account_id].activity.append((day, on))
+    if any(version.terms.returns.policy != "UNLIMITED" for version in program.versions):
+        for row in stored.forborne(con, program.program_id, ids).iter_rows(named=True):
+            accounts[row["account_id"]].forborne.append(
+                Forborne(row["journal_id"], frozenset(row["items"] or ()), row["points"])
+            )
+    _add_redemptions(con, program.program_id, instructions, accounts)
     return list(accounts.values())
 
 

@@ -81,6 +81,7 @@ DECISION_SCHEMA = pl.Schema(
         "multiplier_milli": pl.Int64,
         "basis_on": pl.Date,
         "effective_on": pl.Date,
+        "refunds_transaction_id": pl.String,
         "known_on": pl.Date,
     }
 )
@@ -716,7 +717,7 @@ def _decisions(events: pl.DataFrame, found: _Columns, book: RuleBook) -> pl.Data
     )[found.rule]  # fmt: skip
     picked = events.select(
         "account_id", "transaction_id", "event_id", "event_at", "version_no", "amount_minor",
-        "basis_on", "known_on", effective_on=pl.col("posted_on"),
+        "basis_on", "known_on", "refunds_transaction_id", effective_on=pl.col("posted_on"),
     )[found.row]  # fmt: skip
     has_cap = pl.Series(found.has_cap)
     reasons = pl.Series(_REASONS, dtype=pl.String).gather(found.reason.astype(np.uint32))

@@ -1,6 +1,7 @@
 """What an accrual reads of the marts: new posted events, new instructions, facts of accounts."""
 
 import hashlib
+from collections.abc import Collection, Iterable
 from datetime import date
 
 import duckdb
@@ -9,15 +10,44 @@ import polars as pl
 from pipelines.rewards.engine import EVENT_SCHEMA
 from pipelines.rewards.facts import OPENING_SCHEMA, STATEMENT_SCHEMA, STATUS_SCHEMA, Facts
 from pipelines.rewards.rules import RuleBook
-from pipelines.rewards.stored import of_accounts
+from pipelines.rewards.stored import given, of_accounts
 from pipelines.warehouse import watermark
 
 EARNING_EVENTS = "marts.fct_earning_events"
 REWARD_EVENTS = "marts.fct_reward_events"
 ACCOUNTS = "marts.dim_accounts"
 STATEMENTS = "marts.fct_statements"
+PAYMENTS = "marts.fct_payments"
 TABLES = (EARNING_EVENTS, REWARD_EVENTS, ACCOUNTS, STATEMENTS)
-"""What an accrual reads, each by its own watermark."""
+"""What an accrual reads, each by its own watermark; payments where a program asks for them."""
+
+_PAYMENT_EVENTS = f"""(
+    select
+        'payment:' || payment_id || ':' || step as event_id,
+        'payment:' || payment_id as transaction_id,
+        payment.account_id,
+        case step when 'SETTLED' then 'PAYMENT' else 'PAYMENT_RETURN' end as event_type,
+        happened_at as event_at, cast(happened_at as date) as posted_on,
+        payment.amount_minor, payment.currency,
+        case step when 'SETTLED' then 'DEBIT' else 'CREDIT' end as direction,
+        'PAYMENT' as transaction_class, cast(null as varchar) as mcc,
+        cast(null as varchar) as merchant_id, cast(null as varchar) as merchant_country,
+        cast(null as varchar) as partner_id,
+        case step when 'RETURNED' then 'payment:' || payment_id end as refunds_transaction_id,
+        1 as version_no, holder.program_id,
+        greatest(payment.received_at, happened_at) as received_at, payment.file_id
+    from (
+        select *, unnest(['SETTLED', 'RETURNED']) as step from {PAYMENTS}
+    ) as payment
+    inner join (
+        select account_id, arg_max(program_id, updated_at) as program_id
+        from {ACCOUNTS} group by account_id
+    ) as holder on payment.account_id = holder.account_id
+    cross join lateral (
+        select case step when 'SETTLED' then settled_at else returned_at end as happened_at
+    ) as happened
+    where happened_at is not null and settled_at is not null
+)"""  # noqa: S608
 
 INSTRUCTION_COLUMNS = (
     "reward_event_id", "account_id", "program_id", "kind", "event_at", "points", "reference",
@@ -29,11 +59,11 @@ _EVENT_COLUMNS = (
 )
 
 
-def last_known_day(con: duckdb.DuckDBPyConnection) -> date | None:
-    """The latest day on which anything that accrual reads became known."""
+def last_known_day(con: duckdb.DuckDBPyConnection, tables: Iterable[str] = TABLES) -> date | None:
+    """The latest day on which anything in `tables` became known."""
     days = [
         day
-        for table in TABLES
+        for table in tables
         for (day,) in con.execute(f"select max(cast(received_at as date)) from {table}").fetchall()  # noqa: S608
     ]
     return max((day for day in days if day is not None), default=None)
@@ -45,16 +75,22 @@ def watermark_name(table: str) -> str:
 
 
 def new_rows(
-    con: duckdb.DuckDBPyConnection, table: str, columns: str, after: date | None, through: date
+    con: duckdb.DuckDBPyConnection,
+    table: str,
+    columns: str,
+    after: date | None,
+    through: date,
+    source: str | None = None,
 ) -> pl.DataFrame:
     """Rows of `table` known by `through` that no accrual has seen, with `known_on`.
 
     Those of ingest commits after the table's watermark, and those that the last accrual left
-    because they were known only after its last day (`after`).
+    because they were known only after its last day (`after`). `source`: SQL for the rows, where
+    they are not the table's as they stand.
     """
     return con.execute(
         f"""
-        select {columns} from {table} as event
+        select {columns} from {source or table} as event
         where cast(event.received_at as date) <= ?
             and (cast(event.received_at as date) > ? or event.file_id in
                 (select file_id from landing.files where load_no > ?))
@@ -73,9 +109,61 @@ def newest_load(con: duckdb.DuckDBPyConnection, table: str) -> int | None:
     return None if row is None else row[0]
 
 
-def new_events(con: duckdb.DuckDBPyConnection, after: date | None, through: date) -> pl.DataFrame:
-    """New posted events: `EVENT_SCHEMA` and program_id."""
-    return new_rows(con, EARNING_EVENTS, _EVENT_COLUMNS, after, through)
+def new_events(
+    con: duckdb.DuckDBPyConnection, after: date | None, through: date, paying: Collection[str]
+) -> pl.DataFrame:
+    """New posted events, and payments of the programs `paying`: `EVENT_SCHEMA` and program_id."""
+    found = new_rows(con, EARNING_EVENTS, _EVENT_COLUMNS, after, through)
+    if not paying:
+        return found
+    paid = new_rows(con, PAYMENTS, _EVENT_COLUMNS, after, through, _PAYMENT_EVENTS)
+    return pl.concat(
+        [found, paid.filter(pl.col("program_id").is_in(list(paying)))], how="vertical_relaxed"
+    )
+
+
+def moved_events(
+    con: duckdb.DuckDBPyConnection, accounts: pl.Series, programs: list[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Decided events that count for another purchase or another of `programs` by now than they
+    did, of `accounts` and of those of which there are new records.
+
+    Returns account_id and program_id of those that must be decided again, and the events
+    (`EVENT_SCHEMA`, program_id, `first_revision`) that are new to their program.
+    """
+    with given(con, active=pl.DataFrame({"account_id": accounts})):
+        found = con.execute(
+            f"""
+            with told as (
+                select account_id from active
+                union
+                select account_id from {ACCOUNTS} where file_id in
+                    (select file_id from landing.files where load_no > ?)
+            ),
+            decided as (
+                select event_id, any_value(program_id) as decided_program_id,
+                    any_value(refunds_transaction_id) as decided_of,
+                    any_value(event_class) as event_class, max(revision) as revision
+                from rewards.decisions
+                where account_id in (select account_id from told)
+                group by event_id
+            )
+            select {_EVENT_COLUMNS}, decided_program_id, revision + 1 as first_revision
+            from decided inner join {EARNING_EVENTS} as event using (event_id)
+            where list_contains(?, event.program_id) and decided_program_id <> event.program_id
+                or (event_class <> 'EARN' and event.refunds_transaction_id
+                    is distinct from decided_of)
+            """,  # noqa: S608
+            [watermark(con, watermark_name(ACCOUNTS)), programs],
+        ).pl()
+    again = pl.concat(
+        [found.select("account_id", "program_id"),
+         found.select("account_id", program_id="decided_program_id")]
+    ).unique()  # fmt: skip
+    is_new = (pl.col("program_id") != pl.col("decided_program_id")) & pl.col("program_id").is_in(
+        programs
+    )
+    return again, found.filter(is_new).drop("decided_program_id")
 
 
 def new_instructions(
@@ -97,15 +185,25 @@ def new_instructions(
     return found.with_columns(pl.Series("payload_hash", hashes, dtype=pl.String))
 
 
-def events_of(con: duckdb.DuckDBPyConnection, accounts: pl.Series, known_by: date) -> pl.DataFrame:
-    """All posted events of `accounts` known by a day: `EVENT_SCHEMA` and program_id."""
-    return of_accounts(
-        con,
-        f"select {_EVENT_COLUMNS} from {EARNING_EVENTS} as event "  # noqa: S608
-        "where event.account_id in (select account_id from wanted) "
-        "and cast(event.received_at as date) <= ?",
-        accounts,
-        [known_by],
+def events_of(
+    con: duckdb.DuckDBPyConnection, accounts: pl.Series, known_by: date, with_payments: bool = False
+) -> pl.DataFrame:
+    """All posted events, and payments, of `accounts` known by a day: `EVENT_SCHEMA` and
+    program_id."""
+    sources = (EARNING_EVENTS, _PAYMENT_EVENTS) if with_payments else (EARNING_EVENTS,)
+    return pl.concat(
+        [
+            of_accounts(
+                con,
+                f"select {_EVENT_COLUMNS} from {source} as event "  # noqa: S608
+                "where event.account_id in (select account_id from wanted) "
+                "and cast(event.received_at as date) <= ?",
+                accounts,
+                [known_by],
+            )
+            for source in sources
+        ],
+        how="vertical_relaxed",
     )
 
 

@@ -28,6 +28,8 @@ EPOCH = date(1970, 1, 1)
 FEE_CLASSES = frozenset({"FEE", "INTEREST"})
 RECOVERIES = {"CHARGEBACK": "DISPUTED", "FRAUD_CONFIRMED": "FRAUD_CONFIRMED"}
 """Events that take a purchase out of what earns, and why it then earns nothing."""
+PAYMENTS = frozenset({"PAYMENT", "PAYMENT_RETURN"})
+"""Events of payments to the account: settled, and given back."""
 FLAG_MCC = {"p2p": MccSet(["6538"])}
 
 
@@ -210,6 +212,16 @@ class RuleBook:
         return self._any(lambda terms: terms.eligibility.account)
 
     @cached_property
+    def pays(self) -> bool:
+        """Whether payments earn."""
+        return self._any(lambda terms: terms.accrual.strategy == "PAYMENT")
+
+    @cached_property
+    def lapses_inactive(self) -> bool:
+        """Whether points lapse where nothing happens."""
+        return self._any(lambda terms: terms.expiry.kind == "INACTIVITY")
+
+    @cached_property
     def has_gates(self) -> bool:
         """Whether a statement period must show something for its purchases to earn."""
         return self._any(lambda terms: terms.gates)
@@ -347,7 +359,7 @@ class RuleBook:
         recovery = RECOVERIES.get(look.event_type)
         if reason and kind in {Kind.EARN, Kind.TAKE_BACK}:
             # A refund at an excluded category may still refund a purchase that has earned.
-            keeps = kind is Kind.EARN or reason == "EXCLUDED_MCC"
+            keeps = kind is Kind.EARN or reason == "EXCLUDED_MCC" or _earns_otherwise(terms, look)
             kind = kind if keeps else Kind.NOTHING
             return Plan(kind, index, reason, recovery=recovery, counts=False)
         if look.currency != terms.currency:
@@ -371,7 +383,7 @@ class RuleBook:
             if floor is not None and has_floor
             else None,
             recovery=recovery,
-            counts=reason is None,
+            counts=reason is None and look.event_type not in PAYMENTS,
         )
 
     def _in_tier(
@@ -482,12 +494,21 @@ def _kind(look: Look) -> Kind:
     return Kind.EARN
 
 
+def _earns_otherwise(terms: ProgramTerms, look: Look) -> bool:
+    """Whether purchases earn and this is a payment, or the other way around."""
+    return (terms.accrual.strategy == "PAYMENT") != (look.event_type in PAYMENTS)
+
+
 def _ineligible(terms: ProgramTerms, look: Look) -> str | None:
     """The reason why the terms leave out such a transaction, or None."""
     name = look.transaction_class
     rules = terms.eligibility
     if name in FEE_CLASSES:
         return "FEE_OR_INTEREST"
+    if _earns_otherwise(terms, look):
+        return "EXCLUDED_CLASS"
+    if look.event_type in PAYMENTS:
+        return None
     if (
         look.mcc in MccSet(rules.exclude_mcc)
         or any(look.mcc in categories()[each] for each in rules.exclude_mcc_category)

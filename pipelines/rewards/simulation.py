@@ -161,7 +161,7 @@ def _drafted(
     for start in track(range(0, ids.len(), ACCOUNTS_AT_ONCE), "Deciding"):
         some = ids.slice(start, ACCOUNTS_AT_ONCE)
         events = (
-            inputs.events_of(con, some, through)
+            inputs.events_of(con, some, through, book.pays)
             .filter(pl.col("program_id") == program_id)
             .drop("program_id")
         )

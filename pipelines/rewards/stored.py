@@ -180,6 +180,31 @@ def lots_of(con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series
     )
 
 
+def forborne(con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series) -> pl.DataFrame:
+    """What return policies kept entries of `accounts` from taking back, or (below zero) from
+    giving back: journal_id, account_id, points and the purchases (`items`)."""
+    return of_accounts(
+        con,
+        """
+        select
+            journal.journal_id, journal.account_id,
+            case postings.direction when 'DEBIT' then amount else -amount end as points,
+            (
+                select list(distinct item_event_id) from rewards.refund_allocations as taken
+                where taken.program_id = journal.program_id and taken.event_id = journal.source_id
+            ) as items
+        from rewards.journal as journal
+        inner join rewards.postings as postings using (journal_id)
+        where journal.program_id = ? and journal.source_kind = 'POSTED_EVENT'
+            and postings.ledger_account = 'ADJUSTMENT'
+            and journal.account_id in (select account_id from wanted)
+        order by journal.seq
+        """,
+        accounts,
+        [program_id],
+    )
+
+
 def redemptions_of(
     con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series
 ) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -95,6 +95,8 @@ def terms(draw: st.DrawFn) -> dict[str, Any]:
             }
             for at, many in ((12_000, 1250), (30_000, 1500))
         ]
+    if "signup_bonus" not in made and metric != "NET_SPEND_12M":
+        made["accrual"] = {"strategy": draw(st.sampled_from(["DEFAULT", "PAYMENT"]))}
     return made
 
 
@@ -176,8 +178,21 @@ def histories(draw: st.DrawFn, accounts: int = 2, longest: int = 25) -> list[dic
 
 @st.composite
 def full_histories(draw: st.DrawFn, longest: int = 25) -> list[dict]:
-    """Histories with confirmed frauds, some of them withdrawn, and disputes that were won."""
+    """Histories with payments, confirmed frauds, some of them withdrawn, and disputes won."""
     events = draw(histories(longest=longest))
+    for number in range(draw(st.integers(0, 3))):
+        paid = event(
+            f"p{number}", f"a{draw(st.integers(1, 2))}", draw(st.integers(0, 9000)),
+            draw(st.integers(0, 14)), event_type="PAYMENT", transaction_class="PAYMENT", mcc=None,
+            transaction_id=f"payment:{number}",
+        )  # fmt: skip
+        events.append(paid)
+        if draw(st.booleans()):
+            later = paid["posted_on"] + timedelta(days=3)
+            back = {"event_type": "PAYMENT_RETURN", "direction": "CREDIT", "posted_on": later,
+                    "known_on": later, "event_at": datetime.combine(later, time(9)),
+                    "refunds_transaction_id": paid["transaction_id"]}  # fmt: skip
+            events.append({**paid, "event_id": f"q{number}", **back})
     bought: dict[str, list[dict]] = {}
     for each in events:
         if each["event_type"] == "CLEARING":

@@ -73,11 +73,22 @@ LATER = (
 """What may become of an account."""
 
 
+EXPIRIES = (
+    {"kind": "LOT", "months": 1},
+    {"kind": "INACTIVITY", "months": 1, "action": "CREDIT"},
+    {"kind": "NONE"},
+)
+
+
 @st.composite
 def ledgers(draw):
     """Terms, and deliveries of everything that they may ask about."""
     rules = draw(terms())
-    rules["accrual"] = {"settlement": draw(st.sampled_from(["LIVE", "STATEMENT"]))}
+    settlement = draw(st.sampled_from(["LIVE", "STATEMENT"]))
+    rules["accrual"] = {**rules.get("accrual", {}), "settlement": settlement}
+    policies = ["UNLIMITED", "WITHIN_BALANCE", *(["ONLY_PENDING"] * (settlement == "STATEMENT"))]
+    rules["returns"] = {**rules["returns"], "policy": draw(st.sampled_from(policies))}
+    rules["expiry"] = draw(st.sampled_from(EXPIRIES))
     if draw(st.booleans()):
         rules["closure"] = {"on": ["BANK_REQUEST"], "grace_days": 3}
     accounts = []
