@@ -20,9 +20,14 @@ from pipelines.rewards.posting import (
     Outcome,
     Redemption,
     expiry_of,
-    merged,
     month_ends,
-    post_plain,
+)
+from pipelines.rewards.posting_columns import (
+    in_deficit,
+    is_accrual,
+    is_clawback,
+    merged,
+    post_in_columns,
 )
 from pipelines.rewards.rules import RuleBook
 from pipelines.rewards.terms import Program
@@ -106,7 +111,8 @@ def post(
         con, program, actions, instructions, states, statements, activity, ends, after, through
     )
     in_columns = actions.filter(~pl.col("account_id").is_in(single.implode()))
-    parts = [post_plain(program, in_columns)] if not in_columns.is_empty() else []
+    taken = in_columns.filter(pl.col("points") < 0)["account_id"].unique()
+    parts = [post_in_columns(program, in_columns, stored.lots_of(con, program.program_id, taken))]
     balances = _plain_balances(in_columns, states)
     posting = AccountPosting(program, after, through, ends)
     accounts = _accounts(
@@ -147,9 +153,12 @@ def _one_by_one(
     through: date,
 ) -> pl.Series:
     """Accounts whose lots must be worked entry by entry, sorted."""
-    plain = (pl.col("event_class") == "EARN") & (pl.col("points") > 0) & ~pl.col("reverses")
+    plain = is_accrual()
+    if all(version.terms.returns.policy == "UNLIMITED" for version in program.versions):
+        plain |= is_clawback()
     parts = [
         actions.filter(~plain)["account_id"],
+        in_deficit(actions, states),
         instructions["account_id"],
         states.filter(pl.col("balance") < 0)["account_id"],
         pl.Series(

@@ -184,24 +184,34 @@ _INELIGIBLE = (
 )  # fmt: skip
 
 
-def decide(events: pl.DataFrame, book: RuleBook, state: State | None = None) -> Decided:
-    """One decision set for each of `events` (`EVENT_SCHEMA`), all of `book`'s program."""
+def decide(
+    events: pl.DataFrame, book: RuleBook, state: State | None = None, is_sorted: bool = False
+) -> Decided:
+    """One decision set for each of `events` (`EVENT_SCHEMA`), all of `book`'s program.
+
+    `is_sorted`: they stand in the order of account_id and `ORDER` already.
+    """
     state = state or State()
     if events.is_empty():
         return Decided(
             pl.DataFrame(schema=DECISION_SCHEMA), pl.DataFrame(schema=ALLOCATION_SCHEMA),
             pl.DataFrame(schema=CAP_SCHEMA), pl.DataFrame(schema=PROBLEM_SCHEMA),
         )  # fmt: skip
-    events = _with_basis(events.sort("account_id", *ORDER), book)
+    if not is_sorted:
+        events = events.sort("account_id", *ORDER)
+    events = _with_basis(events, book)
     plans, plan_of, spend = _plans(events, book, state)
-    in_fold = _needs_fold(events, plans, plan_of, book)
     caps = _Caps(events, state.caps, book)
+    in_fold = _needs_fold(events, plans, plan_of, book, caps)
+    used_before = dict(caps.used)
     if book.carries:
         events = events.with_columns(period_of(events, state.facts.statuses))
     columns = _decide_in_columns(events, plans, plan_of, np.flatnonzero(~in_fold), book, caps)
     folded = _fold(events, plans, plan_of, np.flatnonzero(in_fold), book, caps, state.items)
     rows, allocations, problems = folded
     merged = _merge(columns, _as_columns(rows))
+    if rows and book.has_caps:
+        _count_caps(merged, book, caps, used_before)
     decisions, taken = _decisions(events, merged, book), _allocations(events, allocations)
     progress = state.progress.clear()
     if book.has_bonuses:
@@ -342,7 +352,7 @@ def _activated(events: pl.DataFrame, activations: pl.DataFrame, offer: str) -> p
 
 
 def _needs_fold(
-    events: pl.DataFrame, plans: list[Plan], plan_of: np.ndarray, book: RuleBook
+    events: pl.DataFrame, plans: list[Plan], plan_of: np.ndarray, book: RuleBook, caps: "_Caps"
 ) -> np.ndarray:
     """Which events must be decided one after the other."""
     kinds = np.array([plan.kind for plan in plans])[plan_of]
@@ -368,10 +378,55 @@ def _needs_fold(
         )["reached"]  # fmt: skip
         in_fold |= reached.fill_null(False).to_numpy()
         accounts = back["account_id"].unique().implode()
-        in_fold |= capped & frame["account_id"].is_in(accounts).to_numpy()
+        beside = capped & frame["account_id"].is_in(accounts).to_numpy()
+        if not book.rerates:
+            rows = np.flatnonzero(beside)
+            beside[rows] = _at_a_limit(events, plans, plan_of, rows, book, caps)
+        in_fold |= beside
     if book.caps_change:
         in_fold |= capped
     return in_fold
+
+
+def _at_a_limit(
+    events: pl.DataFrame, plans: list[Plan], plan_of: np.ndarray, rows: np.ndarray,
+    book: RuleBook, caps: "_Caps",
+) -> np.ndarray:  # fmt: skip
+    """Which of the events `rows` ask something of a cap that may be reached, so that it matters
+    what others have used of it."""
+    at, rule, reason = _lines(plans, plan_of, rows, book)
+    sizes = np.array([each.cap.amount if each.cap else -1 for each in book.rules])
+    here = (reason == 0) & (sizes[rule] >= 0)
+    at, rule = at[here], rule[here]
+    asked = _asked(events["amount_minor"].to_numpy()[at], rule, book)
+    _, group = _groups(events, at, rule, book, caps)
+    distinct, member = np.unique(group, return_inverse=True)
+    total = np.array([caps.used.get(each, 0) for each in distinct.tolist()], dtype=np.int64)
+    np.add.at(total, member, asked)
+    return np.isin(rows, at[total[member] >= sizes[rule]])
+
+
+def _count_caps(
+    found: _Columns, book: RuleBook, caps: "_Caps", used_before: Mapping[int, int]
+) -> None:
+    """What had been used of its cap before each purchase, by all that came before it."""
+    rows = np.flatnonzero(found.has_cap)
+    if not len(rows):
+        return
+    keys = np.array([caps.code(each.cap.share_key) if each.cap else 0 for each in book.rules])
+    group = caps.packed(
+        caps.account_code[found.row[rows]], keys[found.rule[rows]], found.window[rows]
+    )
+    order = np.argsort(group, kind="stable")
+    grouped, used = group[order], found.cap_used[rows][order]
+    starts = np.flatnonzero(np.concatenate([[True], grouped[1:] != grouped[:-1]]))
+    lengths = np.diff(np.append(starts, len(grouped)))
+    total = np.cumsum(used) - used
+    prior = np.array([used_before.get(each, 0) for each in grouped[starts].tolist()])
+    before = np.empty(len(rows), dtype=np.int64)
+    before[order] = total - np.repeat(total[starts] - prior, lengths)
+    earns = found.event_class[rows] == _CLASS_CODE["EARN"]
+    found.cap_before[rows[earns]] = before[earns]
 
 
 class _Caps:
@@ -457,27 +512,7 @@ def _decide_in_columns(
     caps: _Caps,
 ) -> _Columns:
     """Decisions of the events `rows` that depend on nothing but running caps."""
-    # One line of the table below per plan and decision it leads to.
-    rule, reason, first = [], [], []
-    for plan in plans:
-        first.append(len(rule))
-        if plan.zero_reason or plan.kind is not Kind.EARN:
-            rule.append(book.base(plan.version_index).index)
-            reason.append(_REASON_CODE[plan.zero_reason or "NOT_POSTED"])
-            continue
-        rule += [each.index for each in plan.rules] + [each.index for each in plan.inactive]
-        reason += [0] * len(plan.rules)
-        reason += [_REASON_CODE["PROMO_NOT_ACTIVATED"]] * len(plan.inactive)
-    first.append(len(rule))
-    starts = np.array(first, dtype=np.int64)
-    rule_lines, reason_lines = np.array(rule, dtype=np.int64), np.array(reason, dtype=np.int64)
-
-    plan_ids = plan_of[rows]
-    counts = np.diff(starts)[plan_ids]
-    out_row = np.repeat(rows, counts)
-    within = np.arange(len(out_row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    line = np.repeat(starts[:-1][plan_ids], counts) + within
-    out_rule, out_reason = rule_lines[line], reason_lines[line]
+    out_row, out_rule, out_reason = _lines(plans, plan_of, rows, book)
     earns = out_reason == 0
     amounts = events["amount_minor"].to_numpy()
     amount = np.where(earns, amounts[out_row], 0)
@@ -515,6 +550,34 @@ def _decide_in_columns(
         out_row, out_rule, classes, out_reason, eligible, points, window, cap_before, cap_used,
         has_cap,
     )  # fmt: skip
+
+
+def _lines(
+    plans: list[Plan], plan_of: np.ndarray, rows: np.ndarray, book: RuleBook
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The decisions that the events `rows` lead to: the event, the rule and the reason's code."""
+    # One line of the table below per plan and decision it leads to.
+    rule, reason, first = [], [], []
+    for plan in plans:
+        first.append(len(rule))
+        if plan.zero_reason or plan.kind is not Kind.EARN:
+            rule.append(book.base(plan.version_index).index)
+            reason.append(_REASON_CODE[plan.zero_reason or "NOT_POSTED"])
+            continue
+        rule += [each.index for each in plan.rules] + [each.index for each in plan.inactive]
+        reason += [0] * len(plan.rules)
+        reason += [_REASON_CODE["PROMO_NOT_ACTIVATED"]] * len(plan.inactive)
+    first.append(len(rule))
+    starts = np.array(first, dtype=np.int64)
+    rule_lines, reason_lines = np.array(rule, dtype=np.int64), np.array(reason, dtype=np.int64)
+
+    plan_ids = plan_of[rows]
+    counts = np.diff(starts)[plan_ids]
+    out_row = np.repeat(rows, counts)
+    within = np.arange(len(out_row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    line = np.repeat(starts[:-1][plan_ids], counts) + within
+    out_rule, out_reason = rule_lines[line], reason_lines[line]
+    return out_row, out_rule, out_reason
 
 
 def _points(amount: np.ndarray, rule: np.ndarray, book: RuleBook) -> np.ndarray:
@@ -569,24 +632,18 @@ def _rounded(
     return whole + up
 
 
-def _limits(
-    events: pl.DataFrame,
-    row: np.ndarray,
-    rule: np.ndarray,
-    asked: np.ndarray,
-    book: RuleBook,
-    caps: _Caps,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What each capped decision may use, the usage before it and its window's first day."""
+def _groups(
+    events: pl.DataFrame, row: np.ndarray, rule: np.ndarray, book: RuleBook, caps: _Caps
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first day of each capped decision's window, and its account's cap in that window."""
     days = events["basis_on"].to_numpy().astype("datetime64[D]")[row]
     window = np.zeros(len(row), dtype=np.int64)
     key = np.zeros(len(row), dtype=np.int64)
-    size = np.zeros(len(row), dtype=np.int64)
     for each in book.rules:
         if each.cap is None:
             continue
         here = np.flatnonzero(rule == each.index)
-        key[here], size[here] = caps.code(each.cap.share_key), each.cap.amount
+        key[here] = caps.code(each.cap.share_key)
         match each.cap.window:
             case "CALENDAR_MONTH":
                 start = days[here].astype("datetime64[M]")
@@ -599,7 +656,20 @@ def _limits(
                 window[here] = each.cap.promo[0] if each.cap.promo else 0
                 continue
         window[here] = start.astype("datetime64[D]").astype(np.int64)
-    group = caps.packed(caps.account_code[row], key, window)
+    return window, caps.packed(caps.account_code[row], key, window)
+
+
+def _limits(
+    events: pl.DataFrame,
+    row: np.ndarray,
+    rule: np.ndarray,
+    asked: np.ndarray,
+    book: RuleBook,
+    caps: _Caps,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What each capped decision may use, the usage before it and its window's first day."""
+    window, group = _groups(events, row, rule, book, caps)
+    size = np.array([each.cap.amount if each.cap else 0 for each in book.rules])[rule]
     order = np.argsort(group, kind="stable")
     grouped, wants = group[order], asked[order]
     total = np.cumsum(wants)

@@ -9,7 +9,6 @@ after the other, so one pass over many days writes what a pass for each day woul
 """
 
 from calendar import monthrange
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -142,83 +141,6 @@ def month_ends(after: date | None, through: date) -> list[date]:
             return ends
         ends.append(day)
         day += timedelta(days=1)
-
-
-def post_plain(program: Program, actions: pl.DataFrame) -> tuple[pl.DataFrame, Entries]:
-    """Entries of accruals that only open lots, in columns.
-
-    For accounts without a deficit, instructions, clawbacks or lots that lapse in this pass.
-    Returns the order of the entries (day, phase, account_id, n) and the entries.
-    """
-    source = pl.col("event_id")
-    journal_id = pl.concat_str(pl.lit("accrual:"), source, pl.lit(":"), pl.col("revision"))
-    base = actions.with_columns(journal_id=journal_id)
-    order = base.select(
-        "day",
-        pl.lit(PHASE_EVENT, dtype=pl.Int64).alias("phase"),
-        "account_id",
-        pl.col("place").alias("n"),
-    )
-    journals = base.select(
-        pl.lit(program.program_id).alias("program_id"), "day", "journal_id",
-        pl.lit("ACCRUAL").alias("event_type"), pl.lit("POSTED_EVENT").alias("source_kind"),
-        source.alias("source_id"), "account_id",
-        pl.concat_str(
-            pl.lit(f"{program.program_id}|ACCRUAL|"), source, pl.lit("|"), "version_no",
-            pl.lit("|"), "revision",
-        ).alias("idempotency_key"),
-        "effective_on", pl.lit(None, dtype=pl.String).alias("reverses_journal_id"), "rule_hash",
-    )  # fmt: skip
-    opened = (
-        base.select("journal_id", "account_id", "event_id", "revision", "effective_on",
-                    "funding_partner_bps", "parts")
-        .explode("funding_partner_bps", "parts")
-        .filter(pl.col("parts") > 0)
-        .with_columns(lot_id=_lot_id_column())
-    )  # fmt: skip
-    days = opened["effective_on"].unique()
-    waits = {day: _waits(program, day) for day in days.to_list()}
-    expiry = {day: expiry_of(program, day) for day in days.to_list()}
-    lots = opened.select(
-        "lot_id", "account_id", pl.col("event_id").alias("source_id"),
-        pl.col("journal_id").alias("issue_journal_id"), pl.col("effective_on").alias("issued_on"),
-        pl.col("effective_on").replace_strict(
-            list(expiry), list(expiry.values()), return_dtype=pl.Date
-        ).alias("expires_on"),
-        "funding_partner_bps", pl.col("parts").alias("points_issued"),
-    )  # fmt: skip
-    issued = base.select(
-        "journal_id", pl.lit(1, dtype=pl.Int64).alias("leg_no"),
-        pl.lit("ISSUANCE").alias("ledger_account"),
-        pl.lit(None, dtype=pl.String).alias("account_id"),
-        pl.lit(None, dtype=pl.String).alias("lot_id"), pl.lit("DEBIT").alias("direction"),
-        pl.col("points").alias("amount"),
-    )  # fmt: skip
-    leg_no = pl.lit(2, dtype=pl.Int64)
-    if opened.height > base.height:
-        leg_no = pl.int_range(pl.len(), dtype=pl.Int64).over("journal_id") + 2
-    held = opened.select(
-        "journal_id", leg_no.alias("leg_no"),
-        pl.when(
-            pl.col("effective_on").replace_strict(
-                list(waits), list(waits.values()), return_dtype=pl.Boolean
-            )
-        ).then(pl.lit("MEMBER_PENDING")).otherwise(pl.lit("MEMBER_AVAILABLE"))
-        .alias("ledger_account"), "account_id", "lot_id",
-        pl.lit("CREDIT").alias("direction"), pl.col("parts").alias("amount"),
-    )  # fmt: skip
-    return order, Entries(
-        journals.select(JOURNAL_SCHEMA.names()), pl.concat([issued, held]), lots,
-        pl.DataFrame(schema=CONSUMPTION_SCHEMA),
-    )  # fmt: skip
-
-
-def _lot_id_column() -> pl.Expr:
-    funded = pl.col("funding_partner_bps") > 0
-    suffix = pl.when(funded).then(pl.concat_str(pl.lit(":"), "funding_partner_bps"))
-    return pl.concat_str(
-        pl.lit("lot:"), "event_id", pl.lit(":"), "revision", suffix.otherwise(pl.lit(""))
-    )
 
 
 def lot_id_of(source_id: str, revision: int, funding_partner_bps: int = 0) -> str:
@@ -643,34 +565,3 @@ class AccountPosting:
             pl.DataFrame(self.out.consumption, schema=CONSUMPTION_SCHEMA, orient="row"),
         )
         return order, entries, self.out.outcomes
-
-
-def merged(parts: Iterable[tuple[pl.DataFrame, Entries]]) -> Entries:
-    """All entries in the order of days, phases and accounts; legs and lots follow theirs."""
-    found = list(parts)
-    journals = (
-        pl.concat(
-            [
-                pl.concat([order.rename({"account_id": "by"}).drop("day"), entries.journals],
-                          how="horizontal")
-                for order, entries in found
-            ]
-        )
-        .sort("day", "phase", "by", "n")
-        .with_row_index("at")
-    )  # fmt: skip
-    at = journals.select("journal_id", "at")
-
-    def follow(frame: pl.DataFrame, key: str, *then: str) -> pl.DataFrame:
-        return (
-            frame.join(at.rename({"journal_id": key}), on=key, how="left")
-            .sort("at", *then)
-            .drop("at")
-        )
-
-    return Entries(
-        journals.select(JOURNAL_SCHEMA.names()),
-        follow(pl.concat([each.postings for _, each in found]), "journal_id", "leg_no"),
-        follow(pl.concat([each.lots for _, each in found]), "issue_journal_id", "lot_id"),
-        follow(pl.concat([each.consumption for _, each in found]), "journal_id", "lot_id"),
-    )
