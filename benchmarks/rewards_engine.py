@@ -28,8 +28,7 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from pipelines.rewards import inputs
-from pipelines.rewards.accrual import _post
+from pipelines.rewards import due, inputs, stored
 from pipelines.rewards.changes import find_changes
 from pipelines.rewards.engine import EVENT_SCHEMA, decide
 from pipelines.rewards.facts import Facts
@@ -117,7 +116,7 @@ def run(program_file: Path, events: int, chunk: int, refunds: float = REFUNDS) -
 
 def post(con: duckdb.DuckDBPyConnection, program: Program, events: pl.DataFrame):
     """Entries, legs and lots of a whole history in one pass; `con` has an empty ledger."""
-    states = inputs.states_of(con, program.program_id)
+    states = stored.states_of(con, program.program_id)
     instructions = pl.DataFrame(
         schema={**dict.fromkeys(inputs.INSTRUCTION_COLUMNS, pl.String), "day": pl.Date}
     )
@@ -126,9 +125,11 @@ def post(con: duckdb.DuckDBPyConnection, program: Program, events: pl.DataFrame)
     changes = find_changes(con, RuleBook(program), dated, states, facts, None)
     through = events["known_on"].max()
     assert isinstance(through, date)
-    entries, _, _ = _post(
-        con, program, changes, instructions, states, facts.statements, None, through
-    )
+    activity = dated.select("account_id", "day", active_on="posted_on").clear()
+    entries, _, _ = due.post(
+        con, program, changes.actions, instructions, states, facts.statements, activity, None,
+        through,
+    )  # fmt: skip
     return entries
 
 

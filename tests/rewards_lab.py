@@ -43,6 +43,7 @@ ACCOUNT_COLUMNS = {
     "closed_on": pl.Date,
     "close_reason": pl.String,
     "tier": pl.String,
+    "cycle_day": pl.Int64,
     "received_at": pl.Datetime("us"),
     "file_id": pl.String,
 }
@@ -54,11 +55,22 @@ STATEMENT_COLUMNS = {
     "received_at": pl.Datetime("us"),
     "file_id": pl.String,
 }
+PAYMENT_COLUMNS = {
+    "payment_id": pl.String,
+    "account_id": pl.String,
+    "amount_minor": pl.Int64,
+    "currency": pl.String,
+    "settled_at": pl.Datetime("us"),
+    "returned_at": pl.Datetime("us"),
+    "received_at": pl.Datetime("us"),
+    "file_id": pl.String,
+}
 FEEDS = {
     "fct_earning_events": (EVENT_COLUMNS, ("event_id",)),
     "fct_reward_events": (INSTRUCTION_COLUMNS, ("reward_event_id",)),
     "dim_accounts": (ACCOUNT_COLUMNS, ("account_id", "updated_at")),
     "fct_statements": (STATEMENT_COLUMNS, ("statement_id",)),
+    "fct_payments": (PAYMENT_COLUMNS, ("payment_id",)),
 }
 _TABLES = """
 create schema if not exists landing; create schema if not exists ops;
@@ -105,10 +117,11 @@ class RewardsLab:
         instructions: Iterable[dict[str, Any]] = (),
         accounts: Iterable[dict[str, Any]] = (),
         statements: Iterable[dict[str, Any]] = (),
+        payments: Iterable[dict[str, Any]] = (),
     ) -> "RewardsLab":
         """One ingest commit; rows are known at the end of `known_on`. A known key is replaced."""
         self.load_no += 1
-        delivered = (events, instructions, accounts, statements)
+        delivered = (events, instructions, accounts, statements, payments)
         for (table, (columns, keys)), rows in zip(FEEDS.items(), delivered, strict=True):
             key = f"({', '.join(keys)})"
             frame = pl.DataFrame(

@@ -59,8 +59,16 @@ class AccrualConfig(dg.Config):
             ["rewards", name],
             deps=[
                 dg.AssetKey(["rewards", "programs"]),
-                dg.AssetKey(["marts", "fct_earning_events"]),
-                dg.AssetKey(["marts", "fct_reward_events"]),
+                *(
+                    dg.AssetKey(["marts", name])
+                    for name in (
+                        "fct_earning_events",
+                        "fct_reward_events",
+                        "fct_payments",
+                        "fct_statements",
+                        "dim_accounts",
+                    )
+                ),
             ],
             group_name="rewards",
             owners=OWNERS,

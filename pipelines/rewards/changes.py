@@ -29,11 +29,13 @@ from pipelines.rewards.facts import Facts
 from pipelines.rewards.ledger import recorded_at
 from pipelines.rewards.posting import ACTION_SCHEMA
 from pipelines.rewards.rules import RuleBook
+from pipelines.rewards.spend import PROGRESS_SCHEMA, SPEND_SCHEMA
+from pipelines.rewards.stored import decisions_on, rows_of, transactions_beside
 
 CONTENT = (
     "rule_id", "rule_version", "rule_hash", "event_class", "zero_reason", "amount_minor",
     "eligible_minor", "cap_window_on", "cap_before", "cap_used", "points", "effective_on",
-    "multiplier_milli",
+    "multiplier_milli", "refunds_transaction_id",
 )  # fmt: skip
 """What makes a decision another one."""
 
@@ -66,16 +68,27 @@ def find_changes(
     states: pl.DataFrame,
     facts: Facts,
     after: date | None,
+    moved: pl.DataFrame | None = None,
 ) -> Changes:
     """Decide the new `events` of one program (`EVENT_SCHEMA` and `day`, when they are worked).
 
     `states`: last event of each account; `facts`: what else is known of the accounts. `after`: the
-    day that the last pass went through.
+    day that the last pass went through. `moved`: accounts with decided events that now count for
+    another purchase or program, and the `day` on which that is worked. Events that another program
+    had decided bring the `first_revision` that is free.
     """
     program_id = book.program.program_id
-    events, late_days = _laps(events, states, facts.turns(events), book)
+    if "first_revision" not in events.columns:
+        events = events.with_columns(first_revision=pl.lit(1, dtype=pl.Int64))
+    events = events.sort("account_id", *ORDER)
+    turns = facts.turns(events)
+    if moved is not None:
+        turns = pl.concat([turns, moved.select("account_id", "day")]).unique()
+    events, late_days = _laps(events, states, turns, book)
     first = events.filter(pl.col("lap") == 0)
-    decided = decide(first.drop("day", "lap"), book, _state(con, book, first, facts))
+    decided = decide(
+        first.drop("day", "lap", "first_revision"), book, _state(con, book, first, facts)
+    )
     current = _stamped(decided.decisions, first)
     late = pl.Series("account_id", sorted(late_days), dtype=pl.String)
     superseded: list[pl.DataFrame] = []
@@ -83,7 +96,7 @@ def find_changes(
     allocations, caps, problems = decided.allocations, decided.caps, decided.problems
     spend, progress = decided.spend, decided.progress
     if late.len():
-        stored = inputs.decisions_of(con, program_id, late)
+        stored = rows_of(con, "decisions", program_id, late)
         history = _history(con, book, late, events, after)
         is_late = pl.col("account_id").is_in(late.implode())
         redone = _redecide(book, history, events, facts, late_days, stored,
@@ -115,12 +128,13 @@ def _laps(
     events: pl.DataFrame, states: pl.DataFrame, turns: pl.DataFrame, book: RuleBook
 ) -> tuple[pl.DataFrame, dict[str, list[date]]]:
     """Adds `lap`: how many late days the account has had up to the event's day; and those days."""
-    new_accounts = events["account_id"].unique()
+    suspects = _out_of_order(events, states).implode()
+    ranked_events = events.filter(pl.col("account_id").is_in(suspects))
     before = states.filter(
-        pl.col("account_id").is_in(new_accounts.implode()), pl.col("posted_on").is_not_null()
+        pl.col("account_id").is_in(suspects), pl.col("posted_on").is_not_null()
     ).select("account_id", *ORDER, day=pl.lit(date.min), is_new=pl.lit(False))
     ranked = (
-        pl.concat([events.select("account_id", *ORDER, "day", is_new=pl.lit(True)), before])
+        pl.concat([ranked_events.select("account_id", *ORDER, "day", is_new=pl.lit(True)), before])
         # An event that was decided before ranks with itself, and so counts as late.
         .sort("account_id", *ORDER, pl.col("is_new").not_())
         .with_row_index("rank")
@@ -139,16 +153,15 @@ def _laps(
         is_back |= pl.col("direction") == "CREDIT"
     ranks = ranked.filter("is_new").select("event_id", "rank")
     late = (
-        events.join(ranks, on="event_id")
+        ranked_events.join(ranks, on="event_id")
         .join(highest.drop("rank"), on=["account_id", "day"], how="left")
-        .filter(
-            (pl.col("rank") < pl.col("before")).fill_null(False)
-            | (pl.col("version_no") > 1)
-            | is_back.fill_null(False)
-        )
+        .filter((pl.col("rank") < pl.col("before")).fill_null(False))
         .select("account_id", "day")
     )
-    days = pl.concat([late, turns]).unique().sort("account_id", "day")
+    corrected = events.filter((pl.col("version_no") > 1) | is_back.fill_null(False)).select(
+        "account_id", "day"
+    )
+    days = pl.concat([late, corrected, turns]).unique().sort("account_id", "day")
     if days.is_empty():
         return events.with_columns(lap=pl.lit(0, dtype=pl.Int64)), {}
     numbered = days.with_columns(
@@ -163,6 +176,24 @@ def _laps(
     return events, dict(zip(grouped["account_id"], grouped["day"].to_list(), strict=True))
 
 
+def _out_of_order(events: pl.DataFrame, states: pl.DataFrame) -> pl.Series:
+    """Accounts whose `events`, in their order, do not become known in that order, or not all after
+    the last one that was decided before."""
+    is_first = pl.col("account_id").ne_missing(pl.col("account_id").shift(1))
+    steps_back = events.filter(~is_first & (pl.col("day") < pl.col("day").shift(1)))["account_id"]
+    firsts = events.filter(is_first).join(
+        states.filter(pl.col("posted_on").is_not_null()).select(
+            "account_id", **{f"{name}_before": name for name in ORDER}
+        ),
+        on="account_id",
+    )
+    follows = pl.lit(False)
+    for name in reversed(ORDER):
+        now, last = pl.col(name), pl.col(f"{name}_before")
+        follows = (now > last) | ((now == last) & follows)
+    return pl.concat([steps_back, firsts.filter(~follows)["account_id"]]).unique()
+
+
 def _state(
     con: duckdb.DuckDBPyConnection, book: RuleBook, events: pl.DataFrame, facts: Facts
 ) -> State:
@@ -170,26 +201,31 @@ def _state(
     program_id = book.program.program_id
     if events.is_empty():
         return State()
+    accounts = events["account_id"].unique()
     caps = pl.DataFrame(schema=CAP_SCHEMA)
     if book.has_caps:
-        caps = inputs.caps_of(con, program_id, events["account_id"].unique())
+        caps = rows_of(con, "cap_usage", program_id, accounts, CAP_SCHEMA)
+    facts = facts.without_news()
     back = events.filter(pl.col("direction") == "CREDIT")
     items = {}
-    if not back.is_empty():
+    if not back.is_empty() or book.carries:
         wanted = pl.concat(
             [
                 back.select("account_id", "transaction_id"),
                 back.select("account_id", transaction_id="refunds_transaction_id").drop_nulls(),
             ]
         ).unique()
-        decisions, allocations = inputs.decisions_on(con, program_id, wanted)
-        items = items_of(decisions, allocations, book)
-    state = State(caps, items, facts=facts.without_news())
-    accounts = events["account_id"].unique()
+        if book.carries:
+            wanted = pl.concat([wanted, transactions_beside(con, program_id, events, wanted)])
+        decisions, allocations = decisions_on(con, program_id, wanted)
+        items = items_of(decisions, allocations, book, facts.statuses)
+    state = State(caps, items, facts=facts)
     if "NET_SPEND_12M" in book.tier_metrics:
-        state = replace(state, spend=inputs.spend_of(con, program_id, accounts))
+        spend = rows_of(con, "spend_by_month", program_id, accounts, SPEND_SCHEMA)
+        state = replace(state, spend=spend)
     if book.has_bonuses:
-        state = replace(state, progress=inputs.progress_of(con, program_id, accounts))
+        progress = rows_of(con, "bonus_progress", program_id, accounts, PROGRESS_SCHEMA)
+        state = replace(state, progress=progress)
     return state
 
 
@@ -204,11 +240,15 @@ def _history(
     if after is None:
         return events.clear()
     return (
-        inputs.events_of(con, accounts, after)
+        inputs.events_of(con, accounts, after, book.pays)
         .filter(pl.col("program_id") == book.program.program_id)
         .drop("program_id")
         .join(events.select("event_id"), on="event_id", how="anti")
-        .with_columns(day=pl.lit(after), lap=pl.lit(0, dtype=pl.Int64))
+        .with_columns(
+            day=pl.lit(after),
+            lap=pl.lit(0, dtype=pl.Int64),
+            first_revision=pl.lit(1, dtype=pl.Int64),
+        )
         .select(events.columns)
     )
 
@@ -248,7 +288,7 @@ def _redecide(
         turn = days.filter(pl.col("lap") == lap).select("account_id", "late_day")
         known = events.filter(pl.col("lap") <= lap).join(turn, on="account_id")
         state = State(facts=facts.known_by(turn, "late_day"))
-        again = decide(known.drop("day", "lap", "late_day"), book, state)
+        again = decide(known.drop("day", "lap", "late_day", "first_revision"), book, state)
         stamped = _stamped(again.decisions, known)
         now, fresh, gone = _replace(now, stamped, turn)
         done.actions.append(_actions(fresh.filter(~pl.col("keeps_entry")), again.allocations))
@@ -311,7 +351,11 @@ def _replace(
         .with_columns(day=pl.col("late_day"), keeps_entry=pl.col("keeps_entry").fill_null(False))
         .drop("late_day")
     )
-    rest = now.join(events, on="event_id", how="anti")
+    # What the account no longer has counts for another program now.
+    lost = now.join(turn, on="account_id").join(again, on="event_id", how="anti")
+    lost = lost.with_columns(day=pl.col("late_day"), keeps_entry=pl.lit(False))
+    gone = pl.concat([gone, lost.select(gone.columns)])
+    rest = now.join(pl.concat([events, lost.select("event_id")]), on="event_id", how="anti")
     return pl.concat([rest, fresh.select(now.columns)]), fresh, gone
 
 
@@ -336,18 +380,17 @@ def _signatures(decisions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _stamped(decisions: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """Adds day, revision 1 and the entry's id to freshly made decisions."""
-    days = events.filter(pl.col("day") != pl.col("known_on")).select("event_id", "day")
-    if days.is_empty():
-        stamped = decisions.with_columns(day=pl.col("known_on"))
+    """Adds day, revision and the entry's id to freshly made decisions."""
+    others = events.filter(
+        (pl.col("day") != pl.col("known_on")) | (pl.col("first_revision") > 1)
+    ).select("event_id", "day", revision="first_revision")
+    if others.is_empty():
+        stamped = decisions.with_columns(day=pl.col("known_on"), revision=pl.lit(1, dtype=pl.Int64))
     else:
         stamped = decisions.join(
-            days, on="event_id", how="left", maintain_order="left"
-        ).with_columns(pl.col("day").fill_null(pl.col("known_on")))
-    stamped = stamped.with_columns(
-        revision=pl.lit(1, dtype=pl.Int64), recorded_at=recorded_at()
-    ).drop("known_on")
-    return _numbered(stamped)
+            others, on="event_id", how="left", maintain_order="left"
+        ).with_columns(pl.col("day").fill_null(pl.col("known_on")), pl.col("revision").fill_null(1))
+    return _numbered(stamped.with_columns(recorded_at=recorded_at()).drop("known_on"))
 
 
 def _numbered(decisions: pl.DataFrame) -> pl.DataFrame:
@@ -375,16 +418,22 @@ def _event_total(decisions: pl.DataFrame) -> pl.Series:
 def _actions(decisions: pl.DataFrame, allocations: pl.DataFrame) -> pl.DataFrame:
     """One action per event whose decisions move points."""
     moving = decisions.filter(pl.col("journal_id").is_not_null())
-    by_funding = moving.group_by(
-        "event_id", "funding_partner_bps", maintain_order=True
-    ).agg(pl.col("points").sum(), pl.exclude("points").first())  # fmt: skip
-    actions = by_funding.group_by("event_id", maintain_order=True).agg(
-        pl.col("account_id", "day", "version_no", "revision", "event_class", "effective_on",
-               "rule_hash").first(),
-        pl.col("funding_partner_bps"),
-        parts=pl.col("points"),
-        points=pl.col("points").sum(),
+    run = moving["event_id"].rle_id()
+    if int(run.is_first_distinct().sum()) != moving["event_id"].n_unique():
+        return _actions(decisions.sort("event_id", maintain_order=True), allocations)
+    # Decisions of an event stand together: whole numbers group faster than ids do.
+    parts = (
+        moving.select("funding_partner_bps", "points", run=run)
+        .group_by("run", "funding_partner_bps", maintain_order=True)
+        .agg(pl.col("points").sum())
+        .group_by("run", maintain_order=True)
+        .agg("funding_partner_bps", parts=pl.col("points"), points=pl.col("points").sum())
+    )
+    heads = moving.filter(run.is_first_distinct()).select(
+        "account_id", "day", "event_id", "version_no", "revision", "event_class", "effective_on",
+        "rule_hash",
     )  # fmt: skip
+    actions = pl.concat([heads, parts.drop("run")], how="horizontal")
     taken = allocations.group_by("event_id").agg(
         item_event_ids=pl.col("item_event_id").unique(maintain_order=True)
     )

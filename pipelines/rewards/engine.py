@@ -16,14 +16,15 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from pipelines.rewards.facts import Facts, statement_of, status_at
+from pipelines.rewards.facts import Facts, period_of, statement_of, status_at
 from pipelines.rewards.fold import AccountFold, Allocation, Grant, Item, Problem, Row
 from pipelines.rewards.rules import EPOCH, Kind, Look, Plan, RuleBook
 from pipelines.rewards.spend import (
     PROGRESS_SCHEMA,
     SPEND_SCHEMA,
     award,
-    spend_by_month,
+    by_month,
+    net_spend,
     tier_of,
 )
 
@@ -80,6 +81,7 @@ DECISION_SCHEMA = pl.Schema(
         "multiplier_milli": pl.Int64,
         "basis_on": pl.Date,
         "effective_on": pl.Date,
+        "refunds_transaction_id": pl.String,
         "known_on": pl.Date,
     }
 )
@@ -182,22 +184,34 @@ _INELIGIBLE = (
 )  # fmt: skip
 
 
-def decide(events: pl.DataFrame, book: RuleBook, state: State | None = None) -> Decided:
-    """One decision set for each of `events` (`EVENT_SCHEMA`), all of `book`'s program."""
+def decide(
+    events: pl.DataFrame, book: RuleBook, state: State | None = None, is_sorted: bool = False
+) -> Decided:
+    """One decision set for each of `events` (`EVENT_SCHEMA`), all of `book`'s program.
+
+    `is_sorted`: they stand in the order of account_id and `ORDER` already.
+    """
     state = state or State()
     if events.is_empty():
         return Decided(
             pl.DataFrame(schema=DECISION_SCHEMA), pl.DataFrame(schema=ALLOCATION_SCHEMA),
             pl.DataFrame(schema=CAP_SCHEMA), pl.DataFrame(schema=PROBLEM_SCHEMA),
         )  # fmt: skip
-    events = _with_basis(events.sort("account_id", *ORDER), book)
+    if not is_sorted:
+        events = events.sort("account_id", *ORDER)
+    events = _with_basis(events, book)
     plans, plan_of, spend = _plans(events, book, state)
-    in_fold = _needs_fold(events, plans, plan_of, book)
     caps = _Caps(events, state.caps, book)
+    in_fold = _needs_fold(events, plans, plan_of, book, caps)
+    used_before = dict(caps.used)
+    if book.carries:
+        events = events.with_columns(period_of(events, state.facts.statuses))
     columns = _decide_in_columns(events, plans, plan_of, np.flatnonzero(~in_fold), book, caps)
     folded = _fold(events, plans, plan_of, np.flatnonzero(in_fold), book, caps, state.items)
     rows, allocations, problems = folded
     merged = _merge(columns, _as_columns(rows))
+    if rows and book.has_caps:
+        _count_caps(merged, book, caps, used_before)
     decisions, taken = _decisions(events, merged, book), _allocations(events, allocations)
     progress = state.progress.clear()
     if book.has_bonuses:
@@ -238,8 +252,9 @@ def _plans(
     spend = state.spend.clear()
     if "NET_SPEND_12M" in book.tier_metrics:
         # What is eligible does not depend on the tier, so it can be counted first.
-        spend = spend_by_month(events, plans, plan_of, state.spend)
-        tier = tier_of(events, spend, book).alias("tier")
+        moves = net_spend(events, plans, plan_of)
+        spend = by_month(state.spend, moves)
+        tier = tier_of(events, state.spend, moves, book).alias("tier")
         plans, plan_of = _plans_for(events, book, told.with_columns(tier))
     return plans, plan_of, spend
 
@@ -337,7 +352,7 @@ def _activated(events: pl.DataFrame, activations: pl.DataFrame, offer: str) -> p
 
 
 def _needs_fold(
-    events: pl.DataFrame, plans: list[Plan], plan_of: np.ndarray, book: RuleBook
+    events: pl.DataFrame, plans: list[Plan], plan_of: np.ndarray, book: RuleBook, caps: "_Caps"
 ) -> np.ndarray:
     """Which events must be decided one after the other."""
     kinds = np.array([plan.kind for plan in plans])[plan_of]
@@ -363,10 +378,55 @@ def _needs_fold(
         )["reached"]  # fmt: skip
         in_fold |= reached.fill_null(False).to_numpy()
         accounts = back["account_id"].unique().implode()
-        in_fold |= capped & frame["account_id"].is_in(accounts).to_numpy()
+        beside = capped & frame["account_id"].is_in(accounts).to_numpy()
+        if not book.rerates:
+            rows = np.flatnonzero(beside)
+            beside[rows] = _at_a_limit(events, plans, plan_of, rows, book, caps)
+        in_fold |= beside
     if book.caps_change:
         in_fold |= capped
     return in_fold
+
+
+def _at_a_limit(
+    events: pl.DataFrame, plans: list[Plan], plan_of: np.ndarray, rows: np.ndarray,
+    book: RuleBook, caps: "_Caps",
+) -> np.ndarray:  # fmt: skip
+    """Which of the events `rows` ask something of a cap that may be reached, so that it matters
+    what others have used of it."""
+    at, rule, reason = _lines(plans, plan_of, rows, book)
+    sizes = np.array([each.cap.amount if each.cap else -1 for each in book.rules])
+    here = (reason == 0) & (sizes[rule] >= 0)
+    at, rule = at[here], rule[here]
+    asked = _asked(events["amount_minor"].to_numpy()[at], rule, book)
+    _, group = _groups(events, at, rule, book, caps)
+    distinct, member = np.unique(group, return_inverse=True)
+    total = np.array([caps.used.get(each, 0) for each in distinct.tolist()], dtype=np.int64)
+    np.add.at(total, member, asked)
+    return np.isin(rows, at[total[member] >= sizes[rule]])
+
+
+def _count_caps(
+    found: _Columns, book: RuleBook, caps: "_Caps", used_before: Mapping[int, int]
+) -> None:
+    """What had been used of its cap before each purchase, by all that came before it."""
+    rows = np.flatnonzero(found.has_cap)
+    if not len(rows):
+        return
+    keys = np.array([caps.code(each.cap.share_key) if each.cap else 0 for each in book.rules])
+    group = caps.packed(
+        caps.account_code[found.row[rows]], keys[found.rule[rows]], found.window[rows]
+    )
+    order = np.argsort(group, kind="stable")
+    grouped, used = group[order], found.cap_used[rows][order]
+    starts = np.flatnonzero(np.concatenate([[True], grouped[1:] != grouped[:-1]]))
+    lengths = np.diff(np.append(starts, len(grouped)))
+    total = np.cumsum(used) - used
+    prior = np.array([used_before.get(each, 0) for each in grouped[starts].tolist()])
+    before = np.empty(len(rows), dtype=np.int64)
+    before[order] = total - np.repeat(total[starts] - prior, lengths)
+    earns = found.event_class[rows] == _CLASS_CODE["EARN"]
+    found.cap_before[rows[earns]] = before[earns]
 
 
 class _Caps:
@@ -452,6 +512,50 @@ def _decide_in_columns(
     caps: _Caps,
 ) -> _Columns:
     """Decisions of the events `rows` that depend on nothing but running caps."""
+    out_row, out_rule, out_reason = _lines(plans, plan_of, rows, book)
+    earns = out_reason == 0
+    amounts = events["amount_minor"].to_numpy()
+    amount = np.where(earns, amounts[out_row], 0)
+    points = _points(amount, out_rule, book)
+
+    size = len(out_row)
+    eligible, window = amount.copy(), np.full(size, _NO_DAY, dtype=np.int64)
+    cap_before, cap_used = np.full(size, -1, dtype=np.int64), np.full(size, -1, dtype=np.int64)
+    is_capped = np.array([each.cap is not None for each in book.rules])
+    has_cap = earns & is_capped[out_rule]
+    if has_cap.any():
+        at = np.flatnonzero(has_cap)
+        asked = _asked(amount[at], out_rule[at], book)
+        limit, before, start = _limits(events, out_row[at], out_rule[at], asked, book, caps)
+        is_spend = np.array([bool(each.cap and each.cap.is_spend) for each in book.rules])
+        spend = is_spend[out_rule[at]]
+        eligible[at] = np.where(spend, limit, amount[at])
+        within = _points(np.where(spend, limit, 0), out_rule[at], book)
+        bounded = np.where(limit < asked, _multiplied(limit, out_rule[at], book), points[at])
+        points[at] = np.where(spend, within, bounded)
+        window[at], cap_before[at], cap_used[at] = start, before, limit
+        exhausted = np.zeros(size, dtype=bool)
+        sizes = np.array([each.cap.amount if each.cap else 0 for each in book.rules])
+        exhausted[at] = before >= sizes[out_rule[at]]
+        out_reason = np.where(
+            earns & (points == 0) & exhausted & (amount > 0),
+            _REASON_CODE["CAP_EXHAUSTED"], out_reason,
+        )  # fmt: skip
+    out_reason = np.where(
+        (out_reason == 0) & (points == 0), _REASON_CODE["ROUNDED_TO_ZERO"], out_reason
+    )
+    kinds = np.array([plan.kind for plan in plans])[plan_of[out_row]]
+    classes = np.where(kinds == Kind.EARN, _CLASS_CODE["EARN"], _CLASS_CODE["NONE"])
+    return _Columns(
+        out_row, out_rule, classes, out_reason, eligible, points, window, cap_before, cap_used,
+        has_cap,
+    )  # fmt: skip
+
+
+def _lines(
+    plans: list[Plan], plan_of: np.ndarray, rows: np.ndarray, book: RuleBook
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The decisions that the events `rows` lead to: the event, the rule and the reason's code."""
     # One line of the table below per plan and decision it leads to.
     rule, reason, first = [], [], []
     for plan in plans:
@@ -473,53 +577,46 @@ def _decide_in_columns(
     within = np.arange(len(out_row)) - np.repeat(np.cumsum(counts) - counts, counts)
     line = np.repeat(starts[:-1][plan_ids], counts) + within
     out_rule, out_reason = rule_lines[line], reason_lines[line]
-    earns = out_reason == 0
-    amounts = events["amount_minor"].to_numpy()
-    amount = np.where(earns, amounts[out_row], 0)
-    points = _points(amount, out_rule, book)
-
-    size = len(out_row)
-    eligible, window = amount.copy(), np.full(size, _NO_DAY, dtype=np.int64)
-    cap_before, cap_used = np.full(size, -1, dtype=np.int64), np.full(size, -1, dtype=np.int64)
-    is_capped = np.array([each.cap is not None for each in book.rules])
-    has_cap = earns & is_capped[out_rule]
-    if has_cap.any():
-        at = np.flatnonzero(has_cap)
-        limit, before, start = _limits(events, out_row[at], out_rule[at], amount[at], points[at],
-                                       book, caps)  # fmt: skip
-        is_spend = np.array([bool(each.cap and each.cap.is_spend) for each in book.rules])
-        spend = is_spend[out_rule[at]]
-        eligible[at] = np.where(spend, limit, amount[at])
-        points[at] = np.where(spend, _points(np.where(spend, limit, 0), out_rule[at], book), limit)
-        window[at], cap_before[at], cap_used[at] = start, before, limit
-        exhausted = np.zeros(size, dtype=bool)
-        sizes = np.array([each.cap.amount if each.cap else 0 for each in book.rules])
-        exhausted[at] = before >= sizes[out_rule[at]]
-        out_reason = np.where(
-            earns & (points == 0) & exhausted & (amount > 0),
-            _REASON_CODE["CAP_EXHAUSTED"], out_reason,
-        )  # fmt: skip
-    out_reason = np.where(
-        (out_reason == 0) & (points == 0), _REASON_CODE["ROUNDED_TO_ZERO"], out_reason
-    )
-    kinds = np.array([plan.kind for plan in plans])[plan_of[out_row]]
-    classes = np.where(kinds == Kind.EARN, _CLASS_CODE["EARN"], _CLASS_CODE["NONE"])
-    return _Columns(
-        out_row, out_rule, classes, out_reason, eligible, points, window, cap_before, cap_used,
-        has_cap,
-    )  # fmt: skip
+    return out_row, out_rule, out_reason
 
 
 def _points(amount: np.ndarray, rule: np.ndarray, book: RuleBook) -> np.ndarray:
     """Each rule's points for each amount, as `CompiledRule.points`."""
+    numerators = np.array([each.numerator for each in book.rules], dtype=np.int64)
+    denominators = np.array([each.denominator for each in book.rules], dtype=np.int64)
+    blocks = _blocks(amount, rule, book)
+    return _rounded(blocks * numerators[rule], denominators[rule], rule, book)
+
+
+def _asked(amount: np.ndarray, rule: np.ndarray, book: RuleBook) -> np.ndarray:
+    """What each amount asks of its rule's cap, as `CompiledRule.asked`."""
+    is_spend = np.array([bool(each.cap and each.cap.is_spend) for each in book.rules])
+    if is_spend[rule].all():
+        return amount
+    plain = np.array([each.plain for each in book.rules], dtype=np.int64)[rule]
+    points = _rounded(_blocks(amount, rule, book) * plain[:, 0], plain[:, 1], rule, book)
+    return np.where(is_spend[rule], amount, points)
+
+
+def _multiplied(points: np.ndarray, rule: np.ndarray, book: RuleBook) -> np.ndarray:
+    """Plain points as the tiers of their rules multiply them."""
+    times = np.array([each.multiplier_milli for each in book.rules], dtype=np.int64)[rule]
+    return _rounded(points * times, np.full(len(points), 1000), rule, book)
+
+
+def _blocks(amount: np.ndarray, rule: np.ndarray, book: RuleBook) -> np.ndarray:
     block = np.array([each.block for each in book.rules], dtype=np.int64)[rule]
-    numerator = np.array([each.numerator for each in book.rules], dtype=np.int64)[rule]
-    denominator = np.array([each.denominator for each in book.rules], dtype=np.int64)[rule]
-    raw = (amount if (block == 1).all() else amount // block) * numerator
+    return amount if (block == 1).all() else amount // block
+
+
+def _rounded(
+    raw: np.ndarray, denominator: np.ndarray, rule: np.ndarray, book: RuleBook
+) -> np.ndarray:
+    """`raw / denominator` as integers, each by its rule's mode."""
     whole = raw // denominator
     rest = raw - whole * denominator
     modes = [each.mode for each in book.rules]
-    up = np.zeros(len(amount), dtype=bool)
+    up = np.zeros(len(raw), dtype=bool)
     for mode in sorted(set(modes)):
         here = np.array([each == mode for each in modes])[rule]
         match mode:
@@ -535,28 +632,18 @@ def _points(amount: np.ndarray, rule: np.ndarray, book: RuleBook) -> np.ndarray:
     return whole + up
 
 
-def _limits(
-    events: pl.DataFrame,
-    row: np.ndarray,
-    rule: np.ndarray,
-    amount: np.ndarray,
-    points: np.ndarray,
-    book: RuleBook,
-    caps: _Caps,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What each capped decision may use, the usage before it and its window's first day."""
+def _groups(
+    events: pl.DataFrame, row: np.ndarray, rule: np.ndarray, book: RuleBook, caps: _Caps
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first day of each capped decision's window, and its account's cap in that window."""
     days = events["basis_on"].to_numpy().astype("datetime64[D]")[row]
     window = np.zeros(len(row), dtype=np.int64)
     key = np.zeros(len(row), dtype=np.int64)
-    size = np.zeros(len(row), dtype=np.int64)
-    is_spend = np.zeros(len(row), dtype=bool)
     for each in book.rules:
         if each.cap is None:
             continue
         here = np.flatnonzero(rule == each.index)
-        key[here], size[here], is_spend[here] = (
-            caps.code(each.cap.share_key), each.cap.amount, each.cap.is_spend,
-        )  # fmt: skip
+        key[here] = caps.code(each.cap.share_key)
         match each.cap.window:
             case "CALENDAR_MONTH":
                 start = days[here].astype("datetime64[M]")
@@ -569,8 +656,20 @@ def _limits(
                 window[here] = each.cap.promo[0] if each.cap.promo else 0
                 continue
         window[here] = start.astype("datetime64[D]").astype(np.int64)
-    group = caps.packed(caps.account_code[row], key, window)
-    asked = np.where(is_spend, amount, points)
+    return window, caps.packed(caps.account_code[row], key, window)
+
+
+def _limits(
+    events: pl.DataFrame,
+    row: np.ndarray,
+    rule: np.ndarray,
+    asked: np.ndarray,
+    book: RuleBook,
+    caps: _Caps,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What each capped decision may use, the usage before it and its window's first day."""
+    window, group = _groups(events, row, rule, book, caps)
+    size = np.array([each.cap.amount if each.cap else 0 for each in book.rules])[rule]
     order = np.argsort(group, kind="stable")
     grouped, wants = group[order], asked[order]
     total = np.cumsum(wants)
@@ -616,11 +715,12 @@ def _fold(
     problems: list[Problem] = []
     fold: AccountFold | None = None
     current = -1
-    for row, account, plan_id, event_id, account_id, own, refunds, day, amount in zip(
+    periods = part["period"].to_list() if book.carries else [None] * part.height
+    for row, account, plan_id, event_id, account_id, own, refunds, day, amount, period in zip(
         rows.tolist(), caps.account_code[rows].tolist(), plan_of[rows].tolist(),
         part["event_id"].to_list(), part["account_id"].to_list(),
         part["transaction_id"].to_list(), part["refunds_transaction_id"].to_list(),
-        part["basis_on"].to_list(), part["amount_minor"].to_list(), strict=True,
+        part["basis_on"].to_list(), part["amount_minor"].to_list(), periods, strict=True,
     ):  # fmt: skip
         if account != current:
             if fold is not None:
@@ -631,7 +731,7 @@ def _fold(
                 rows=all_rows, allocations=allocations, problems=problems,
             )  # fmt: skip
         assert fold is not None
-        fold.apply(row, event_id, own, refunds, day, amount, plans[plan_id])
+        fold.apply(row, event_id, own, refunds, day, amount, plans[plan_id], period)
     if fold is not None:
         caps.store(current, fold.caps)
     return all_rows, allocations, problems
@@ -687,7 +787,7 @@ def _decisions(events: pl.DataFrame, found: _Columns, book: RuleBook) -> pl.Data
     )[found.rule]  # fmt: skip
     picked = events.select(
         "account_id", "transaction_id", "event_id", "event_at", "version_no", "amount_minor",
-        "basis_on", "known_on", effective_on=pl.col("posted_on"),
+        "basis_on", "known_on", "refunds_transaction_id", effective_on=pl.col("posted_on"),
     )[found.row]  # fmt: skip
     has_cap = pl.Series(found.has_cap)
     reasons = pl.Series(_REASONS, dtype=pl.String).gather(found.reason.astype(np.uint32))
@@ -740,12 +840,12 @@ def _problems(events: pl.DataFrame, found: list[Problem]) -> pl.DataFrame:
 
 
 def items_of(
-    decisions: pl.DataFrame, allocations: pl.DataFrame, book: RuleBook
+    decisions: pl.DataFrame, allocations: pl.DataFrame, book: RuleBook, statuses: pl.DataFrame
 ) -> dict[tuple[str, str], list[Item]]:
     """The purchases of earlier `decisions` as refunds find them, after earlier `allocations`.
 
     Both frames may hold more than what is asked for; only purchases count. `decisions` has the
-    columns of `DECISION_SCHEMA`.
+    columns of `DECISION_SCHEMA`; `statuses` (`STATUS_SCHEMA`) tell statement periods.
     """
     items: dict[str, Item] = {}
     by_transaction: dict[tuple[str, str], list[Item]] = {}
@@ -753,6 +853,9 @@ def items_of(
     earned = decisions.filter(pl.col("event_class") == "EARN").sort(
         "account_id", "effective_on", "event_at", "transaction_id", "event_id", maintain_order=True
     )
+    if book.carries:
+        posted = earned.select("account_id", "event_at", posted_on="effective_on")
+        earned = earned.with_columns(period_of(posted, statuses))
     for each in earned.iter_rows(named=True):
         rule = book.by_number(each["rule_version"], each["rule_id"], each["multiplier_milli"])
         if rule is None or rule.award:
@@ -762,7 +865,10 @@ def items_of(
         if item is None:
             base = book.base(rule.version_index)
             amount = each["amount_minor"]
-            item = Item(event_id, amount, amount, None, base, [], None, each["basis_on"])
+            item = Item(
+                event_id, amount, amount, None, base, [], None, each["basis_on"],
+                each.get("period"),
+            )  # fmt: skip
             items[event_id] = item
             key = (each["account_id"], each["transaction_id"])
             by_transaction.setdefault(key, []).append(item)
@@ -775,9 +881,7 @@ def items_of(
             if each["rule_id"] == item.base.rule_id:
                 item.zero_reason = each["zero_reason"]
             continue
-        limit = None
-        if rule.cap is not None:
-            limit = each["eligible_minor"] if rule.cap.is_spend else each["points"]
+        limit = each["cap_used"] if rule.cap else None
         window = (each["cap_window_on"] - EPOCH).days if each["cap_window_on"] else 0
         grant = Grant(rule, limit, limit, 0, window)
         item.grants.append(grant)

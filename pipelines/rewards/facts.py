@@ -4,8 +4,10 @@ Each frame carries `day`, when its rows became known to the accrual, and `is_new
 changes what was decided before makes the account be decided again (`changes.py`).
 """
 
+from calendar import monthrange
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
 
 import polars as pl
 
@@ -27,6 +29,7 @@ STATUS_SCHEMA = pl.Schema(
         "status": pl.String,
         "substatus": pl.String,
         "tier": pl.String,
+        "cycle_day": pl.Int64,
         "day": pl.Date,
         "is_new": pl.Boolean,
     }
@@ -121,13 +124,14 @@ class Facts:
         """Versions that say something else than the one before them; before all, it is open."""
         said = pl.concat_str(
             pl.col("status").fill_null("OPEN"), pl.col("substatus").fill_null(""),
-            pl.col("tier").fill_null(""), separator="|",
+            pl.col("tier").fill_null(""), pl.col("cycle_day").cast(pl.String).fill_null(""),
+            separator="|",
         )  # fmt: skip
         return (
             self.statuses.sort("account_id", "from_at", "day")
             .with_columns(said=said)
             .filter(
-                pl.col("said") != pl.col("said").shift(1).over("account_id").fill_null("OPEN||")
+                pl.col("said") != pl.col("said").shift(1).over("account_id").fill_null("OPEN|||")
             )
             .drop("said")
         )
@@ -138,7 +142,7 @@ def status_at(events: pl.DataFrame, statuses: pl.DataFrame) -> pl.DataFrame:
     versions = (
         statuses.sort("from_at", "day")
         .unique(["account_id", "from_at"], keep="last", maintain_order=True)
-        .select("account_id", "from_at", "status", "substatus", "tier")
+        .select("account_id", "from_at", "status", "substatus", "tier", "cycle_day")
     )
     return (
         events.select("account_id", "event_at")
@@ -149,8 +153,23 @@ def status_at(events: pl.DataFrame, statuses: pl.DataFrame) -> pl.DataFrame:
             check_sortedness=False,
         )
         .sort("row")
-        .select("status", "substatus", "tier")
+        .select("status", "substatus", "tier", "cycle_day")
     )  # fmt: skip
+
+
+def period_of(events: pl.DataFrame, statuses: pl.DataFrame) -> pl.Series:
+    """The last day of the statement period that each event (account_id, event_at, posted_on) is
+    posted in: the account's next cycle day, without one the end of the month."""
+    cycle_day = status_at(events, statuses)["cycle_day"].fill_null(31)
+    posted_on = events["posted_on"]
+    ends = []
+    for on, day in zip(posted_on.to_list(), cycle_day.to_list(), strict=True):
+        last = monthrange(on.year, on.month)[1]
+        if on.day > day:
+            on = date(on.year, on.month, last) + timedelta(days=1)  # noqa: PLW2901
+            last = monthrange(on.year, on.month)[1]
+        ends.append(on.replace(day=min(day, last)))
+    return pl.Series("period", ends, dtype=pl.Date)
 
 
 def statement_of(events: pl.DataFrame, statements: pl.DataFrame) -> pl.DataFrame:

@@ -47,6 +47,7 @@ class Item:
     grants: list[Grant]
     floor: tuple[CompiledRule, int] | None = None
     basis_on: date | None = None
+    period: date | None = None
 
 
 @dataclass(slots=True)
@@ -108,17 +109,25 @@ class AccountFold:
     rows: list[Row] = field(default_factory=list)
     allocations: list[Allocation] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    order: list[Item] = field(default_factory=list)
+    exact: dict[date | None, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for item in (each for own in self.items.values() for each in own):
+            if self._carries(item):
+                self.exact[item.period] = self.exact.get(item.period, 0) + sum(self._worth(item))
 
     def apply(
         self, row: int, event_id: str, own: str, refunds: str | None, day: date, amount: int,
-        plan: Plan,
+        plan: Plan, period: date | None = None,
     ) -> None:  # fmt: skip
-        """Work one event in: `own` is its transaction, `refunds` the one it gives back."""
+        """Work one event in: `own` is its transaction, `refunds` the one it gives back; `period`
+        the last day of its statement period, where points are rounded by statement."""
         if plan.problem:
             self.problems.append(Problem(row, plan.problem, amount))
         match plan.kind:
             case Kind.EARN:
-                self._earn(row, event_id, own, day, amount, plan)
+                self._earn(row, event_id, own, day, amount, plan, period)
             case Kind.TAKE_BACK:
                 self._take_back(row, own, refunds, day, amount, plan)
             case Kind.UNDO:
@@ -129,10 +138,14 @@ class AccountFold:
     def _nothing(self, row: int, plan: Plan, event_class: str, reason: str | None) -> None:
         self.rows.append(Row(row, self.book.base(plan.version_index), event_class, reason))
 
-    def _earn(self, row: int, event_id: str, own: str, day: date, amount: int, plan: Plan) -> None:
+    def _earn(
+        self, row: int, event_id: str, own: str, day: date, amount: int, plan: Plan,
+        period: date | None,
+    ) -> None:  # fmt: skip
         base = self.book.base(plan.version_index)
-        item = Item(event_id, amount, amount, plan.zero_reason, base, [], plan.floor, day)
+        item = Item(event_id, amount, amount, plan.zero_reason, base, [], plan.floor, day, period)
         self.items.setdefault(own, []).append(item)
+        self.order.append(item)
         if plan.zero_reason:
             self._nothing(row, plan, "EARN", plan.zero_reason)
             return
@@ -147,13 +160,13 @@ class AccountFold:
                 key = (cap.share_key, grant.window_start)
                 used_before = self.caps.get(key, 0)
                 room = max(0, cap.amount - used_before)
-                grant.limit = min(amount if cap.is_spend else rule.points(amount), room)
+                grant.limit = min(rule.asked(amount), room)
                 grant.original = grant.limit
                 self.caps[key] = used_before + grant.limit
             item.grants.append(grant)
             before.append(used_before)
             exhausted.append(room == 0)
-        points = self._points(item, amount)
+        points = self._since(item, None)
         for grant, used_before, full, earned in zip(
             item.grants, before, exhausted, points, strict=False
         ):
@@ -198,52 +211,64 @@ class AccountFold:
             self.taken.setdefault(f"of:{refunds}", []).extend(taken)
         if left and not plan.recovery:
             self.problems.append(Problem(row, "OVER_REFUND", left))
-        if self._rerates(plan):
-            self._rerate(row, day, changes)
+        touched = [part.item for part in taken if part.item]
+        self._rate_again(row, touched, day, plan, "CLAWBACK", changes)
         otherwise = plan.recovery or "DUPLICATE"
         self._emit(row, changes, items[-1].base, "CLAWBACK", reason or otherwise)
 
-    def _rerates(self, plan: Plan) -> bool:
+    def _rate_again(
+        self, row: int, touched: list[Item], day: date, plan: Plan, event_class: str,
+        changes: dict[int, Row],
+    ) -> None:  # fmt: skip
+        """Fill the windows that `touched` purchases moved anew, in the order of the purchases."""
         terms = self.book.program.versions[plan.version_index].terms
-        return terms.returns.cap_refill == "RERATE"
-
-    def _rerate(self, row: int, day: date, changes: dict[int, Row]) -> None:
-        """Give what a refund freed of its caps to the purchases of the window, in their order."""
-        freed = {
-            (change.rule.cap.share_key, change.window_start)
-            for change in changes.values()
-            if change.rule.cap and change.window_start is not None
+        if terms.returns.cap_refill != "RERATE":
+            return
+        keys = {
+            (cap.share_key, grant.window_start)
+            for item in touched
+            for grant in item.grants
+            if (cap := grant.rule.cap) and cap.holds(grant.window_start, day)
         }
-        for item in (each for own in self.items.values() for each in own):
-            before = self._points(item, item.left)
-            extended = []
-            for index, grant in enumerate(item.grants):
+        self.caps.update(dict.fromkeys(keys, 0))
+        for item in self.order if keys else ():
+            before = self._worth(item)
+            for grant in item.grants:
                 cap = grant.rule.cap
                 key = (cap.share_key, grant.window_start) if cap else None
-                if cap is None or key not in freed or grant.limit is None:
+                if cap is None or key not in keys or grant.limit is None:
                     continue
-                wanted = item.left if cap.is_spend else grant.rule.points(item.left)
-                more = min(wanted - grant.limit, cap.amount - self.caps.get(key, 0))
-                if more <= 0 or not cap.holds(grant.window_start, day):
+                room = max(0, cap.amount - self.caps[key])
+                limit = min(grant.rule.asked(item.left), room)
+                self.caps[key] += limit
+                if limit == grant.limit:
                     continue
-                grant.limit += more
-                grant.original = max(grant.original or 0, grant.limit)
-                self.caps[key] = self.caps.get(key, 0) + more
-                extended.append((index, more))
-            after = self._points(item, item.left)
-            for index, more in extended:
-                grant = item.grants[index]
-                change = changes[grant.rule.index] if grant.rule.index in changes else (
-                    changes.setdefault(grant.rule.index, Row(row, grant.rule, "CLAWBACK", None))
-                )  # fmt: skip
-                change.points += after[index] - before[index]
+                change = changes.setdefault(
+                    grant.rule.index, Row(row, grant.rule, event_class, None)
+                )
                 change.window_start = grant.window_start
-                change.cap_used = (change.cap_used or 0) + more
+                change.cap_used = (change.cap_used or 0) + limit - grant.limit
+                grant.original = (grant.original or 0) + limit - grant.limit
+                grant.limit = limit
+            self._add(row, item, self._since(item, before), event_class, changes)
+
+    @staticmethod
+    def _add(
+        row: int, item: Item, points: list[int], event_class: str, changes: dict[int, Row]
+    ) -> None:
+        """Add to `changes` what each rule of `item`, and its floor, gives more or less."""
+        rules = [grant.rule for grant in item.grants]
+        if item.floor:
+            rules.append(item.floor[0])
+        for rule, each in zip(rules, points, strict=False):
+            if each:
+                change = changes.setdefault(rule.index, Row(row, rule, event_class, None))
+                change.points += each
 
     def _take_back_unmatched(self, row: int, own: str, amount: int, plan: Plan) -> None:
         self.taken.setdefault(own, []).append(Taken(None, amount, plan, plan.version_index))
-        if plan.zero_reason:
-            self._nothing(row, plan, "CLAWBACK", plan.zero_reason)
+        if reason := plan.zero_reason or plan.recovery:
+            self._nothing(row, plan, "CLAWBACK", reason)
             return
         rules = self._unmatched_rules(plan)
         for rule in rules:
@@ -254,6 +279,8 @@ class AccountFold:
             self._nothing(row, plan, "CLAWBACK", "NOT_POSTED")
 
     def _unmatched_rules(self, plan: Plan) -> tuple[CompiledRule, ...]:
+        if plan.zero_reason or plan.recovery:
+            return ()
         match self.book.program.versions[plan.version_index].terms.returns.unmatched_rate:
             case "CURRENT_MCC":
                 return plan.rules
@@ -276,7 +303,7 @@ class AccountFold:
             left -= part
             each.amount -= part
             if each.item is None:
-                for rule in () if each.plan.zero_reason else self._unmatched_rules(each.plan):
+                for rule in self._unmatched_rules(each.plan):
                     points = rule.points(each.amount + part) - rule.points(each.amount)
                     change = changes.setdefault(rule.index, Row(row, rule, "RESTORE", None))
                     change.eligible_minor += part
@@ -287,6 +314,8 @@ class AccountFold:
                 self._change(row, each.item, part, day, each.version_index, "RESTORE", changes)
         if left:
             self.problems.append(Problem(row, "UNMATCHED_RETURN_REVERSAL", left))
+        touched = [each.item for each in taken if each.item]
+        self._rate_again(row, touched, day, plan, "RESTORE", changes)
         base = self.book.base(plan.version_index)
         self._emit(row, changes, base, "RESTORE", reason or "NOT_POSTED")
 
@@ -297,7 +326,7 @@ class AccountFold:
         """Move what is left of `item` by `by` and add what that changes to `changes`."""
         terms = self.book.program.versions[version_index].terms
         at = version_index if terms.returns.rate_at == "RETURN_DATE" else None
-        points_before = self._points(item, item.left, at)
+        before = self._worth(item, at)
         eligible_before = [self._eligible(grant, item.left) for grant in item.grants]
         item.left += by
         if not item.grants:
@@ -305,10 +334,8 @@ class AccountFold:
             self.allocations.append(Allocation(row, item.event_id, rule_id, -by, 0, 0, None))
             return
         released = [self._move_limit(item, grant, by, day) for grant in item.grants]
-        points = self._points(item, item.left, at)
         for index, grant in enumerate(item.grants):
             change = changes.setdefault(grant.rule.index, Row(row, grant.rule, event_class, None))
-            change.points += points[index] - points_before[index]
             change.eligible_minor += abs(self._eligible(grant, item.left) - eligible_before[index])
             limit_change, restored = released[index]
             if grant.rule.cap:
@@ -327,12 +354,7 @@ class AccountFold:
                     item.basis_on,
                 )
             )
-        if item.floor and len(points) > len(item.grants):
-            rule = item.floor[0]
-            difference = points[-1] - points_before[-1]
-            if difference:
-                change = changes.setdefault(rule.index, Row(row, rule, event_class, None))
-                change.points += difference
+        self._add(row, item, self._since(item, before, at), event_class, changes)
 
     def _move_limit(self, item: Item, grant: Grant, by: int, day: date) -> tuple[int, int]:
         """Fit the grant to what is left; returns the limit's change and the window's refill."""
@@ -340,7 +362,7 @@ class AccountFold:
         if cap is None or grant.limit is None or grant.original is None:
             return 0, 0
         key = (cap.share_key, grant.window_start)
-        fitting = item.left if cap.is_spend else grant.rule.points(item.left)
+        fitting = grant.rule.asked(item.left)
         before = grant.limit
         refill = 0
         if by < 0:
@@ -393,6 +415,37 @@ class AccountFold:
             return min(grant.limit, amount)
         return amount
 
+    def _carries(self, item: Item) -> bool:
+        """Whether points of `item` are rounded with those of its statement period."""
+        if not self.book.carries or not item.grants:
+            return False
+        version = self.book.program.versions[item.grants[0].rule.version_index]
+        return version.terms.rounding.scope == "STATEMENT"
+
+    def _worth(self, item: Item, at: int | None = None) -> list[int]:
+        """`_points` of what is left of `item`; where its statement rounds them, exact points over
+        the book's carry denominator."""
+        if not self._carries(item):
+            return self._points(item, item.left, at)
+        common = self.book.carry_denominator
+        return [
+            grant.rule.raw(self._eligible(grant, item.left)) * (common // grant.rule.denominator)
+            for grant in item.grants
+        ]
+
+    def _since(self, item: Item, before: list[int] | None, at: int | None = None) -> list[int]:
+        """What `item` has gained since it was worth `before` (`_worth`), in ledger units."""
+        now = self._worth(item, at)
+        moved = [new - old for new, old in zip(now, before or [0] * len(now), strict=True)]
+        if not self._carries(item):
+            return moved
+        common, mode = self.book.carry_denominator, item.grants[0].rule.mode
+        held = self.exact.get(item.period, 0)
+        self.exact[item.period] = held + sum(moved)
+        change = rounded(held + sum(moved), common, mode) - rounded(held, common, mode)
+        split = largest_remainder(abs(change), [abs(each) for each in moved])
+        return split if change > 0 else [-each for each in split]
+
     def _points(self, item: Item, amount: int, at: int | None = None) -> list[int]:
         """Ledger units of each grant, and of the floor as a last element where there is one.
 
@@ -412,10 +465,10 @@ class AccountFold:
                     continue
                 rule = found
             eligible = self._eligible(grant, amount)
-            earned = rule.points(eligible)
-            if rule.cap and not rule.cap.is_spend and grant.limit is not None:
-                earned = min(earned, grant.limit)
-            points.append(earned)
+            is_bounded = rule.cap and not rule.cap.is_spend and grant.limit is not None
+            points.append(
+                rule.capped(eligible, grant.limit or 0) if is_bounded else rule.points(eligible)
+            )
             exact.append((rule.raw(eligible), rule.denominator, rule.mode))
         version = item.grants[0].rule.version_index if at is None else at
         if self.book.program.versions[version].terms.rounding.scope == "TXN":

@@ -1,23 +1,53 @@
-"""What an accrual reads: new posted events, new instructions, and the state of their accounts."""
+"""What an accrual reads of the marts: new posted events, new instructions, facts of accounts."""
 
 import hashlib
+from collections.abc import Collection, Iterable
 from datetime import date
 
 import duckdb
 import polars as pl
 
-from pipelines.rewards.engine import CAP_SCHEMA, DECISION_SCHEMA, EVENT_SCHEMA
+from pipelines.rewards.engine import EVENT_SCHEMA
 from pipelines.rewards.facts import OPENING_SCHEMA, STATEMENT_SCHEMA, STATUS_SCHEMA, Facts
 from pipelines.rewards.rules import RuleBook
-from pipelines.rewards.spend import PROGRESS_SCHEMA, SPEND_SCHEMA
+from pipelines.rewards.stored import given, of_accounts
 from pipelines.warehouse import watermark
 
 EARNING_EVENTS = "marts.fct_earning_events"
 REWARD_EVENTS = "marts.fct_reward_events"
 ACCOUNTS = "marts.dim_accounts"
 STATEMENTS = "marts.fct_statements"
+PAYMENTS = "marts.fct_payments"
 TABLES = (EARNING_EVENTS, REWARD_EVENTS, ACCOUNTS, STATEMENTS)
-"""What an accrual reads, each by its own watermark."""
+"""What an accrual reads, each by its own watermark; payments where a program asks for them."""
+
+_PAYMENT_EVENTS = f"""(
+    select
+        'payment:' || payment_id || ':' || step as event_id,
+        'payment:' || payment_id as transaction_id,
+        payment.account_id,
+        case step when 'SETTLED' then 'PAYMENT' else 'PAYMENT_RETURN' end as event_type,
+        happened_at as event_at, cast(happened_at as date) as posted_on,
+        payment.amount_minor, payment.currency,
+        case step when 'SETTLED' then 'DEBIT' else 'CREDIT' end as direction,
+        'PAYMENT' as transaction_class, cast(null as varchar) as mcc,
+        cast(null as varchar) as merchant_id, cast(null as varchar) as merchant_country,
+        cast(null as varchar) as partner_id,
+        case step when 'RETURNED' then 'payment:' || payment_id end as refunds_transaction_id,
+        1 as version_no, holder.program_id,
+        greatest(payment.received_at, happened_at) as received_at, payment.file_id
+    from (
+        select *, unnest(['SETTLED', 'RETURNED']) as step from {PAYMENTS}
+    ) as payment
+    inner join (
+        select account_id, arg_max(program_id, updated_at) as program_id
+        from {ACCOUNTS} group by account_id
+    ) as holder on payment.account_id = holder.account_id
+    cross join lateral (
+        select case step when 'SETTLED' then settled_at else returned_at end as happened_at
+    ) as happened
+    where happened_at is not null and settled_at is not null
+)"""  # noqa: S608
 
 INSTRUCTION_COLUMNS = (
     "reward_event_id", "account_id", "program_id", "kind", "event_at", "points", "reference",
@@ -29,17 +59,11 @@ _EVENT_COLUMNS = (
 )
 
 
-def done_through(con: duckdb.DuckDBPyConnection) -> date | None:
-    """The known day that the last accrual went through; None before the first."""
-    row = con.execute("select max(through) from rewards.progress").fetchone()
-    return None if row is None else row[0]
-
-
-def last_known_day(con: duckdb.DuckDBPyConnection) -> date | None:
-    """The latest day on which anything that accrual reads became known."""
+def last_known_day(con: duckdb.DuckDBPyConnection, tables: Iterable[str] = TABLES) -> date | None:
+    """The latest day on which anything in `tables` became known."""
     days = [
         day
-        for table in TABLES
+        for table in tables
         for (day,) in con.execute(f"select max(cast(received_at as date)) from {table}").fetchall()  # noqa: S608
     ]
     return max((day for day in days if day is not None), default=None)
@@ -51,16 +75,22 @@ def watermark_name(table: str) -> str:
 
 
 def new_rows(
-    con: duckdb.DuckDBPyConnection, table: str, columns: str, after: date | None, through: date
+    con: duckdb.DuckDBPyConnection,
+    table: str,
+    columns: str,
+    after: date | None,
+    through: date,
+    source: str | None = None,
 ) -> pl.DataFrame:
     """Rows of `table` known by `through` that no accrual has seen, with `known_on`.
 
     Those of ingest commits after the table's watermark, and those that the last accrual left
-    because they were known only after its last day (`after`).
+    because they were known only after its last day (`after`). `source`: SQL for the rows, where
+    they are not the table's as they stand.
     """
     return con.execute(
         f"""
-        select {columns} from {table} as event
+        select {columns} from {source or table} as event
         where cast(event.received_at as date) <= ?
             and (cast(event.received_at as date) > ? or event.file_id in
                 (select file_id from landing.files where load_no > ?))
@@ -79,9 +109,61 @@ def newest_load(con: duckdb.DuckDBPyConnection, table: str) -> int | None:
     return None if row is None else row[0]
 
 
-def new_events(con: duckdb.DuckDBPyConnection, after: date | None, through: date) -> pl.DataFrame:
-    """New posted events: `EVENT_SCHEMA` and program_id."""
-    return new_rows(con, EARNING_EVENTS, _EVENT_COLUMNS, after, through)
+def new_events(
+    con: duckdb.DuckDBPyConnection, after: date | None, through: date, paying: Collection[str]
+) -> pl.DataFrame:
+    """New posted events, and payments of the programs `paying`: `EVENT_SCHEMA` and program_id."""
+    found = new_rows(con, EARNING_EVENTS, _EVENT_COLUMNS, after, through)
+    if not paying:
+        return found
+    paid = new_rows(con, PAYMENTS, _EVENT_COLUMNS, after, through, _PAYMENT_EVENTS)
+    return pl.concat(
+        [found, paid.filter(pl.col("program_id").is_in(list(paying)))], how="vertical_relaxed"
+    )
+
+
+def moved_events(
+    con: duckdb.DuckDBPyConnection, accounts: pl.Series, programs: list[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Decided events that count for another purchase or another of `programs` by now than they
+    did, of `accounts` and of those of which there are new records.
+
+    Returns account_id and program_id of those that must be decided again, and the events
+    (`EVENT_SCHEMA`, program_id, `first_revision`) that are new to their program.
+    """
+    with given(con, active=pl.DataFrame({"account_id": accounts})):
+        found = con.execute(
+            f"""
+            with told as (
+                select account_id from active
+                union
+                select account_id from {ACCOUNTS} where file_id in
+                    (select file_id from landing.files where load_no > ?)
+            ),
+            decided as (
+                select event_id, any_value(program_id) as decided_program_id,
+                    any_value(refunds_transaction_id) as decided_of,
+                    any_value(event_class) as event_class, max(revision) as revision
+                from rewards.decisions
+                where account_id in (select account_id from told)
+                group by event_id
+            )
+            select {_EVENT_COLUMNS}, decided_program_id, revision + 1 as first_revision
+            from decided inner join {EARNING_EVENTS} as event using (event_id)
+            where list_contains(?, event.program_id) and decided_program_id <> event.program_id
+                or (event_class <> 'EARN' and event.refunds_transaction_id
+                    is distinct from decided_of)
+            """,  # noqa: S608
+            [watermark(con, watermark_name(ACCOUNTS)), programs],
+        ).pl()
+    again = pl.concat(
+        [found.select("account_id", "program_id"),
+         found.select("account_id", program_id="decided_program_id")]
+    ).unique()  # fmt: skip
+    is_new = (pl.col("program_id") != pl.col("decided_program_id")) & pl.col("program_id").is_in(
+        programs
+    )
+    return again, found.filter(is_new).drop("decided_program_id")
 
 
 def new_instructions(
@@ -103,15 +185,25 @@ def new_instructions(
     return found.with_columns(pl.Series("payload_hash", hashes, dtype=pl.String))
 
 
-def events_of(con: duckdb.DuckDBPyConnection, accounts: pl.Series, known_by: date) -> pl.DataFrame:
-    """All posted events of `accounts` known by a day: `EVENT_SCHEMA` and program_id."""
-    return _of_accounts(
-        con,
-        f"select {_EVENT_COLUMNS} from {EARNING_EVENTS} as event "  # noqa: S608
-        "where event.account_id in (select account_id from wanted) "
-        "and cast(event.received_at as date) <= ?",
-        accounts,
-        [known_by],
+def events_of(
+    con: duckdb.DuckDBPyConnection, accounts: pl.Series, known_by: date, with_payments: bool = False
+) -> pl.DataFrame:
+    """All posted events, and payments, of `accounts` known by a day: `EVENT_SCHEMA` and
+    program_id."""
+    sources = (EARNING_EVENTS, _PAYMENT_EVENTS) if with_payments else (EARNING_EVENTS,)
+    return pl.concat(
+        [
+            of_accounts(
+                con,
+                f"select {_EVENT_COLUMNS} from {source} as event "  # noqa: S608
+                "where event.account_id in (select account_id from wanted) "
+                "and cast(event.received_at as date) <= ?",
+                accounts,
+                [known_by],
+            )
+            for source in sources
+        ],
+        how="vertical_relaxed",
     )
 
 
@@ -127,12 +219,19 @@ def facts_of(
     program_id = book.program.program_id
     statuses, statements = pl.DataFrame(schema=STATUS_SCHEMA), pl.DataFrame(schema=STATEMENT_SCHEMA)
     openings = pl.DataFrame(schema=OPENING_SCHEMA)
-    if book.asks_standing or "ACCOUNT_TIER" in book.tier_metrics:
-        told = _with_news(con, ACCOUNTS, accounts, program_id, after, through)
-        statuses = _known(con, _STATUSES, ACCOUNTS, told, after, through, STATUS_SCHEMA)
-    if book.has_gates or book.settles_by_statement:
-        told = _with_news(con, STATEMENTS, accounts, program_id, after, through)
-        counted = _known(con, _STATEMENTS, STATEMENTS, told, after, through, None)
+    asks_records = book.asks_standing or book.carries or "ACCOUNT_TIER" in book.tier_metrics
+    asks_statements = book.has_gates or book.settles_by_statement
+    # News of one kind make the account be decided again, by all that is known of it.
+    if asks_records:
+        accounts = _with_news(con, ACCOUNTS, accounts, program_id, after, through)
+    if asks_statements:
+        accounts = _with_news(con, STATEMENTS, accounts, program_id, after, through)
+    if asks_records:
+        statuses = _known(con, _STATUSES, ACCOUNTS, accounts, after, through, STATUS_SCHEMA)
+        if not book.carries:
+            statuses = statuses.with_columns(cycle_day=pl.lit(None, dtype=pl.Int64))
+    if asks_statements:
+        counted = _known(con, _STATEMENTS, STATEMENTS, accounts, after, through, None)
         needed = {
             day: max((gate.n for gate in book.terms_on(day).gates), default=0)
             for day in counted["ends_on"].unique().to_list()
@@ -142,7 +241,7 @@ def facts_of(
             pl.col(name).cast(kind) for name, kind in STATEMENT_SCHEMA.items()
         )
     if book.has_bonuses:
-        openings = _of_accounts(con, _OPENINGS, accounts, [program_id])
+        openings = of_accounts(con, _OPENINGS, accounts, [program_id])
     return Facts(activations, statuses, statements, openings)
 
 
@@ -157,7 +256,7 @@ def _with_news(
     """`accounts`, and the accounts of the program that new rows of `table` are about."""
     news = new_rows(con, table, "event.account_id", after, through)["account_id"].unique()
     if news.len():
-        mine = _of_accounts(
+        mine = of_accounts(
             con,
             "select account_id from rewards.account_state "
             "where program_id = ? and account_id in (select account_id from wanted)",
@@ -179,7 +278,7 @@ def _known(
 ) -> pl.DataFrame:
     """Rows of `query` with `day` and `is_new`, as `new_rows` tells new ones."""
     seen = after or date.min
-    found = _of_accounts(
+    found = of_accounts(
         con, query, accounts, [seen, watermark(con, watermark_name(table)), through]
     ).with_columns(day=pl.col("known_on") if after is None else pl.col("known_on").clip(after))
     if schema is None:
@@ -198,7 +297,7 @@ select
             then least(told.updated_at, cast(told.closed_on as timestamp))
         else told.updated_at
     end as from_at,
-    told.status, told.substatus, told.tier,
+    told.status, told.substatus, told.tier, told.cycle_day,
     cast(told.received_at as date) as known_on, {_IS_NEW}
 from {ACCOUNTS} as told
 where told.account_id in (select account_id from wanted) and cast(told.received_at as date) <= ?
@@ -255,199 +354,3 @@ def closures_of(con: duckdb.DuckDBPyConnection, program_id: str, known_by: date)
         """,  # noqa: S608
         [program_id, known_by],
     ).pl()
-
-
-def bonuses_of(
-    con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series, rule_ids: list[str]
-) -> dict[str, int]:
-    """Points of sign-up bonuses that stand, by account."""
-    found = _of_accounts(
-        con,
-        "select account_id, cast(sum(points) as bigint) as points from rewards.decisions "
-        "where program_id = ? and list_contains(?, rule_id) "
-        "and account_id in (select account_id from wanted) group by account_id",
-        accounts,
-        [program_id, rule_ids],
-    )
-    return dict(found.iter_rows())
-
-
-def settled(con: duckdb.DuckDBPyConnection, program_id: str) -> set[str]:
-    """Ids of the account closures that the ledger has settled."""
-    rows = con.execute(
-        "select reward_event_id from rewards.reward_event_outcomes "
-        "where program_id = ? and kind in ('BONUS_CLAWBACK', 'FORFEIT', 'CREDIT')",
-        [program_id],
-    ).fetchall()
-    return {name for (name,) in rows}
-
-
-def spend_of(con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series) -> pl.DataFrame:
-    """Net eligible spend by month of `accounts` (`SPEND_SCHEMA`)."""
-    return _of_accounts(
-        con,
-        f"select {', '.join(SPEND_SCHEMA.names())} from rewards.spend_by_month "  # noqa: S608
-        "where program_id = ? and account_id in (select account_id from wanted)",
-        accounts,
-        [program_id],
-    )
-
-
-def progress_of(
-    con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series
-) -> pl.DataFrame:
-    """Progress of `accounts` towards sign-up bonuses (`PROGRESS_SCHEMA`)."""
-    return _of_accounts(
-        con,
-        f"select {', '.join(PROGRESS_SCHEMA.names())} from rewards.bonus_progress "  # noqa: S608
-        "where program_id = ? and account_id in (select account_id from wanted)",
-        accounts,
-        [program_id],
-    )
-
-
-def caps_of(con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series) -> pl.DataFrame:
-    """Cap usage of `accounts` (`CAP_SCHEMA`)."""
-    return _of_accounts(
-        con,
-        f"select {', '.join(CAP_SCHEMA.names())} from rewards.cap_usage "  # noqa: S608
-        "where program_id = ? and account_id in (select account_id from wanted)",
-        accounts,
-        [program_id],
-    )
-
-
-def decisions_of(
-    con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series
-) -> pl.DataFrame:
-    """Current decisions of `accounts`, all columns."""
-    return _of_accounts(
-        con,
-        "select * from rewards.decisions "
-        "where program_id = ? and account_id in (select account_id from wanted)",
-        accounts,
-        [program_id],
-    )
-
-
-def decisions_on(
-    con: duckdb.DuckDBPyConnection, program_id: str, transactions: pl.DataFrame
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Current purchase decisions on `transactions` (account_id, transaction_id), and the
-    allocations of refunds to them so far."""
-    con.register("wanted", transactions.to_arrow())
-    try:
-        decisions = con.execute(
-            f"select {', '.join(DECISION_SCHEMA.names()[:-1])} from rewards.decisions "  # noqa: S608
-            "where program_id = ? and event_class = 'EARN' "
-            "and (account_id, transaction_id) in (select account_id, transaction_id from wanted)",
-            [program_id],
-        ).pl()
-    finally:
-        con.unregister("wanted")
-    con.register("wanted", decisions.select("event_id").unique().to_arrow())
-    try:
-        allocations = con.execute(
-            "select * from rewards.refund_allocations "
-            "where program_id = ? and item_event_id in (select event_id from wanted)",
-            [program_id],
-        ).pl()
-    finally:
-        con.unregister("wanted")
-    return decisions, allocations
-
-
-def states_of(con: duckdb.DuckDBPyConnection, program_id: str) -> pl.DataFrame:
-    """Last event and balance of every account of the program that has any."""
-    return con.execute(
-        "select * exclude (program_id) from rewards.account_state where program_id = ?",
-        [program_id],
-    ).pl()
-
-
-def lots_of(con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series) -> pl.DataFrame:
-    """Open lots of `accounts`."""
-    return _of_accounts(
-        con,
-        """
-        with issued as (
-            select * from rewards.lots_issued
-            where program_id = ? and account_id in (select account_id from wanted)
-        ),
-        consumed as (
-            select lot_id, sum(points) as points from rewards.lot_consumption
-            where program_id = ? and account_id in (select account_id from wanted)
-            group by lot_id
-        )
-        , held as (
-            select lot_id from rewards.postings
-            where ledger_account = 'MEMBER_PENDING' and lot_id in (select lot_id from issued)
-            group by lot_id
-            having sum(case direction when 'CREDIT' then amount else -amount end) > 0
-        )
-        select issued.*,
-            cast(points_issued - coalesce(consumed.points, 0) as bigint) as points_open,
-            lot_id in (select lot_id from held) as is_pending
-        from issued left join consumed using (lot_id)
-        where points_issued - coalesce(consumed.points, 0) <> 0
-        """,
-        accounts,
-        [program_id, program_id],
-    )
-
-
-def redemptions_of(
-    con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Posted redemptions and cancellations of `accounts`, and what the redemptions took: the lots
-    with the points taken."""
-    outcomes = _of_accounts(
-        con,
-        "select * from rewards.reward_event_outcomes where program_id = ? and outcome = 'POSTED' "
-        "and kind in ('REDEEM', 'REDEEM_CANCEL') "
-        "and account_id in (select account_id from wanted) order by recorded_at, event_at",
-        accounts,
-        [program_id],
-    )
-    taken = _of_accounts(
-        con,
-        "select used.journal_id, used.points, issued.* "
-        "from rewards.lot_consumption as used inner join rewards.lots_issued as issued "
-        "using (lot_id) where used.program_id = ? and used.kind = 'REDEEM' "
-        "and used.account_id in (select account_id from wanted) "
-        "order by used.journal_id, used.lot_id",
-        accounts,
-        [program_id],
-    )
-    return outcomes, taken
-
-
-def activations(con: duckdb.DuckDBPyConnection, program_id: str) -> pl.DataFrame:
-    """Offers taken up so far: account_id, offer_id, event_at."""
-    return con.execute(
-        "select account_id, offer_id, event_at from rewards.reward_event_outcomes "
-        "where program_id = ? and kind = 'ACTIVATE' and offer_id is not null",
-        [program_id],
-    ).pl()
-
-
-def accounts_with_lots_lapsing(
-    con: duckdb.DuckDBPyConnection, program_id: str, after: date | None, through: date
-) -> list[str]:
-    """Accounts with lots that expire later than `after` and by `through`."""
-    found = con.execute(
-        "select distinct account_id from rewards.lots_issued "
-        "where program_id = ? and expires_on > ? and expires_on <= ?",
-        [program_id, after or date.min, through],
-    ).fetchall()
-    return [account for (account,) in found]
-
-
-def _of_accounts(
-    con: duckdb.DuckDBPyConnection, query: str, accounts: pl.Series, parameters: list[object]
-) -> pl.DataFrame:
-    con.register("wanted", pl.DataFrame({"account_id": accounts}).to_arrow())
-    try:
-        return con.execute(query, parameters).pl()
-    finally:
-        con.unregister("wanted")

@@ -18,6 +18,7 @@ import duckdb
 import polars as pl
 
 from pipelines.rewards.seals import FIRST_HASH, seal_days
+from pipelines.rewards.stored import append, given
 
 JOURNAL_SCHEMA = pl.Schema(
     {
@@ -129,26 +130,6 @@ def record(con: duckdb.DuckDBPyConnection, program_id: str, entries: Entries) ->
     append(con, "lot_consumption", consumption.with_columns(program_id=pl.lit(program_id)))
     seal_days(con, program_id, journals, postings)
     return Recorded(journals.height, skipped, conflicts)
-
-
-def append(con: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame) -> None:
-    """Insert `frame` into `rewards.<table>` by column names; columns it lacks become null."""
-    if frame.is_empty():
-        return
-    names = [
-        name
-        for (name,) in con.execute(
-            "select column_name from information_schema.columns "
-            "where table_schema = 'rewards' and table_name = ? order by ordinal_position",
-            [table],
-        ).fetchall()
-        if name in frame.columns
-    ]
-    con.register("appended", frame.select(names).to_arrow())
-    try:
-        con.execute(f"insert into rewards.{table} by name select * from appended")  # noqa: S608
-    finally:
-        con.unregister("appended")
 
 
 def with_payload_hash(journals: pl.DataFrame, postings: pl.DataFrame) -> pl.DataFrame:
@@ -271,14 +252,11 @@ def _new_only(
     con: duckdb.DuckDBPyConnection, journals: pl.DataFrame
 ) -> tuple[pl.DataFrame, int, pl.DataFrame]:
     """The entries that are not there yet, how many are, and those whose key has other content."""
-    con.register("keys", journals.select("idempotency_key").to_arrow())
-    try:
+    with given(con, keys=journals.select("idempotency_key")):
         known = con.execute(
             "select idempotency_key, payload_hash as known_hash from rewards.journal "
             "where idempotency_key in (select idempotency_key from keys)"
         ).pl()
-    finally:
-        con.unregister("keys")
     if known.is_empty():
         return journals, 0, journals.clear()
     matched = journals.join(known, on="idempotency_key", how="inner", maintain_order="left")

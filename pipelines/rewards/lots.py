@@ -77,11 +77,25 @@ class AccountLots:
             movements.append((lot.lot_id, lot.points_issued))
         return movements
 
-    def debit(self, points: int, own: Iterable[str] = ()) -> list[Movement]:
-        """Take `points`: from the lots earned by the events `own`, then the oldest, then owed."""
+    @property
+    def pending(self) -> int:
+        """What waits for its statement."""
+        return sum(lot.points_open for lot in self.open if lot.is_pending)
+
+    def debit(
+        self, points: int, own: Iterable[str] = (), pending_first: bool = False
+    ) -> list[Movement]:
+        """Take `points`: from the lots earned by the events `own`, then the oldest, then owed.
+
+        `pending_first`: of both, from those that wait for their statement first.
+        """
         movements: list[Movement] = []
         sources = set(own)
         left = points
+        if pending_first:
+            waiting = [lot for lot in self.open if lot.is_pending]
+            waiting.sort(key=lambda lot: lot.source_id not in sources)
+            left = self._take(waiting, left, movements)
         if sources:
             left = self._take(
                 (lot for lot in self.open if lot.source_id in sources), left, movements
@@ -90,7 +104,7 @@ class AccountLots:
         if left:
             self.deficit += left
             movements.append((None, left))
-        if len(movements) > 1 or sources:
+        if len(movements) > 1 or sources or pending_first:
             self.open = [lot for lot in self.open if lot.points_open]
         elif self.open and not self.open[0].points_open:
             del self.open[0]
@@ -152,7 +166,7 @@ def expires_on(issued_on: date, expiry: Expiry) -> date | None:
 
     Months are calendar months; a day that the target month lacks becomes its last day.
     """
-    if expiry.kind == "NONE" or expiry.months is None:
+    if expiry.kind != "LOT" or expiry.months is None:
         return None
     month = issued_on.year * 12 + issued_on.month - 1 + expiry.months
     match expiry.align:
@@ -164,3 +178,10 @@ def expires_on(issued_on: date, expiry: Expiry) -> date | None:
     last = monthrange(year, month_index + 1)[1]
     day = min(issued_on.day, last) if expiry.align == "NONE" else last
     return date(year, month_index + 1, day)
+
+
+def lapses_on(active_on: date, expiry: Expiry) -> date | None:
+    """The last day on which an account that was last active on `active_on` keeps its points."""
+    if expiry.kind != "INACTIVITY":
+        return None
+    return expires_on(active_on, expiry.model_copy(update={"kind": "LOT"}))

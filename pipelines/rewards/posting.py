@@ -9,7 +9,6 @@ after the other, so one pass over many days writes what a pass for each day woul
 """
 
 from calendar import monthrange
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -22,8 +21,8 @@ from pipelines.rewards.ledger import (
     POSTING_SCHEMA,
     Entries,
 )
-from pipelines.rewards.lots import AccountLots, Lot, Movement, expires_on
-from pipelines.rewards.terms import Program
+from pipelines.rewards.lots import AccountLots, Lot, Movement, expires_on, lapses_on
+from pipelines.rewards.terms import Program, ProgramTerms
 
 NOTHING_OPEN = "NOTHING_OPEN"
 """Why nothing was posted for the closure of an account without points: no exception."""
@@ -88,15 +87,32 @@ class Redemption:
     is_cancelled: bool = False
 
 
+@dataclass(slots=True)
+class Forborne:
+    """Points that a return policy kept an entry from taking back, for purchases; below zero: that
+    an entry did not give back because they had not been taken."""
+
+    journal_id: str
+    item_event_ids: frozenset[str]
+    points: int
+
+
 @dataclass
 class Account:
-    """One account's lots and what is to be done with it in this pass."""
+    """One account's lots and what is to be done with it in this pass.
+
+    `activity`: on which day it became known that the account was active on another; `active_on`
+    the last such day before this pass.
+    """
 
     account_id: str
     lots: AccountLots
     actions: list[dict[str, object]] = field(default_factory=list)
     instructions: list[Instruction] = field(default_factory=list)
     statements: list[tuple[date, date]] = field(default_factory=list)
+    activity: list[tuple[date, date]] = field(default_factory=list)
+    active_on: date | None = None
+    forborne: list[Forborne] = field(default_factory=list)
     redemptions: dict[str, Redemption] = field(default_factory=dict)
     known_lots: dict[str, Lot] = field(default_factory=dict)
 
@@ -127,83 +143,6 @@ def month_ends(after: date | None, through: date) -> list[date]:
         day += timedelta(days=1)
 
 
-def post_plain(program: Program, actions: pl.DataFrame) -> tuple[pl.DataFrame, Entries]:
-    """Entries of accruals that only open lots, in columns.
-
-    For accounts without a deficit, instructions, clawbacks or lots that lapse in this pass.
-    Returns the order of the entries (day, phase, account_id, n) and the entries.
-    """
-    source = pl.col("event_id")
-    journal_id = pl.concat_str(pl.lit("accrual:"), source, pl.lit(":"), pl.col("revision"))
-    base = actions.with_columns(journal_id=journal_id)
-    order = base.select(
-        "day",
-        pl.lit(PHASE_EVENT, dtype=pl.Int64).alias("phase"),
-        "account_id",
-        pl.col("place").alias("n"),
-    )
-    journals = base.select(
-        pl.lit(program.program_id).alias("program_id"), "day", "journal_id",
-        pl.lit("ACCRUAL").alias("event_type"), pl.lit("POSTED_EVENT").alias("source_kind"),
-        source.alias("source_id"), "account_id",
-        pl.concat_str(
-            pl.lit(f"{program.program_id}|ACCRUAL|"), source, pl.lit("|"), "version_no",
-            pl.lit("|"), "revision",
-        ).alias("idempotency_key"),
-        "effective_on", pl.lit(None, dtype=pl.String).alias("reverses_journal_id"), "rule_hash",
-    )  # fmt: skip
-    opened = (
-        base.select("journal_id", "account_id", "event_id", "revision", "effective_on",
-                    "funding_partner_bps", "parts")
-        .explode("funding_partner_bps", "parts")
-        .filter(pl.col("parts") > 0)
-        .with_columns(lot_id=_lot_id_column())
-    )  # fmt: skip
-    days = opened["effective_on"].unique()
-    waits = {day: _waits(program, day) for day in days.to_list()}
-    expiry = {day: expiry_of(program, day) for day in days.to_list()}
-    lots = opened.select(
-        "lot_id", "account_id", pl.col("event_id").alias("source_id"),
-        pl.col("journal_id").alias("issue_journal_id"), pl.col("effective_on").alias("issued_on"),
-        pl.col("effective_on").replace_strict(
-            list(expiry), list(expiry.values()), return_dtype=pl.Date
-        ).alias("expires_on"),
-        "funding_partner_bps", pl.col("parts").alias("points_issued"),
-    )  # fmt: skip
-    issued = base.select(
-        "journal_id", pl.lit(1, dtype=pl.Int64).alias("leg_no"),
-        pl.lit("ISSUANCE").alias("ledger_account"),
-        pl.lit(None, dtype=pl.String).alias("account_id"),
-        pl.lit(None, dtype=pl.String).alias("lot_id"), pl.lit("DEBIT").alias("direction"),
-        pl.col("points").alias("amount"),
-    )  # fmt: skip
-    leg_no = pl.lit(2, dtype=pl.Int64)
-    if opened.height > base.height:
-        leg_no = pl.int_range(pl.len(), dtype=pl.Int64).over("journal_id") + 2
-    held = opened.select(
-        "journal_id", leg_no.alias("leg_no"),
-        pl.when(
-            pl.col("effective_on").replace_strict(
-                list(waits), list(waits.values()), return_dtype=pl.Boolean
-            )
-        ).then(pl.lit("MEMBER_PENDING")).otherwise(pl.lit("MEMBER_AVAILABLE"))
-        .alias("ledger_account"), "account_id", "lot_id",
-        pl.lit("CREDIT").alias("direction"), pl.col("parts").alias("amount"),
-    )  # fmt: skip
-    return order, Entries(
-        journals.select(JOURNAL_SCHEMA.names()), pl.concat([issued, held]), lots,
-        pl.DataFrame(schema=CONSUMPTION_SCHEMA),
-    )  # fmt: skip
-
-
-def _lot_id_column() -> pl.Expr:
-    funded = pl.col("funding_partner_bps") > 0
-    suffix = pl.when(funded).then(pl.concat_str(pl.lit(":"), "funding_partner_bps"))
-    return pl.concat_str(
-        pl.lit("lot:"), "event_id", pl.lit(":"), "revision", suffix.otherwise(pl.lit(""))
-    )
-
-
 def lot_id_of(source_id: str, revision: int, funding_partner_bps: int = 0) -> str:
     """The id of the lot that a source's `revision` opens."""
     return f"lot:{source_id}:{revision}" + (
@@ -211,18 +150,19 @@ def lot_id_of(source_id: str, revision: int, funding_partner_bps: int = 0) -> st
     )
 
 
+def terms_on(program: Program, day: date) -> ProgramTerms:
+    """The terms in force on `day`; the first ones before they begin."""
+    return program.versions[program.index_on(day) or 0].terms
+
+
 def expiry_of(program: Program, issued_on: date) -> date | None:
     """Last day on which points issued on `issued_on` can be used, by the terms of that day."""
-    index = program.index_on(issued_on)
-    version = program.versions[0 if index is None else index]
-    return expires_on(issued_on, version.terms.expiry)
+    return expires_on(issued_on, terms_on(program, issued_on).expiry)
 
 
 def _waits(program: Program, issued_on: date) -> bool:
     """Whether points issued on `issued_on` wait for the statement, by the terms of that day."""
-    index = program.index_on(issued_on)
-    version = program.versions[0 if index is None else index]
-    return version.terms.accrual.settlement == "STATEMENT"
+    return terms_on(program, issued_on).accrual.settlement == "STATEMENT"
 
 
 class AccountPosting:
@@ -248,6 +188,8 @@ class AccountPosting:
         todo: list[tuple[date, int, tuple[object, ...], object]] = []
         for action in account.actions:
             todo.append((action["day"], PHASE_EVENT, (action["place"],), action))  # pyright: ignore
+        for day, active_on in account.activity:
+            todo.append((day, PHASE_EVENT, (-1,), active_on))
         for day, ends_on in account.statements:
             todo.append((day, PHASE_RELEASE, (ends_on,), ends_on))
         for each in account.instructions:
@@ -256,7 +198,9 @@ class AccountPosting:
         for day, phase, _, what in todo:
             self._end_days(account, day - timedelta(days=1))
             self._floor = max(self._floor, day)
-            if phase == PHASE_EVENT:
+            if isinstance(what, date) and phase == PHASE_EVENT:
+                account.active_on = max(account.active_on or what, what)
+            elif phase == PHASE_EVENT:
                 self._post_action(account, day, what)  # pyright: ignore[reportArgumentType]
             elif phase == PHASE_RELEASE:
                 self._release(account, day, what)  # pyright: ignore[reportArgumentType]
@@ -268,18 +212,47 @@ class AccountPosting:
     def _end_days(self, account: Account, until: date) -> None:
         """Expiries and transfers at the ends of days up to `until`."""
         while True:
+            due: list[tuple[date, int]] = []
             expiry = account.lots.next_expiry()
-            lapses = None if expiry is None else max(expiry, self._floor)
-            transfer = None
+            if expiry is not None:
+                due.append((max(expiry, self._floor), 0))
+            if inactive := self._inactive_on(account):
+                due.append((max(inactive, self._floor), 1))
             if self._transfer_index < len(self.transfers):
-                transfer = self.transfers[self._transfer_index]
-            if transfer is not None and transfer <= until and (lapses is None or transfer < lapses):
-                self._transfer_index += 1
-                self._transfer_month(account, transfer)
-            elif expiry is not None and lapses is not None and lapses <= until:
-                self._expire(account, expiry, lapses)
-            else:
+                due.append((self.transfers[self._transfer_index], 2))
+            day, what = min(due, default=(date.max, 0))
+            if day > until:
                 return
+            if what == 0:
+                assert expiry is not None
+                self._expire(account, expiry, day)
+            elif what == 1:
+                self._lapse(account, day)
+            else:
+                self._transfer_index += 1
+                self._transfer_month(account, day)
+
+    def _inactive_on(self, account: Account) -> date | None:
+        """The last day of points that lapse because nothing has happened."""
+        if account.active_on is None or not account.lots.open:
+            return None
+        return lapses_on(account.active_on, terms_on(self.program, account.active_on).expiry)
+
+    def _lapse(self, account: Account, day: date) -> None:
+        """All points of an inactive account, lost or credited."""
+        assert account.active_on is not None
+        event_type, counter, kind = {
+            "FORFEIT": ("EXPIRY", "EXPIRED", "EXPIRE"),
+            "CREDIT": ("REDEMPTION", "REDEEMED", "REDEEM"),
+        }[terms_on(self.program, account.active_on).expiry.action]
+        source = f"{account.account_id}:{account.lots.open[0].lot_id}:{day}"
+        total = account.lots.balance
+        movements = account.lots.debit(total)
+        self._entry(
+            account, day, PHASE_EXPIRY, event_type, "INACTIVITY", source, source, day,
+            f"inactivity:{self.program.program_id}:{source}",
+        )  # fmt: skip
+        self._legs(account, "MEMBER_AVAILABLE", counter, movements, total, kind)
 
     def _release(self, account: Account, day: date, ends_on: date) -> None:
         """Points of a statement period may be spent from its statement on."""
@@ -340,16 +313,22 @@ class AccountPosting:
             account, day, PHASE_EVENT, name, "POSTED_EVENT", event_id, f"{event_id}|{version}",
             effective_on, journal_id, reverses, action["rule_hash"],
         )  # fmt: skip
+        items: list[str] = action["item_event_ids"] or []  # pyright: ignore[reportAssignmentType]
+        forborne = 0
+        if name == "CLAWBACK":
+            forborne = self._forbear(account, journal_id, reverses, items, points, effective_on)
         if points < 0:
-            own = [event_id] if action["reverses"] else action["item_event_ids"] or ()
-            movements = account.lots.debit(-points, own)  # pyright: ignore[reportArgumentType]
+            own = [event_id] if action["reverses"] else items
+            policy = terms_on(self.program, effective_on).returns.policy
+            is_pending = policy == "ONLY_PENDING" and not reverses
+            movements = account.lots.debit(-points - forborne, own, is_pending)
             kind = "VOID" if reverses else "CLAWBACK"
-            self._legs(account, "MEMBER_AVAILABLE", counter, movements, -points, kind)
+            self._legs(account, "MEMBER_AVAILABLE", counter, movements, -points, kind, forborne)
             return
         if action["reverses"]:
-            parts, source = [(0, points)], f"{event_id}:reversal"
+            parts, source = [(0, points + forborne)], f"{event_id}:reversal"
         else:
-            parts = self._parts(action, points)
+            parts = self._parts(action, points) if not forborne else [(0, points + forborne)]
             source = event_id
         movements: list[Movement] = []
         for bps, part in parts:
@@ -357,7 +336,34 @@ class AccountPosting:
             movements += self._credit(
                 account, journal_id, lot_id, event_id, effective_on, part, bps
             )
-        self._legs(account, counter, "MEMBER_AVAILABLE", movements, points, None)
+        self._legs(account, counter, "MEMBER_AVAILABLE", movements, points, None, -forborne)
+
+    def _forbear(
+        self, account: Account, journal_id: str, reverses: str | None, items: list[str],
+        points: int, effective_on: date,
+    ) -> int:  # fmt: skip
+        """How many of the points to take back the policy leaves; below zero: how many of the
+        points to give back had never been taken."""
+        of = frozenset(items)
+        if reverses:
+            [*found] = [each for each in account.forborne if each.journal_id == reverses]
+            kept = -sum(each.points for each in found)
+            of = of.union(*(each.item_event_ids for each in found))
+        elif points > 0:
+            left = sum(each.points for each in account.forborne
+                       if each.item_event_ids & of or not each.item_event_ids | of)  # fmt: skip
+            kept = -min(points, max(0, left))
+        else:
+            match terms_on(self.program, effective_on).returns.policy:
+                case "WITHIN_BALANCE":
+                    kept = max(0, -points - max(0, account.lots.balance))
+                case "ONLY_PENDING":
+                    kept = max(0, -points - account.lots.pending)
+                case _:
+                    kept = 0
+        if kept:
+            account.forborne.append(Forborne(journal_id, of, kept))
+        return kept
 
     @staticmethod
     def _parts(action: dict[str, object], points: int) -> list[tuple[int, int]]:
@@ -525,10 +531,10 @@ class AccountPosting:
 
     def _legs(
         self, account: Account, debit: str, credit: str, movements: list[Movement], total: int,
-        kind: str | None,
+        kind: str | None, forborne: int = 0,
     ) -> None:  # fmt: skip
         """The entry's legs: one of the counter account, one per lot of the member's; `kind` names
-        what was done to the lots where points left them."""
+        what was done to the lots where points left them. What is `forborne` is the issuer's."""
         journal_id, member = self._journal_id, account.account_id
         is_debit = debit == "MEMBER_AVAILABLE"
         counter, direction = (credit, "CREDIT") if is_debit else (debit, "DEBIT")
@@ -540,6 +546,10 @@ class AccountPosting:
             self.out.postings.append((journal_id, leg_no, held, member, lot_id, direction, points))
             if kind and lot_id:
                 self.out.consumption.append((journal_id, lot_id, member, kind, points))
+        if forborne:
+            self.out.postings.append(
+                (journal_id, len(movements) + 2, "ADJUSTMENT", None, None, direction, forborne)
+            )
 
     def finish(self) -> tuple[pl.DataFrame, Entries, list[Outcome]]:
         """The order of the entries, the entries and the outcomes of everything run so far."""
@@ -555,34 +565,3 @@ class AccountPosting:
             pl.DataFrame(self.out.consumption, schema=CONSUMPTION_SCHEMA, orient="row"),
         )
         return order, entries, self.out.outcomes
-
-
-def merged(parts: Iterable[tuple[pl.DataFrame, Entries]]) -> Entries:
-    """All entries in the order of days, phases and accounts; legs and lots follow theirs."""
-    found = list(parts)
-    journals = (
-        pl.concat(
-            [
-                pl.concat([order.rename({"account_id": "by"}).drop("day"), entries.journals],
-                          how="horizontal")
-                for order, entries in found
-            ]
-        )
-        .sort("day", "phase", "by", "n")
-        .with_row_index("at")
-    )  # fmt: skip
-    at = journals.select("journal_id", "at")
-
-    def follow(frame: pl.DataFrame, key: str, *then: str) -> pl.DataFrame:
-        return (
-            frame.join(at.rename({"journal_id": key}), on=key, how="left")
-            .sort("at", *then)
-            .drop("at")
-        )
-
-    return Entries(
-        journals.select(JOURNAL_SCHEMA.names()),
-        follow(pl.concat([each.postings for _, each in found]), "journal_id", "leg_no"),
-        follow(pl.concat([each.lots for _, each in found]), "issue_journal_id", "lot_id"),
-        follow(pl.concat([each.consumption for _, each in found]), "journal_id", "lot_id"),
-    )

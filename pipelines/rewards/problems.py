@@ -6,6 +6,8 @@ from datetime import date
 import duckdb
 import polars as pl
 
+from pipelines.rewards.stored import given
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -36,8 +38,7 @@ def open_problems(con: duckdb.DuckDBPyConnection, problems: list[Problem]) -> in
     found = pl.DataFrame([astuple(each) for each in problems], schema=_SCHEMA, orient="row").unique(
         "exception_id", keep="first", maintain_order=True
     )
-    con.register("problems", found.to_arrow())
-    try:
+    with given(con, problems=found):
         written = con.execute(
             """
             insert into finance.exceptions by name
@@ -47,8 +48,6 @@ def open_problems(con: duckdb.DuckDBPyConnection, problems: list[Problem]) -> in
             where exception_id not in (select exception_id from finance.exceptions)
             """
         ).fetchone()
-    finally:
-        con.unregister("problems")
     return int(written[0]) if written else 0
 
 
@@ -56,16 +55,9 @@ def resolve_problems(con: duckdb.DuckDBPyConnection, exception_ids: list[str]) -
     """Mark exceptions as settled by what has come in since."""
     if not exception_ids:
         return
-    con.register(
-        "resolved",
-        pl.DataFrame(
-            {"exception_id": exception_ids}, schema={"exception_id": pl.String}
-        ).to_arrow(),
-    )
-    try:
+    resolved = pl.DataFrame({"exception_id": exception_ids}, schema={"exception_id": pl.String})
+    with given(con, resolved=resolved):
         con.execute(
             "update finance.exceptions set state = 'RESOLVED' where state = 'OPEN' "
             "and exception_id in (select exception_id from resolved)"
         )
-    finally:
-        con.unregister("resolved")

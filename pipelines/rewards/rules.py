@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import IntEnum
 from functools import cached_property
-from math import gcd
+from math import gcd, lcm
 
 from pipelines.rewards.mcc import MccSet, categories
 from pipelines.rewards.terms import (
@@ -28,6 +28,8 @@ EPOCH = date(1970, 1, 1)
 FEE_CLASSES = frozenset({"FEE", "INTEREST"})
 RECOVERIES = {"CHARGEBACK": "DISPUTED", "FRAUD_CONFIRMED": "FRAUD_CONFIRMED"}
 """Events that take a purchase out of what earns, and why it then earns nothing."""
+PAYMENTS = frozenset({"PAYMENT", "PAYMENT_RETURN"})
+"""Events of payments to the account: settled, and given back."""
 FLAG_MCC = {"p2p": MccSet(["6538"])}
 
 
@@ -85,6 +87,8 @@ class CompiledRule:
     funding_partner_bps: int
     multiplier_milli: int = 1000
     award: SignupBonus | None = None
+    plain: tuple[int, int] = (0, 1)
+    """The fraction before a tier multiplies it."""
 
     def raw(self, amount: int) -> int:
         """Numerator of the exact points over `denominator`."""
@@ -93,6 +97,18 @@ class CompiledRule:
     def points(self, amount: int) -> int:
         """Ledger units for `amount` minor units."""
         return rounded(self.raw(amount), self.denominator, self.mode)
+
+    def asked(self, amount: int) -> int:
+        """What `amount` asks of the rule's cap: spend, or points before a tier multiplies them."""
+        if self.cap is None or self.cap.is_spend:
+            return amount
+        return rounded(amount // self.block * self.plain[0], self.plain[1], self.mode)
+
+    def capped(self, amount: int, limit: int) -> int:
+        """Ledger units for `amount` minor units where a cap in points leaves `limit`."""
+        if self.asked(amount) <= limit:
+            return self.points(amount)
+        return rounded(limit * self.multiplier_milli, 1000, self.mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +123,8 @@ class Plan:
     floor: tuple[CompiledRule, int] | None = None
     problem: str | None = None
     recovery: str | None = None
+    counts: bool = True
+    """Whether its amount moves the account's net eligible spend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +212,16 @@ class RuleBook:
         return self._any(lambda terms: terms.eligibility.account)
 
     @cached_property
+    def pays(self) -> bool:
+        """Whether payments earn."""
+        return self._any(lambda terms: terms.accrual.strategy == "PAYMENT")
+
+    @cached_property
+    def lapses_inactive(self) -> bool:
+        """Whether points lapse where nothing happens."""
+        return self._any(lambda terms: terms.expiry.kind == "INACTIVITY")
+
+    @cached_property
     def has_gates(self) -> bool:
         """Whether a statement period must show something for its purchases to earn."""
         return self._any(lambda terms: terms.gates)
@@ -257,6 +285,16 @@ class RuleBook:
         )
 
     @cached_property
+    def carries(self) -> bool:
+        """Whether points are rounded once per statement period."""
+        return self._any(lambda terms: terms.rounding.scope == "STATEMENT")
+
+    @cached_property
+    def carry_denominator(self) -> int:
+        """What the exact points of a statement period are whole numbers over, in any tier."""
+        return lcm(*(rule.plain[1] for rule in self.rules)) * 1000
+
+    @cached_property
     def has_caps(self) -> bool:
         """Whether what one purchase earns can depend on others."""
         return any(rule.cap for rule in self.rules)
@@ -317,10 +355,13 @@ class RuleBook:
         if index is None:
             return Plan(kind, 0, "BEFORE_ENROLMENT")
         terms = self._terms(index)
-        if kind in {Kind.EARN, Kind.TAKE_BACK} and (reason := _ineligible(terms, look)):
+        reason = _ineligible(terms, look)
+        recovery = RECOVERIES.get(look.event_type)
+        if reason and kind in {Kind.EARN, Kind.TAKE_BACK}:
             # A refund at an excluded category may still refund a purchase that has earned.
-            keeps = kind is Kind.EARN or reason == "EXCLUDED_MCC"
-            return Plan(kind if keeps else Kind.NOTHING, index, reason)
+            keeps = kind is Kind.EARN or reason == "EXCLUDED_MCC" or _earns_otherwise(terms, look)
+            kind = kind if keeps else Kind.NOTHING
+            return Plan(kind, index, reason, recovery=recovery, counts=False)
         if look.currency != terms.currency:
             return Plan(Kind.NOTHING, index, "EXCLUDED_CLASS", problem="CURRENCY_MISMATCH")
         standing = terms.eligibility.account
@@ -341,7 +382,8 @@ class RuleBook:
             (self._by_version[index][floor.id], floor.min_points * terms.units_per_point)
             if floor is not None and has_floor
             else None,
-            recovery=RECOVERIES.get(look.event_type),
+            recovery=recovery,
+            counts=reason is None and look.event_type not in PAYMENTS,
         )
 
     def _in_tier(
@@ -419,6 +461,7 @@ class RuleBook:
             terms.rounding.mode,
             _compile_cap(terms, rate),
             rate.funding.partner_bps,
+            plain=(numerator // shared, denominator // shared),
         )
         self.rules.append(rule)
         return rule
@@ -451,12 +494,21 @@ def _kind(look: Look) -> Kind:
     return Kind.EARN
 
 
+def _earns_otherwise(terms: ProgramTerms, look: Look) -> bool:
+    """Whether purchases earn and this is a payment, or the other way around."""
+    return (terms.accrual.strategy == "PAYMENT") != (look.event_type in PAYMENTS)
+
+
 def _ineligible(terms: ProgramTerms, look: Look) -> str | None:
     """The reason why the terms leave out such a transaction, or None."""
     name = look.transaction_class
     rules = terms.eligibility
     if name in FEE_CLASSES:
         return "FEE_OR_INTEREST"
+    if _earns_otherwise(terms, look):
+        return "EXCLUDED_CLASS"
+    if look.event_type in PAYMENTS:
+        return None
     if (
         look.mcc in MccSet(rules.exclude_mcc)
         or any(look.mcc in categories()[each] for each in rules.exclude_mcc_category)

@@ -10,6 +10,8 @@ import hashlib
 import duckdb
 import polars as pl
 
+from pipelines.rewards.stored import append
+
 FIRST_HASH = "0" * 64
 
 SEALED = (
@@ -83,6 +85,4 @@ def seal_days(
         prev = seal["seal_hash"] = seal_hash(prev, seal)
         seals.append(seal)
     if seals:
-        con.register("new_seals", pl.DataFrame(seals).to_arrow())
-        con.execute("insert into rewards.seals by name select * from new_seals")
-        con.unregister("new_seals")
+        append(con, "seals", pl.DataFrame(seals))

@@ -11,7 +11,7 @@ import yaml
 
 from pipelines.errors import CardlineError
 from pipelines.progress import track
-from pipelines.rewards import inputs
+from pipelines.rewards import inputs, stored
 from pipelines.rewards.engine import State, decide
 from pipelines.rewards.facts import ACTIVATION_SCHEMA
 from pipelines.rewards.rules import RuleBook, rounded
@@ -81,7 +81,7 @@ def simulate(con: duckdb.DuckDBPyConnection, draft: TermsVersion, period: str) -
     program_id = draft.terms.program
     first, last = _month(period)
     _refuse_other_units(con, draft)
-    through = inputs.done_through(con)
+    through = stored.done_through(con)
     decided = _decided(con, program_id, first, last)
     if decided.is_empty() or through is None:
         raise CardlineError(f"{program_id} has no decisions in {period}")
@@ -153,7 +153,7 @@ def _drafted(
     program_id, zone = book.program.program_id, book.program.latest.timezone
     local_day = pl.col("event_at").dt.replace_time_zone("UTC").dt.convert_time_zone(zone).dt.date()
     offers = (
-        inputs.activations(con, program_id)
+        stored.activations(con, program_id)
         .with_columns(activated_on=local_day, day=pl.lit(through), is_new=pl.lit(False))
         .select(ACTIVATION_SCHEMA.names())
     )
@@ -161,7 +161,7 @@ def _drafted(
     for start in track(range(0, ids.len(), ACCOUNTS_AT_ONCE), "Deciding"):
         some = ids.slice(start, ACCOUNTS_AT_ONCE)
         events = (
-            inputs.events_of(con, some, through)
+            inputs.events_of(con, some, through, book.pays)
             .filter(pl.col("program_id") == program_id)
             .drop("program_id")
         )

@@ -23,21 +23,26 @@ PROGRESS_SCHEMA = pl.Schema(
         "is_awarded": pl.Boolean,
     }
 )
-_EVERY = {"YEARLY": "1y", "QUARTERLY": "1q", "MONTHLY": "1mo"}
+_EVERY = {"YEARLY": ("1y", 12), "QUARTERLY": ("1q", 3), "MONTHLY": ("1mo", 1)}
 
 
-def spend_by_month(
-    events: pl.DataFrame, plans: list[Plan], plan_of: np.ndarray, before: pl.DataFrame
-) -> pl.DataFrame:
-    """Net eligible spend per account and month (`SPEND_SCHEMA`) of `before` and `events`."""
+def net_spend(events: pl.DataFrame, plans: list[Plan], plan_of: np.ndarray) -> pl.DataFrame:
+    """What each event moves net eligible spend by (`SPEND_SCHEMA`), in the order of `events`."""
     sign = {Kind.EARN: 1, Kind.TAKE_BACK: -1, Kind.UNDO: 1, Kind.NOTHING: 0}
-    signs = np.array([0 if plan.zero_reason else sign[plan.kind] for plan in plans], dtype=np.int64)
-    now = events.select(
+    signs = np.array(
+        [sign[plan.kind] if plan.counts and not plan.zero_reason else 0 for plan in plans],
+        dtype=np.int64,
+    )
+    return events.select(
         "account_id", pl.col("basis_on").dt.truncate("1mo").alias("month_on"),
         net_minor=pl.col("amount_minor") * pl.Series(signs[plan_of]),
     )  # fmt: skip
+
+
+def by_month(before: pl.DataFrame, moves: pl.DataFrame) -> pl.DataFrame:
+    """Net spend per account and month (`SPEND_SCHEMA`) of `before` and `moves`."""
     return (
-        pl.concat([before.select(SPEND_SCHEMA.names()), now])
+        pl.concat([before.select(SPEND_SCHEMA.names()), moves])
         .group_by("account_id", "month_on")
         .agg(pl.col("net_minor").sum())
         .filter(pl.col("net_minor") != 0)
@@ -45,35 +50,49 @@ def spend_by_month(
     )
 
 
-def tier_of(events: pl.DataFrame, spend: pl.DataFrame, book: RuleBook) -> pl.Series:
-    """The tier that each event's account has by its spend at the last review, or null."""
+def tier_of(
+    events: pl.DataFrame, before: pl.DataFrame, moves: pl.DataFrame, book: RuleBook
+) -> pl.Series:
+    """The tier that each event's account has by its spend at the last review, or null.
+
+    Counted is what was spent `before` (`SPEND_SCHEMA`) and what the `events` up to it moved
+    (`net_spend`), so a purchase that is posted later does not count for one posted before it.
+    """
     tiers = pl.lit(None, dtype=pl.String)
-    reviewed = events.select("account_id", "basis_on")
+    ranked = events.select("account_id", "basis_on").with_row_index("rank")
+    moved = pl.concat([
+        before.select(rank=pl.lit(-1, dtype=pl.Int64), **{n: n for n in SPEND_SCHEMA.names()}),
+        moves.select(rank=pl.int_range(pl.len(), dtype=pl.Int64),
+                     **{n: n for n in SPEND_SCHEMA.names()}),
+    ])  # fmt: skip
+    reviewed = ranked.with_columns(pl.col("rank").cast(pl.Int64))
     for index, version in enumerate(book.program.versions):
         ordered = sorted(version.terms.tiers, key=lambda tier: tier.at_least_minor)
         if not ordered or ordered[0].metric != "NET_SPEND_12M":
             continue
-        review = pl.col("basis_on").dt.truncate(_EVERY[ordered[0].review])
-        keyed = reviewed.with_columns(review_on=review)
+        every, months = _EVERY[ordered[0].review]
+        first = pl.col("month_on").dt.truncate(every)
+        # Each month counts for the reviews of the twelve months after it.
         counted = (
-            keyed.select("account_id", "review_on").unique()
-            .join(spend, on="account_id")
-            .filter(
-                pl.col("month_on") < pl.col("review_on"),
-                pl.col("month_on") >= pl.col("review_on").dt.offset_by("-12mo"),
-            )
-            .group_by("account_id", "review_on").agg(pl.col("net_minor").sum())
+            pl.concat([
+                moved.with_columns(review_on=first.dt.offset_by(f"{months * (turn + 1)}mo"))
+                for turn in range(12 // months)
+            ])
+            .sort("rank")
+            .select("account_id", "review_on", "rank",
+                    pl.col("net_minor").cum_sum().over("account_id", "review_on")
+                    .alias(f"metric_{index}"))
         )  # fmt: skip
-        metric = keyed.join(
-            counted, on=["account_id", "review_on"], how="left", maintain_order="left"
-        )["net_minor"].fill_null(0)
-        name = f"metric_{index}"
-        reviewed = reviewed.with_columns(metric.alias(name))
+        reviewed = reviewed.with_columns(
+            review_on=pl.col("basis_on").dt.truncate(every)
+        ).join_asof(
+            counted, on="rank", by=["account_id", "review_on"], check_sortedness=False
+        ).with_columns(pl.col(f"metric_{index}").fill_null(0))  # fmt: skip
         reached = pl.lit(None, dtype=pl.String)
         for tier in ordered:
-            reached = pl.when(pl.col(name) >= tier.at_least_minor).then(pl.lit(tier.id)).otherwise(
-                reached
-            )  # fmt: skip
+            reached = pl.when(pl.col(f"metric_{index}") >= tier.at_least_minor).then(
+                pl.lit(tier.id)
+            ).otherwise(reached)  # fmt: skip
         ends = book.program.valid_to(index)
         inside = pl.col("basis_on") >= version.terms.valid_from
         if ends is not None:
@@ -172,8 +191,17 @@ def _moves(
         .join(allocations.select("event_id"), on="event_id", how="anti")
         .select("account_id", "event_id", "basis_on", amount=-pl.col("eligible_minor"))
     )
+    strays = rows.filter(is_base, pl.col("event_class") == "CLAWBACK").select(
+        "account_id", "transaction_id", refunded_on="basis_on"
+    ).unique(["account_id", "transaction_id"])  # fmt: skip
+    undone = (
+        rows.filter(is_base, pl.col("event_class") == "RESTORE", "is_eligible")
+        .join(allocations.select("event_id"), on="event_id", how="anti")
+        .join(strays, on=["account_id", "transaction_id"])
+        .select("account_id", "event_id", basis_on="refunded_on", amount="eligible_minor")
+    )
     return (
-        pl.concat([earned, taken, unmatched])
+        pl.concat([earned, taken, unmatched, undone])
         .join(place, on="event_id")
         .sort("account_id", "place", "basis_on")
         .drop("place")

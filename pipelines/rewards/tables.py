@@ -25,7 +25,7 @@ create table if not exists rewards.decisions (
     zero_reason varchar, amount_minor bigint, eligible_minor bigint, cap_share_key varchar,
     cap_window_on date, cap_before bigint, cap_used bigint, points bigint,
     funding_partner_bps bigint, basis_on date, effective_on date, recorded_at timestamp,
-    revision bigint, journal_id varchar, multiplier_milli bigint
+    revision bigint, journal_id varchar, multiplier_milli bigint, refunds_transaction_id varchar
 );
 create table if not exists rewards.superseded_decisions (
     decision_id varchar, program_id varchar, account_id varchar, transaction_id varchar,
@@ -34,7 +34,8 @@ create table if not exists rewards.superseded_decisions (
     zero_reason varchar, amount_minor bigint, eligible_minor bigint, cap_share_key varchar,
     cap_window_on date, cap_before bigint, cap_used bigint, points bigint,
     funding_partner_bps bigint, basis_on date, effective_on date, recorded_at timestamp,
-    revision bigint, journal_id varchar, multiplier_milli bigint, superseded_at timestamp
+    revision bigint, journal_id varchar, multiplier_milli bigint, superseded_at timestamp,
+    refunds_transaction_id varchar
 );
 create table if not exists rewards.refund_allocations (
     program_id varchar, account_id varchar, event_id varchar, item_event_id varchar,
@@ -71,7 +72,7 @@ create table if not exists rewards.lot_consumption (
 );
 create table if not exists rewards.account_state (
     program_id varchar, account_id varchar, posted_on date, event_at timestamp,
-    transaction_id varchar, event_id varchar, balance bigint
+    transaction_id varchar, event_id varchar, balance bigint, active_on date
 );
 create table if not exists rewards.reward_event_outcomes (
     reward_event_id varchar, program_id varchar, account_id varchar, kind varchar,
@@ -92,6 +93,13 @@ create table if not exists rewards.archives (
     last_on date, bytes bigint, sha256 varchar
 );
 """
+
+_LATER_COLUMNS = (
+    ("decisions", "refunds_transaction_id varchar"),
+    ("superseded_decisions", "refunds_transaction_id varchar"),
+    ("account_state", "active_on date"),
+)
+"""Columns that came after the first tables were written."""
 
 _VIEWS = """
 create view if not exists rewards.lots as
@@ -139,11 +147,12 @@ def ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
             "select table_name from information_schema.tables where table_schema = 'rewards'"
         ).fetchall()
     }
-    if {"programs", "progress", "archives", "lots", "balances"} <= existing:
-        return
-    con.execute("create schema if not exists rewards")
-    con.execute(_TABLES)
-    con.execute(_VIEWS)
+    if not {"programs", "progress", "archives", "lots", "balances"} <= existing:
+        con.execute("create schema if not exists rewards")
+        con.execute(_TABLES)
+        con.execute(_VIEWS)
+    for table, column in _LATER_COLUMNS:
+        con.execute(f"alter table rewards.{table} add column if not exists {column}")
 
 
 def publish_programs(con: duckdb.DuckDBPyConnection, programs: Mapping[str, Program]) -> int:

@@ -42,6 +42,10 @@ FIXED_FIELDS = (
 """What all versions of a program have in common, because balances are counted in it."""
 
 
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
 def _as_list(value: object) -> object:
     return value if isinstance(value, list | tuple) else [value]
 
@@ -73,6 +77,14 @@ Categories = Annotated[
     tuple[str, ...], BeforeValidator(_as_list), AfterValidator(_known_categories)
 ]
 Days = tuple[date, date]
+
+
+class TermsError(ValueError):
+    """What is wrong with terms that do not go together; `field` is the place to change."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class _Terms(BaseModel):
@@ -213,10 +225,13 @@ class Eligibility(_Terms):
 
 
 class Accrual(_Terms):
-    """When points are earned and when they may be spent: at once, or from the statement on."""
+    """When points are earned and when they may be spent: at once, or from the statement on.
+
+    Strategy PAYMENT: settled payments earn at the base rate, purchases nothing.
+    """
 
     trigger: Literal["POSTED"] = "POSTED"
-    strategy: Literal["DEFAULT"] = "DEFAULT"
+    strategy: Literal["DEFAULT", "PAYMENT"] = "DEFAULT"
     settlement: Literal["LIVE", "STATEMENT"] = "LIVE"
 
 
@@ -333,32 +348,45 @@ class Closure(_Terms):
 
 
 class Rounding(_Terms):
-    """The one rounding: of each rule's points, or of a transaction's sum."""
+    """The one rounding: of each rule's points, of a transaction's sum, or of the sum of all that
+    is posted in a statement period."""
 
-    scope: Literal["TXN_RULE", "TXN"] = "TXN_RULE"
+    scope: Literal["TXN_RULE", "TXN", "STATEMENT"] = "TXN_RULE"
     mode: Literal["HALF_UP", "HALF_EVEN", "DOWN", "UP"] = "HALF_UP"
 
 
 class Returns(_Terms):
-    """How refunds take points back."""
+    """How refunds take points back.
 
-    policy: Literal["UNLIMITED"] = "UNLIMITED"
+    `policy`: UNLIMITED may leave a balance below zero; WITHIN_BALANCE takes no more than there is,
+    ONLY_PENDING no more than still waits for its statement. What is not taken the issuer bears.
+    """
+
+    policy: Annotated[
+        Literal["UNLIMITED", "WITHIN_BALANCE", "ONLY_PENDING"], BeforeValidator(_upper)
+    ] = "UNLIMITED"
     rate_at: Literal["ORIGINAL", "RETURN_DATE"] = "ORIGINAL"
     unmatched_rate: Literal["CURRENT_MCC", "BASE", "NONE"] = "CURRENT_MCC"
     cap_refill: Literal["RESTORE_ONLY", "RERATE"] = "RESTORE_ONLY"
 
 
 class Expiry(_Terms):
-    """When unused points lapse: each lot after `months`, or never."""
+    """When unused points lapse: each lot after `months`, all of an account's after `months`
+    without an event or instruction, or never. What lapses by inactivity is lost, or credited."""
 
-    kind: Literal["LOT", "NONE"] = "NONE"
+    kind: Literal["LOT", "INACTIVITY", "NONE"] = "NONE"
     months: int | None = Field(default=None, gt=0, le=1200)
     align: Literal["NONE", "END_OF_MONTH", "END_OF_QUARTER", "END_OF_YEAR"] = "NONE"
+    action: Literal["FORFEIT", "CREDIT"] = "FORFEIT"
 
     @model_validator(mode="after")
-    def _lot_has_months(self) -> Self:
-        if (self.kind == "LOT") != (self.months is not None):
-            raise ValueError("kind LOT needs months, kind NONE takes none")
+    def _has_months(self) -> Self:
+        if (self.kind == "NONE") != (self.months is None):
+            raise ValueError("kinds LOT and INACTIVITY need months, kind NONE takes none")
+        if self.kind == "INACTIVITY" and self.align != "NONE":
+            raise ValueError("kind INACTIVITY takes no align")
+        if self.kind != "INACTIVITY" and self.action == "CREDIT":
+            raise ValueError("action CREDIT needs kind INACTIVITY")
         return self
 
 
@@ -410,17 +438,31 @@ class ProgramTerms(_Terms):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.valid_to and self.valid_to < self.valid_from:
-            raise ValueError("valid_to is before valid_from")
-        if self.rounding.scope == "TXN" and any(
+            raise TermsError("valid_to", "is before valid_from")
+        if self.rounding.scope != "TXN_RULE" and any(
             rule.cap and rule.cap.unit == "POINTS" for rule in self.earn.rules()
         ):
-            raise ValueError("rounding: a cap in POINTS needs scope TXN_RULE")
+            raise TermsError("rounding.scope", "a cap in POINTS needs scope TXN_RULE")
+        if self.rounding.scope == "STATEMENT" and self.earn.floor:
+            raise TermsError("rounding.scope", "a floor needs scope TXN_RULE or TXN")
+        if self.rounding.scope == "STATEMENT" and self.returns.rate_at == "RETURN_DATE":
+            raise TermsError("returns.rate_at", "rounding by STATEMENT needs ORIGINAL")
+        if self.returns.policy == "ONLY_PENDING" and self.accrual.settlement == "LIVE":
+            raise TermsError(
+                "returns.policy", "ONLY_PENDING needs accrual with settlement STATEMENT"
+            )
+        if self.accrual.strategy == "PAYMENT" and (
+            self.signup_bonus or any(tier.metric == "NET_SPEND_12M" for tier in self.tiers)
+        ):
+            raise TermsError(
+                "accrual.strategy", "PAYMENT has no spend for signup_bonus or NET_SPEND_12M"
+            )
         ids = [rule.id for rule in (*self.earn.rules(), *self.signup_bonus)]
         ids += [self.earn.floor.id] if self.earn.floor else []
         if repeated := [name for name in ids if ids.count(name) > 1]:
             raise ValueError(f"rule id {repeated[0]!r} is used twice")
         if len({(tier.metric, tier.review) for tier in self.tiers}) > 1:
-            raise ValueError("tiers: all tiers of a version have one metric and one review")
+            raise TermsError("tiers", "all tiers of a version have one metric and one review")
         return self
 
     @property
@@ -519,8 +561,10 @@ def _read(path: Path) -> Iterator[TermsVersion]:
 def _explain(error: ValidationError, source: str, lines: Lines | None) -> str:
     problems = []
     for detail in error.errors():
-        place = f"{source}:{lines.of(detail['loc'])}" if lines else source
-        field = ".".join(str(part) for part in detail["loc"]) or "terms"
+        cause = detail.get("ctx", {}).get("error")
+        loc = tuple(cause.field.split(".")) if isinstance(cause, TermsError) else detail["loc"]
+        place = f"{source}:{lines.of(loc)}" if lines else source
+        field = ".".join(str(part) for part in loc) or "terms"
         message = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
             message = "is not a term that this version supports"

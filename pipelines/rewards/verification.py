@@ -228,7 +228,8 @@ def lots_equal_balances(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
 
 
 def decisions_equal_ledger(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
-    """What the decisions of an account give is what the ledger accrued less what it clawed back."""
+    """What the decisions of an account give is what the ledger accrued less what it clawed back,
+    or what the issuer bore because a return policy left it."""
     drift = _first(
         con,
         """
@@ -240,7 +241,7 @@ def decisions_equal_ledger(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
                 sum(case direction when 'CREDIT' then amount else -amount end) as points
             from rewards.journal as journal
             inner join rewards.postings as postings using (journal_id)
-            where ledger_account in ('MEMBER_AVAILABLE', 'MEMBER_PENDING')
+            where ledger_account in ('MEMBER_AVAILABLE', 'MEMBER_PENDING', 'ADJUSTMENT')
                 and source_kind = 'POSTED_EVENT'
             group by all
         )

@@ -169,6 +169,16 @@ class TestSignupBonus:
         )  # fmt: skip
         assert lab.balances()["a"] == left
 
+    def test_news_of_the_account_leave_it_as_it_is(self):
+        later = account("a", START, status="SUSPENDED", known_on=on(9),
+                        updated_at=datetime.combine(on(5), time()))  # fmt: skip
+        lab = both_ways(
+            program(signup_bonus=[BONUS], eligibility={"account": "good_standing_v3"}),
+            accounts=[account("a", START), later],
+            events=[event(1, 30_000, on(1)), event(2, 100, on(6))],
+        )  # fmt: skip
+        assert points(lab) == {("e1", "base"): 300, ("e1", "sub"): 500}
+
     def test_a_confirmed_fraud_does_not_count(self):
         fraud = refund(2, 1, 30_000, on(5), event_type="FRAUD_CONFIRMED")
         lab = both_ways(
@@ -350,3 +360,197 @@ class TestRerating:
         assert rerated.balances() == {"a": 2000 + 6000 - 600 - 2400 + 2000}
         used = rerated.frame("select sum(used) from rewards.cap_usage").item()
         assert used == 140_000
+
+    def test_a_reversed_refund_takes_it_back_from_later_ones(self):
+        bonus = {"id": "five", "match": {"mcc": [5812]}, "rate_milli": 4000,
+                 "cap": {"unit": "SPEND_MINOR", "amount": 10_000,
+                         "window": "CALENDAR_QUARTER"}}  # fmt: skip
+        terms = program(
+            earn={"base": {"id": "base", "rate_milli": 1000}, "bonus": [bonus]},
+            returns={"cap_refill": "RERATE"},
+        )
+        back = event(4, 10_000, on(4), event_type="RETURN_REVERSAL", transaction_class="REFUND",
+                     transaction_id="t3", refunds_transaction_id="t1")  # fmt: skip
+        events = [event(1, 10_000, on(1), mcc="5812"), event(2, 10_000, on(2), mcc="5812"),
+                  refund(3, 1, 10_000, on(3), mcc="5812"), back]  # fmt: skip
+        assert both_ways(terms, events=events[:3]).balances() == {"a": 100 + 400}
+        assert both_ways(terms, events=events).balances() == {"a": 200 + 400}
+
+
+class TestRoundingByStatement:
+    TERMS: dict[str, Any] = {"rounding": {"scope": "STATEMENT", "mode": "HALF_UP"}}  # noqa: RUF012
+
+    def test_cents_of_a_period_add_up_before_they_are_rounded(self):
+        # 3 x $0.40: 0.4, 0.8 and 1.2 points; then $0.40 in the next period, which starts anew.
+        lab = both_ways(
+            program(**self.TERMS), accounts=[account("a", START, cycle_day=10)],
+            events=[event(n, 40, on(day)) for n, day in ((1, 1), (2, 5), (3, 9), (4, 10))],
+        )  # fmt: skip
+        assert points(lab) == {("e2", "base"): 1}
+        assert lab.balances() == {"a": 1}
+
+    def test_a_refund_counts_for_the_period_of_its_purchase(self):
+        lab = both_ways(
+            program(**self.TERMS), accounts=[account("a", START, cycle_day=10)],
+            events=[event(1, 160, on(1)), event(2, 90, on(2)), event(3, 40, on(20)),
+                    refund(4, 1, 160, on(21))],
+        )  # fmt: skip
+        # 1.6 -> 2; 2.5 -> 3; 0.4 -> 0; without the first, 0.9 -> 1.
+        assert points(lab) == {("e1", "base"): 2, ("e2", "base"): 1, ("e4", "base"): -2}
+
+    def test_without_a_cycle_day_it_is_the_calendar_month(self):
+        lab = both_ways(program(**self.TERMS), events=[event(1, 40, on(29)), event(2, 40, on(30)),
+                                                       event(3, 40, on(31))])  # fmt: skip
+        assert points(lab) == {("e2", "base"): 1}
+
+
+class TestPayments:
+    def paid(self, number: int, amount: int, day: int, **changes: Any) -> dict[str, Any]:
+        return {"payment_id": f"p{number}", "account_id": "a", "amount_minor": amount,
+                "currency": "USD", "settled_at": datetime.combine(on(day), time(3)),
+                "known_on": on(day), **changes}  # fmt: skip
+
+    def test_settled_payments_earn_and_purchases_do_not(self):
+        lab = both_ways(
+            program(accrual={"strategy": "PAYMENT"}), accounts=[account("a", START)],
+            events=[event(1, 10_000, on(1)), refund(2, 1, 4_000, on(2))],
+            payments=[self.paid(1, 6_000, 10), self.paid(2, 500, 11, settled_at=None)],
+        )  # fmt: skip
+        assert points(lab) == {("payment:p1:SETTLED", "base"): 60}
+        assert reasons(lab)["e1"] == "EXCLUDED_CLASS"
+        assert lab.balances() == {"a": 60}
+
+    def test_a_returned_payment_takes_its_points_back(self):
+        lab = RewardsLab(program(accrual={"strategy": "PAYMENT"}))
+        lab.deliver(accounts=[account("a", START)], payments=[self.paid(1, 6_000, 10)]).accrue()
+        assert lab.balances() == {"a": 60}
+        back = self.paid(1, 6_000, 10, returned_at=datetime.combine(on(13), time(3)),
+                         known_on=on(14))  # fmt: skip
+        lab.deliver(payments=[back]).accrue()
+        assert points(lab)["payment:p1:RETURNED", "base"] == -60
+        assert lab.balances() == {} and lab.broken() == []
+
+    def test_other_programs_do_not_see_payments(self):
+        lab = both_ways(
+            program(), accounts=[account("a", START)], events=[event(1, 10_000, on(1))],
+            payments=[self.paid(1, 6_000, 10)],
+        )  # fmt: skip
+        assert points(lab) == {("e1", "base"): 100}
+
+
+class TestInactivity:
+    def test_points_lapse_so_many_months_after_the_last_event(self):
+        terms = program(expiry={"kind": "INACTIVITY", "months": 2})
+        events = [event(1, 10_000, on(0)), event(2, 0, on(30)), event(3, 5_000, date(2026, 5, 1)),
+                  event(4, 100, date(2026, 6, 30))]  # fmt: skip
+        lab = both_ways(terms, events=events)
+        rows = lab.frame(
+            "select source_kind, effective_on, amount from rewards.journal inner join "
+            "rewards.postings using (journal_id) where ledger_account = 'EXPIRED'"
+        ).rows()
+        # 31 January and two months is 31 March; the purchase of 1 May kept its points alive.
+        assert rows == [("INACTIVITY", date(2026, 3, 31), 100)]
+        assert lab.balances() == {"a": 51}
+
+    def test_an_instruction_is_activity_too(self):
+        terms = program(expiry={"kind": "INACTIVITY", "months": 2})
+        redeemed = instruction("r", "a", "REDEEM", on(40), 30)
+        lab = both_ways(
+            terms, instructions=[redeemed],
+            events=[event(1, 10_000, on(0)), event(2, 100, on(95), account_id="b")],
+        )  # fmt: skip
+        assert lab.balances() == {"a": 70, "b": 1}
+
+    def test_they_are_credited_where_the_terms_say_so(self):
+        terms = program(expiry={"kind": "INACTIVITY", "months": 18, "action": "CREDIT"})
+        lab = both_ways(
+            terms, events=[event(1, 10_000, on(0)), event(2, 100, on(900), account_id="b")]
+        )
+        held = lab.frame("select sum(amount) from rewards.postings where ledger_account='REDEEMED'")
+        assert held.item() == 100
+        assert lab.balances() == {"b": 1}
+
+
+class TestReturnPolicies:
+    def asked(self, policy: str, *events: dict[str, Any]) -> RewardsLab:
+        spent = instruction("r", "a", "REDEEM", on(2), 150)
+        return both_ways(
+            program(returns={"policy": policy}), instructions=[spent],
+            events=[event(1, 20_000, on(1)), refund(2, 1, 20_000, on(4)), *events],
+        )  # fmt: skip
+
+    def test_unlimited_leaves_a_deficit(self):
+        assert self.asked("unlimited").balances() == {"a": -150}
+
+    def test_within_balance_takes_what_is_there(self):
+        lab = self.asked("within_balance")
+        assert lab.balances() == {}
+        assert points(lab)["e2", "base"] == -200
+        borne = lab.frame("select direction, amount from rewards.postings where ledger_account = "
+                          "'ADJUSTMENT'")  # fmt: skip
+        assert borne.rows() == [("DEBIT", 150)]
+
+    def test_what_was_not_taken_is_not_given_back(self):
+        back = event(3, 20_000, on(6), event_type="RETURN_REVERSAL", transaction_class="REFUND",
+                     transaction_id="t2", refunds_transaction_id="t1")  # fmt: skip
+        assert self.asked("within_balance", back).balances() == {"a": 50}
+
+    def test_a_corrected_refund_starts_from_what_was_taken(self):
+        fixed = refund(2, 1, 10_000, on(4), version_no=2, known_on=on(8))
+        lab = RewardsLab(program(returns={"policy": "WITHIN_BALANCE"}))
+        lab.deliver([event(1, 20_000, on(1)), refund(2, 1, 20_000, on(4))],
+                    [instruction("r", "a", "REDEEM", on(2), 150)]).accrue()  # fmt: skip
+        assert lab.balances() == {}
+        lab.deliver([fixed]).accrue()
+        assert lab.balances() == {} and lab.broken() == []
+
+    def test_only_pending_leaves_what_may_be_spent(self):
+        terms = program(returns={"policy": "only_pending"}, accrual={"settlement": "STATEMENT"})
+        lab = both_ways(
+            terms, statements=[statement("a", START, on(30))],
+            events=[event(1, 20_000, on(1)), event(2, 3_000, on(35)), refund(3, 1, 20_000, on(36))],
+        )  # fmt: skip
+        [balance] = lab.frame("select pending, available, deficit from rewards.balances").rows()
+        assert balance == (0, 200, 0)
+
+
+class TestMoved:
+    def test_a_refund_that_is_linked_anew_is_worked_again(self):
+        dear = {"id": "dear", "match": {"mcc": [5812]}, "rate_milli": 4000}
+        lab = RewardsLab(
+            program(earn={"base": {"id": "base", "rate_milli": 1000}, "bonus": [dear]})
+        )
+        lab.deliver(
+            [event(1, 10_000, on(0)), event(2, 10_000, on(1), mcc="5812"),
+             refund(3, 1, 10_000, on(2))]
+        ).accrue()  # fmt: skip
+        assert lab.balances() == {"a": 500}
+        lab.con.execute(
+            "update marts.fct_earning_events set refunds_transaction_id = 't2' "
+            "where event_id = 'e3'"
+        )
+        lab.deliver([event(4, 100, on(6))]).accrue()
+        assert lab.balances() == {"a": 101} and lab.broken() == []
+        assert lab.deliver([event(5, 100, on(7))]).accrue().superseded == 0
+
+    def test_a_refund_finds_the_purchase_that_comes_after_it(self):
+        earn = {"base": {"id": "base", "rate_milli": 1000}}
+        lab = RewardsLab(program(earn=earn, returns={"unmatched_rate": "NONE"}))
+        lab.deliver([refund(2, 0, 10_000, on(2), refunds_transaction_id=None)]).accrue()
+        lab.con.execute("update marts.fct_earning_events set refunds_transaction_id = 't1'")
+        lab.deliver([event(1, 10_000, on(1), known_on=on(3))]).accrue()
+        assert lab.balances() == {} and lab.broken() == []
+
+    def test_an_account_attributed_to_another_program_takes_its_points_along(self):
+        lab = RewardsLab(program())
+        document = {"program": "other", "version": 1, "valid_from": date(2020, 1, 1),
+                    "earn": {"base": {"id": "base", "rate_milli": 2000}}}  # fmt: skip
+        lab.programs["other"] = Program("other", (parse_terms(document),))
+        lab.deliver([event(1, 10_000, on(0))], accounts=[account("a", START)]).accrue()
+        for to, held in (("other", 200), ("lab", 100)):
+            lab.con.execute("update marts.fct_earning_events set program_id = ?", [to])
+            moved = account("a", START, program_id=to, known_on=on(5),
+                            updated_at=datetime.combine(START, time(lab.load_no)))  # fmt: skip
+            lab.deliver(accounts=[moved]).accrue()
+            balances = "select program_id, available from rewards.balances where available <> 0"
+            assert lab.frame(balances).rows() == [(to, held)] and lab.broken() == []

@@ -1,17 +1,20 @@
 """What holds of the ledger whatever happens and in whatever order it arrives."""
 
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.property.rewards_histories import START, histories, program
-from tests.rewards_lab import RewardsLab, instruction
+from pipelines.rewards.terms import Program, parse_terms
+from tests.property.rewards_histories import ENDED, START, full_histories, histories, program, terms
+from tests.rewards_lab import RewardsLab, account, instruction, statement
 
 NO_EXPIRY = program(expiry={"kind": "NONE"})
 EXPIRING = program()
 LAST = START + timedelta(days=60)
 relaxed = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+unshrunk = settings(relaxed, phases=[Phase.generate])
 
 
 @st.composite
@@ -59,6 +62,78 @@ def test_day_by_day_writes_what_one_pass_writes(events, orders):
     before = once.contents()
     assert once.accrue(LAST).journals == 0
     assert once.contents() == before
+
+
+LATER = (
+    [],
+    [{"status": "CLOSED", "close_reason": "BANK_REQUEST", "closed_on": START + timedelta(days=5)}],
+    [{"status": "SUSPENDED"}],
+    [{"tier": "tier12000"}, {"substatus": "DELINQUENT"}],
+)
+"""What may become of an account."""
+
+
+EXPIRIES = (
+    {"kind": "LOT", "months": 1},
+    {"kind": "INACTIVITY", "months": 1, "action": "CREDIT"},
+    {"kind": "NONE"},
+)
+
+
+@st.composite
+def ledgers(draw):
+    """Terms, and deliveries of everything that they may ask about."""
+    rules = draw(terms())
+    settlement = draw(st.sampled_from(["LIVE", "STATEMENT"]))
+    rules["accrual"] = {**rules.get("accrual", {}), "settlement": settlement}
+    policies = ["UNLIMITED", "WITHIN_BALANCE", *(["ONLY_PENDING"] * (settlement == "STATEMENT"))]
+    rules["returns"] = {**rules["returns"], "policy": draw(st.sampled_from(policies))}
+    rules["expiry"] = draw(st.sampled_from(EXPIRIES))
+    if draw(st.booleans()):
+        rules["closure"] = {"on": ["BANK_REQUEST"], "grace_days": 3}
+    accounts = []
+    for number in ("a1", "a2"):
+        accounts.append(account(number, START - timedelta(days=4), cycle_day=4))
+        for later in draw(st.sampled_from(LATER)):
+            on = START + timedelta(days=draw(st.integers(2, 12)))
+            known_on = on + timedelta(days=draw(st.sampled_from([0, 0, 3])))
+            accounts.append({**accounts[-1], "updated_at": datetime.combine(on, time(6)),
+                             "known_on": known_on, **later})  # fmt: skip
+    return Program("lab", (parse_terms(rules),)), {
+        "events": draw(full_histories(longest=12).flatmap(late)),
+        "instructions": draw(instructions()),
+        "accounts": list({(a["account_id"], a["updated_at"]): a for a in accounts}.values()),
+        "statements": [statement(number, *ENDED) for number in ("a1", "a2") if draw(st.booleans())],
+    }
+
+
+def check_days_one_by_one(drawn) -> None:
+    """Days one by one write what one pass writes, and the ledger keeps its promises."""
+    terms_of_lab, feeds = drawn
+    once = RewardsLab(terms_of_lab).deliver(**feeds)
+    once.accrue(LAST)
+    daily = RewardsLab(terms_of_lab)
+    for day in sorted({row["known_on"] for rows in feeds.values() for row in rows}):
+        daily.deliver(
+            **{name: [r for r in rows if r["known_on"] == day] for name, rows in feeds.items()}
+        )
+        daily.accrue(day)
+    daily.accrue(LAST)
+    assert once.broken() == daily.broken() == []
+    assert once.contents() == daily.contents()
+
+
+@unshrunk
+@given(ledgers())
+def test_day_by_day_writes_what_one_pass_writes_under_all_rules(drawn):
+    check_days_one_by_one(drawn)
+
+
+@pytest.mark.slow
+@settings(unshrunk, max_examples=1000)
+@given(ledgers())
+def test_day_by_day_writes_what_one_pass_writes_in_a_thousand_ledgers(drawn):
+    check_days_one_by_one(drawn)
 
 
 @relaxed

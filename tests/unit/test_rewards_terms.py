@@ -67,6 +67,16 @@ def test_errors_name_file_and_field(tmp_path, more, field):
         ("rounding:\n  scope: TXN\n  mode: NEAREST", "10: rounding.mode:"),
         ("signup_bonuses: []", "8: signup_bonuses:"),
         ("eligibility:\n  exclude_mcc:\n    - 6011\n    - [1]", "11: eligibility.exclude_mcc.1"),
+        ("returns:\n  policy: ONLY_PENDING", "9: returns.policy: ONLY_PENDING needs"),
+        ("returns:\n  policy: half", "9: returns.policy:"),
+        (
+            "accrual:\n  settlement: LIVE\n  strategy: PAYMENT\nsignup_bonus:\n"
+            "- {id: s, points: 1, threshold_minor: 1, within_days: 1}",
+            "10: accrual.strategy:",
+        ),
+        ("rounding: {mode: UP}\nexpiry: {kind: INACTIVITY}", "9: expiry: kinds LOT and INACT"),
+        ("returns: {rate_at: RETURN_DATE}\nrounding: {scope: STATEMENT}", "8: returns.rate_at:"),
+        ("expiry: {kind: LOT, months: 3, action: CREDIT}", "8: expiry: action CREDIT needs"),
         ("---\nprogram: other\nversion: 1\nvalid_from: 2024-01-01\nearn: {}", "12: earn.base:"),
     ],
 )

@@ -1,0 +1,284 @@
+"""What is due in one pass of a program, and the entries that it leads to.
+
+Accounts that only earn are posted in columns; the others entry by entry (`posting.py`).
+"""
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+
+import duckdb
+import polars as pl
+
+from pipelines.rewards import inputs, stored
+from pipelines.rewards.ledger import Entries
+from pipelines.rewards.lots import AccountLots, Lot
+from pipelines.rewards.posting import (
+    Account,
+    AccountPosting,
+    Forborne,
+    Instruction,
+    Outcome,
+    Redemption,
+    expiry_of,
+    month_ends,
+)
+from pipelines.rewards.posting_columns import (
+    in_deficit,
+    is_accrual,
+    is_clawback,
+    merged,
+    post_in_columns,
+)
+from pipelines.rewards.rules import RuleBook
+from pipelines.rewards.terms import Program
+
+SPENDING = (
+    "REDEEM", "REDEEM_CANCEL", "TRANSFER", "ADJUST", "BONUS_CLAWBACK", "FORFEIT", "CREDIT",
+)  # fmt: skip
+
+
+def closures(
+    con: duckdb.DuckDBPyConnection, book: RuleBook, after: date | None, through: date
+) -> pl.DataFrame:
+    """What closed accounts are due to lose or to be paid, as instructions of this pass."""
+    versions = book.program.versions
+    if not any(v.terms.closure or v.terms.signup_bonus for v in versions):
+        return pl.DataFrame()
+    program_id = book.program.program_id
+    closed = inputs.closures_of(con, program_id, through)
+    if closed.is_empty():
+        return closed
+    done = stored.settled(con, program_id)
+    awards = [bonus.id for version in versions for bonus in version.terms.signup_bonus]
+    given = stored.bonus_points(con, program_id, closed["account_id"], awards) if awards else {}
+    rows = []
+    for each in closed.iter_rows(named=True):
+        account, closed_on = each["account_id"], each["closed_on"]
+        terms = book.terms_on(closed_on)
+        offers = book.terms_on(each["opened_on"] or closed_on).signup_bonus
+        open_days = (closed_on - (each["opened_on"] or closed_on)).days
+        limits = [bonus.clawback.if_closed_within_days for bonus in offers]
+        due = []
+        if given.get(account, 0) > 0 and any(
+            limit is not None and open_days <= limit for limit in limits
+        ):
+            due.append(("BONUS_CLAWBACK", closed_on, given[account]))
+        closure = terms.closure
+        if closure and closure.covers(each["close_reason"], each["substatus"]):
+            due.append((closure.action, closed_on + timedelta(days=closure.grace_days), None))
+        for kind, effective_on, points in due:
+            name = f"closure:{kind.lower()}:{program_id}:{account}"
+            day = max(effective_on, each["known_on"], after or date.min)
+            if name in done or day > through:
+                continue
+            rows.append((name, account, program_id, kind, effective_on, points, day))
+    frame = pl.DataFrame(
+        rows, orient="row",
+        schema={"reward_event_id": pl.String, "account_id": pl.String, "program_id": pl.String,
+                "kind": pl.String, "effective_on": pl.Date, "points": pl.Int64, "day": pl.Date},
+    )  # fmt: skip
+    return frame.with_columns(
+        event_at=pl.col("effective_on").cast(pl.Datetime("us")),
+        payload_hash=pl.lit(""),
+        known_on="day",
+    )
+
+
+def post(
+    con: duckdb.DuckDBPyConnection,
+    program: Program,
+    actions: pl.DataFrame,
+    instructions: pl.DataFrame,
+    states: pl.DataFrame,
+    statements: pl.DataFrame,
+    activity: pl.DataFrame,
+    after: date | None,
+    through: date,
+) -> tuple[Entries, list[Outcome], dict[str, int]]:
+    """Entries of everything that is due, outcomes of instructions, balances that changed.
+
+    `actions` (`ACTION_SCHEMA`): what posted events do to points; `instructions` with `day`,
+    `effective_on` and the columns of `inputs.INSTRUCTION_COLUMNS`; `states`: balances that the
+    last pass, which went through `after`, left. `activity`: account_id, `day` and the day
+    `active_on` that became known on it, where points lapse by inactivity.
+    """
+    instructions = instructions.filter(pl.col("kind").is_in(SPENDING))
+    first_day = after if after is not None else _first_day(actions, instructions)
+    ends = month_ends(first_day, through)
+    if after is None and first_day is not None:
+        ends = month_ends(first_day.replace(day=1), through)
+    single = _one_by_one(
+        con, program, actions, instructions, states, statements, activity, ends, after, through
+    )
+    in_columns = actions.filter(~pl.col("account_id").is_in(single.implode()))
+    taken = in_columns.filter(pl.col("points") < 0)["account_id"].unique()
+    parts = [post_in_columns(program, in_columns, stored.lots_of(con, program.program_id, taken))]
+    balances = _plain_balances(in_columns, states)
+    posting = AccountPosting(program, after, through, ends)
+    accounts = _accounts(
+        con, program, single, actions.filter(pl.col("account_id").is_in(single.implode())),
+        instructions, states, statements, activity,
+    )  # fmt: skip
+    for account in accounts:
+        balances[account.account_id] = posting.run(account)
+    order, entries, outcomes = posting.finish()
+    return merged([*parts, (order, entries)]), outcomes, balances
+
+
+def _first_day(actions: pl.DataFrame, instructions: pl.DataFrame) -> date | None:
+    days = [
+        day for day in (actions["day"].min(), instructions["day"].min()) if isinstance(day, date)
+    ]
+    return min(days) if days else None
+
+
+def _plain_balances(actions: pl.DataFrame, states: pl.DataFrame) -> dict[str, int]:
+    added = actions.group_by("account_id").agg(pl.col("points").sum())
+    total = added.join(states.select("account_id", "balance"), on="account_id", how="left").select(
+        "account_id", pl.col("points") + pl.col("balance").fill_null(0)
+    )
+    return dict(total.iter_rows())
+
+
+def _one_by_one(
+    con: duckdb.DuckDBPyConnection,
+    program: Program,
+    actions: pl.DataFrame,
+    instructions: pl.DataFrame,
+    states: pl.DataFrame,
+    statements: pl.DataFrame,
+    activity: pl.DataFrame,
+    ends: list[date],
+    after: date | None,
+    through: date,
+) -> pl.Series:
+    """Accounts whose lots must be worked entry by entry, sorted."""
+    plain = is_accrual()
+    if all(version.terms.returns.policy == "UNLIMITED" for version in program.versions):
+        plain |= is_clawback()
+    parts = [
+        actions.filter(~plain)["account_id"],
+        in_deficit(actions, states),
+        instructions["account_id"],
+        states.filter(pl.col("balance") < 0)["account_id"],
+        pl.Series(
+            "account_id",
+            stored.accounts_with_lots_lapsing(con, program.program_id, after, through),
+            dtype=pl.String,
+        ),
+        actions.filter(pl.col("effective_on").is_in(_lapsing(program, actions, through)))[
+            "account_id"
+        ],
+    ]
+    if any(version.terms.accrual.settlement == "STATEMENT" for version in program.versions):
+        held = pl.concat([actions["account_id"], states["account_id"]])
+        new = statements.filter("is_new")["account_id"]
+        parts.append(new.filter(new.is_in(held.implode())))
+    if ends and program.latest.settlement_model == "PARTNER_POSTED":
+        parts += [actions["account_id"], states.filter(pl.col("balance") > 0)["account_id"]]
+    months = [
+        version.terms.expiry.months
+        for version in program.versions
+        if version.terms.expiry.kind == "INACTIVITY"
+    ]
+    if months:
+        held = states.filter(pl.col("balance") > 0).select("account_id", "active_on")
+        active = pl.concat([held, activity.select("account_id", "active_on")])
+        lapses = pl.col("active_on").dt.offset_by(f"{min(filter(None, months))}mo")
+        parts.append(active.filter(lapses <= through)["account_id"])
+    return pl.concat([part.rename("account_id") for part in parts]).unique().sort()
+
+
+def _lapsing(program: Program, actions: pl.DataFrame, through: date) -> list[date]:
+    """Effective days of new points that lapse within this pass already."""
+    days = actions["effective_on"].unique().to_list()
+    return [day for day in days if (ends := expiry_of(program, day)) and ends <= through]
+
+
+def _accounts(
+    con: duckdb.DuckDBPyConnection,
+    program: Program,
+    ids: pl.Series,
+    actions: pl.DataFrame,
+    instructions: pl.DataFrame,
+    states: pl.DataFrame,
+    statements: pl.DataFrame,
+    activity: pl.DataFrame,
+) -> list[Account]:
+    """The accounts `ids` with their lots and what is to be done with them."""
+    if ids.is_empty():
+        return []
+    balances = dict(states.select("account_id", "balance").iter_rows())
+    active_on = dict(states.select("account_id", "active_on").iter_rows())
+    lots: dict[str, list[Lot]] = {}
+    for row in stored.lots_of(con, program.program_id, ids).iter_rows(named=True):
+        lots.setdefault(row["account_id"], []).append(_lot(row, row["points_open"]))
+    accounts = {
+        account_id: Account(
+            account_id,
+            AccountLots(lots.get(account_id, []), max(0, -balances.get(account_id, 0))),
+            known_lots={lot.lot_id: lot for lot in lots.get(account_id, [])},
+            active_on=active_on.get(account_id),
+        )
+        for account_id in ids.to_list()
+    }
+    for action in actions.iter_rows(named=True):
+        accounts[action["account_id"]].actions.append(action)
+    for row in instructions.iter_rows(named=True):
+        accounts[row["account_id"]].instructions.append(_instruction(row))
+    for account_id, ends_on, day in (
+        statements.filter("is_new").select("account_id", "ends_on", "day").iter_rows()
+    ):
+        if account_id in accounts:
+            accounts[account_id].statements.append((day, ends_on))
+    for account_id, day, on in activity.select("account_id", "day", "active_on").iter_rows():
+        if account_id in accounts:
+            accounts[account_id].activity.append((day, on))
+    if any(version.terms.returns.policy != "UNLIMITED" for version in program.versions):
+        for row in stored.forborne(con, program.program_id, ids).iter_rows(named=True):
+            accounts[row["account_id"]].forborne.append(
+                Forborne(row["journal_id"], frozenset(row["items"] or ()), row["points"])
+            )
+    _add_redemptions(con, program.program_id, instructions, accounts)
+    return list(accounts.values())
+
+
+def _lot(row: dict[str, object], points_open: int) -> Lot:
+    return Lot(
+        row["lot_id"], row["source_id"], row["issued_on"], row["expires_on"],  # pyright: ignore
+        row["funding_partner_bps"], row["points_issued"], points_open,  # pyright: ignore
+        bool(row.get("is_pending")),
+    )  # fmt: skip
+
+
+def _instruction(row: dict[str, object]) -> Instruction:
+    return Instruction(
+        row["reward_event_id"], row["kind"], row["day"], row["effective_on"],  # pyright: ignore
+        row["points"], row["reference"], (row["event_at"], row["reward_event_id"]),  # pyright: ignore
+    )  # fmt: skip
+
+
+def _add_redemptions(
+    con: duckdb.DuckDBPyConnection,
+    program_id: str,
+    instructions: pl.DataFrame,
+    accounts: Mapping[str, Account],
+) -> None:
+    """Give accounts with cancellations their earlier redemptions and the lots these took from."""
+    ids = instructions.filter(pl.col("kind") == "REDEEM_CANCEL")["account_id"].unique()
+    if ids.is_empty():
+        return
+    outcomes, taken = stored.redemptions_of(con, program_id, ids)
+    movements: dict[str, list[tuple[str | None, int]]] = {}
+    for row in taken.iter_rows(named=True):
+        movements.setdefault(row["journal_id"], []).append((row["lot_id"], row["points"]))
+        accounts[row["account_id"]].known_lots.setdefault(row["lot_id"], _lot(row, 0))
+    for row in outcomes.iter_rows(named=True):
+        redemptions = accounts[row["account_id"]].redemptions
+        if row["kind"] == "REDEEM":
+            redemption = Redemption(row["journal_id"], movements.get(row["journal_id"], []))
+            redemptions[row["reward_event_id"]] = redemption
+            if row["reference"]:
+                redemptions.setdefault(row["reference"], redemption)
+        elif row["reference"] in redemptions:
+            redemptions[row["reference"]].is_cancelled = True
