@@ -148,6 +148,16 @@ def _as_moment(text: str | None, option: str = "--at") -> datetime | None:
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
+def _as_known(text: str | None) -> datetime | None:
+    """`--recorded`: a day means its end."""
+    from datetime import time
+
+    known = _as_moment(text, "--recorded")
+    if known is not None and text is not None and len(text) == len("YYYY-MM-DD"):
+        known = datetime.combine(known, time.max)
+    return known
+
+
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
@@ -174,18 +184,106 @@ def ui(
 def report_rewards(
     program: Annotated[str, typer.Option(help="The program.")],
     period: Annotated[str, typer.Option(help="Accounting period, YYYY-MM.")],
+    recorded: Annotated[
+        str | None, typer.Option(help="As it was known at this day or time (UTC).")
+    ] = None,
     json_output: JsonFlag = False,
 ) -> None:
     """(Re)build the rewards pack of a program and period."""
     from pipelines.finance.packs import build_pack
 
-    folder = build_pack(program, period)
+    folder = build_pack(program, period, recorded=_as_known(recorded))
     if json_output:
         print((folder / "manifest.json").read_text())
         return
     print(folder)
     for path in sorted(folder.iterdir()):
         print(f"  {path.name}")
+
+
+@app.command()
+def close(
+    program: Annotated[str, typer.Option(help="The program.")],
+    period: Annotated[str, typer.Option(help="Accounting period, YYYY-MM.")],
+    approver: Annotated[str | None, typer.Option(help="Who approves; not the preparer.")] = None,
+    preparer: Annotated[
+        str | None, typer.Option(help="Who prepared it; default the user of this process.")
+    ] = None,
+    soft: Annotated[
+        bool, typer.Option("--soft", help="Only soft-close: run the checks, approve later.")
+    ] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Close a period, and the open ones before it; its pack is built as of the seal."""
+    from pipelines.finance.packs import build_pack
+    from pipelines.finance.periods import CLOSED, close_period
+
+    if soft == (approver is not None):
+        raise CardlineError("name who approves with --approver, or soft-close with --soft")
+    done = close_period(program, period, approver, preparer)
+    pack = None if soft else build_pack(program, period)
+    if json_output:
+        told = [
+            {
+                "program_id": each.program_id,
+                "period": each.period,
+                "state": each.state,
+                "version": each.version,
+                "known_at": str(each.known_at),
+            }
+            for each in done
+        ]
+        print(json.dumps({"closed": told, "pack": pack and str(pack)}))
+        return
+    for each in done:
+        verb = "closed" if each.state == CLOSED else "soft-closed"
+        print(
+            f"{each.program_id} {each.period} {verb}, version {each.version}, prepared by "
+            f"{each.preparer}" + (f", approved by {each.approver}" if each.approver else "")
+        )
+    if not done:
+        print(f"{program} {period} is closed already: nothing was changed")
+    if pack:
+        print(pack)
+
+
+@app.command()
+def reopen(
+    program: Annotated[str, typer.Option(help="The program.")],
+    period: Annotated[str, typer.Option(help="Accounting period, YYYY-MM.")],
+    approver: Annotated[list[str], typer.Option(help="Who approves: given twice.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+) -> None:
+    """Reopen a closed period: two approvers and a reason; its next close is a new version."""
+    from pipelines.finance.periods import reopen_period
+
+    if len(approver) != 2:
+        raise CardlineError("reopening takes two approvers: give --approver twice")
+    done = reopen_period(program, period, (approver[0], approver[1]), reason)
+    print(f"{done.program_id} {done.period} is open again as version {done.version}")
+
+
+@app.command()
+def periods(
+    program: Annotated[str | None, typer.Option(help="Only this program.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Accounting periods and what was done to them."""
+    from pipelines.finance.periods import period_log, periods_of
+    from pipelines.warehouse import connect
+
+    with connect(read_only=True) as con:
+        found = periods_of(con, program)
+    if json_output:
+        rows = [vars(each) for each in found]
+        log = period_log(program=program).to_dicts()
+        print(json.dumps({"periods": rows, "log": log}, default=str))
+        return
+    for each in found:
+        print(
+            f"{each.program_id:<24}{each.period:<10}{each.state:<13}v{each.version:<4}"
+            + (f"{each.preparer} / {each.approver or '–'}" if each.preparer else "")
+        )
 
 
 @programs_app.command("check")
@@ -297,14 +395,10 @@ def rewards_balances(
     json_output: JsonFlag = False,
 ) -> None:
     """Balances in ledger units, now or as of a day and as known at a time."""
-    from datetime import time
-
     from pipelines.rewards.balances import balances_as_of
     from pipelines.warehouse import connect
 
-    known = _as_moment(recorded, "--recorded")
-    if known is not None and recorded is not None and len(recorded) == len("YYYY-MM-DD"):
-        known = datetime.combine(known, time.max)
+    known = _as_known(recorded)
     with connect(read_only=True) as con:
         found = balances_as_of(con, _as_date(effective, "--effective"), known, program, account)
     if json_output:

@@ -58,6 +58,17 @@ class Settings(BaseSettings):
         100, ge=1, description="Fraud alerts that reviewers can work on in a day."
     )
 
+    materiality_bps: int = Field(
+        50,
+        ge=0,
+        description="Late entries of a closed month worth more than this share of its closing "
+        "liability (ten-thousandths) lead to a restatement report.",
+    )
+    materiality_minor: int = Field(
+        1_000_000,
+        ge=0,
+        description="The same, as an amount in minor units: more than either is material.",
+    )
     snapshot_retention_days: int = Field(
         7, ge=0, description="Days that maintenance keeps the warehouse's past states for."
     )

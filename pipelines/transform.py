@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from pipelines.errors import CardlineError
@@ -76,12 +78,35 @@ def _sources_stamp() -> str:
 def ensure_manifest(settings: Settings | None = None) -> Path:
     """dbt's manifest in this home, parsed anew where the project's files have changed."""
     settings = settings or get_settings()
-    manifest = settings.dbt_target_dir / "manifest.json"
-    stamp_path = settings.dbt_target_dir / "sources.stamp"
-    stamp = _sources_stamp()
-    is_fresh = manifest.exists() and stamp_path.exists() and stamp_path.read_text() == stamp
-    if not is_fresh:
-        dbt(["parse", "--quiet"], settings)
+    return _ensure(["parse", "--quiet"], "manifest.json", "sources.stamp", settings)
+
+
+def compiled_models(folder: str, settings: Settings | None = None) -> dict[str, str]:
+    """The models of `dbt/models/<folder>` as SQL for the warehouse, in the order to run them."""
+    settings = settings or get_settings()
+    command = ["compile", "--quiet", "--select", f"{folder},resource_type:model"]
+    made = _ensure(command, f"compiled_{folder}.json", f"compiled_{folder}.stamp", settings)
+    nodes = {
+        name: node
+        for name, node in json.loads(made.read_text())["nodes"].items()
+        if node["resource_type"] == "model" and node["fqn"][1] == folder
+    }
+    needs = {name: set(node["depends_on"]["nodes"]) & set(nodes) for name, node in nodes.items()}
+    return {
+        nodes[name]["name"]: nodes[name]["compiled_code"]
+        for name in TopologicalSorter(needs).static_order()
+    }
+
+
+def _ensure(command: list[str], made: str, stamp: str, settings: Settings) -> Path:
+    """The manifest that a dbt `command` leaves, kept as `made` until the project changes."""
+    path, stamp_path = settings.dbt_target_dir / made, settings.dbt_target_dir / stamp
+    now = _sources_stamp()
+    if not (path.exists() and stamp_path.exists() and stamp_path.read_text() == now):
+        dbt(command, settings)
+        manifest = settings.dbt_target_dir / "manifest.json"
+        if path != manifest:
+            shutil.copyfile(manifest, path)
         with written_aside(stamp_path) as aside:
-            aside.write_text(stamp)
-    return manifest
+            aside.write_text(now)
+    return path

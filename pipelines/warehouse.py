@@ -46,7 +46,15 @@ create table if not exists finance.exceptions (
     currency varchar, left_ref varchar, right_ref varchar, opened_on date, state varchar,
     detail varchar
 );
+create table if not exists finance.period_log (
+    log_no bigint, program_id varchar, period varchar, state varchar, version bigint,
+    preparer varchar, approver varchar, second_approver varchar, reason varchar,
+    effective_on date, known_at timestamp, ledger_seq bigint, ledger_hash varchar,
+    figures_sha256 varchar, evidence json, acted_at timestamp, prev_hash varchar,
+    entry_hash varchar
+);
 """
+_LATEST_TABLE = "finance.period_log"
 
 
 @cache
@@ -121,7 +129,7 @@ def _quoted(path: Path) -> str:
 
 
 def _ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
-    """Schemas, inventory tables and an empty table for every feed; done once in a lake's life."""
+    """Schemas, inventory tables and an empty table for every feed; nothing where all is there."""
     from pipelines.contracts import FEEDS
     from pipelines.ingestion.findings import FINDINGS, findings_view
 
@@ -133,7 +141,7 @@ def _ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
             [CATALOG, CATALOG],
         ).fetchall()
     }
-    if FINDINGS in existing and all(f"raw.{name}" in existing for name in FEEDS):
+    if {FINDINGS, _LATEST_TABLE} <= existing and all(f"raw.{name}" in existing for name in FEEDS):
         return
     with transaction(con):
         for schema in SCHEMAS:

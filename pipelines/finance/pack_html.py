@@ -19,6 +19,13 @@ _MONTHS = (
     "October", "November", "December",
 )  # fmt: skip
 
+_BASES = {
+    "AS_IT_STANDS": "as it stands",
+    "AS_CLOSED": "as it was closed",
+    "AS_KNOWN": "as it was known at the time",
+    "RESTATED": "restated: late entries in the month that they take effect in",
+}
+
 _SOURCES = {
     "ACCRUAL": "Accrual",
     "PROVISION": "Breakage provision",
@@ -113,7 +120,10 @@ def _page(data: PackData) -> dict[str, Any]:
         "month_name": f"{_MONTHS[data.starts_on.month - 1]} {data.starts_on.year}",
         "state": data.state,
         "ends_on": data.ends_on.isoformat(),
-        "recorded_at": data.recorded_at and data.recorded_at.isoformat(" ", "seconds") + " UTC",
+        "recorded_at": data.known_at and data.known_at.isoformat(" ", "seconds") + " UTC",
+        "basis": _BASES[data.basis],
+        "period_version": data.period_version,
+        **_close(data),
         "money_name": money.name,
         "points_name": points.name,
         "cards": _cards(data),
@@ -218,6 +228,16 @@ def _rollforward(data: PackData) -> dict[str, Any]:
     rows = [line("Opening balance", "opening", kind="balance")]
     for column, label, sign in FLOWS:
         rows.append(line(label, column, sign))
+    late = data.prior_period
+    if late.height:
+        rows.append(
+            _row(
+                "of which for earlier, closed months",
+                points.signed(int(late["points"].sum())),
+                money.signed(int(late["amount_minor"].sum())),
+                "–",
+            )
+        )
     if month["revalued_minor"]:
         rows.append(
             _row("of which a new value per point", "–", money.text(month["revalued_minor"]), "–")
@@ -422,6 +442,65 @@ def _ledger(data: PackData) -> dict[str, Any]:
                 money.text(line["amount_minor"]),
             )
             for line in lines
+        ],
+    }  # fmt: skip
+
+
+def _close(data: PackData) -> dict[str, Any]:
+    """Prior-period lines, what a restatement changes, and who stands for the month."""
+    money, points = data.money, data.points
+    late = list(data.prior_period.iter_rows(named=True))
+
+    def cell(unit: Any, amount: int | None, signed: bool = False) -> str:
+        if amount is None:
+            return "–"
+        return unit.signed(amount) if signed else unit.text(amount)
+
+    return {
+        "prior_columns": [
+            ("Takes effect in", TEXT), ("Event", TEXT), ("Entries", NUMBER),
+            (f"Effect, {points.name}", NUMBER), (f"Effect, {money.name}", NUMBER),
+        ],
+        "prior_rows": [
+            _row(
+                row["original_period"], _EVENTS.get(row["event_type"], row["event_type"]),
+                _count(row["entries"]), points.signed(row["points"]),
+                money.signed(row["amount_minor"]),
+            )
+            for row in late
+        ],
+        "prior_total": [
+            "Prior-period effect", "", _count(sum(row["entries"] for row in late)),
+            points.signed(sum(row["points"] for row in late)),
+            money.signed(sum(row["amount_minor"] for row in late)),
+        ],
+        "late_entries": data.late_entries,
+        "restatement_columns": [
+            ("", TEXT), (f"Closed, {points.name}", NUMBER), ("Restated", NUMBER),
+            ("Difference", NUMBER), (f"Closed, {money.name}", NUMBER), ("Restated", NUMBER),
+            ("Difference", NUMBER),
+        ],
+        "restatement_rows": [
+            _row(
+                row["line"], cell(points, row["closed_points"]),
+                cell(points, row["restated_points"]), cell(points, row["difference_points"], True),
+                cell(money, row["closed_minor"]), cell(money, row["restated_minor"]),
+                cell(money, row["difference_minor"], True),
+                kind="balance" if row["line"].endswith(("balance", "liability")) else "",
+            )
+            for row in data.restatement.iter_rows(named=True)
+        ],
+        "step_columns": [
+            ("Step", TEXT), ("Version", NUMBER), ("Prepared by", TEXT), ("Approved by", TEXT),
+            ("Known through", NUMBER), ("Reason", TEXT),
+        ],
+        "step_rows": [
+            _row(
+                row["state"].replace("_", " ").lower(), row["version"], row["preparer"] or "–",
+                " and ".join(n for n in (row["approver"], row["second_approver"]) if n) or "–",
+                row["known_at"].isoformat(" ", "seconds"), row["reason"] or "",
+            )
+            for row in data.steps.iter_rows(named=True)
         ],
     }  # fmt: skip
 
