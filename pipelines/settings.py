@@ -58,6 +58,18 @@ class Settings(BaseSettings):
         100, ge=1, description="Fraud alerts that reviewers can work on in a day."
     )
 
+    redemption_tail_milli: int = Field(
+        1_050,
+        ge=1_000,
+        description="What is still redeemed after the oldest age observed: the ultimate over the "
+        "last, in thousandths.",
+    )
+    young_cohort_months: int = Field(
+        6,
+        ge=0,
+        description="Cohorts observed for fewer months lean on the approved estimate "
+        "(Bornhuetter-Ferguson).",
+    )
     materiality_bps: int = Field(
         50,
         ge=0,

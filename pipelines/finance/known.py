@@ -75,7 +75,10 @@ def open_books(con: duckdb.DuckDBPyConnection, cut: Cut, settings: Settings) -> 
         con.execute(f'create table {KNOWN}.finance."{name}" as {placed}')
 
 
-LEDGER_TABLES = ("programs", "journal", "postings", "decisions", "superseded_decisions")
+LEDGER_TABLES = (
+    "programs", "journal", "postings", "lots_issued", "lot_consumption", "decisions",
+    "superseded_decisions",
+)  # fmt: skip
 
 # Terms that were the first of a program stay: without terms there is nothing to tell.
 _LEDGER = f"""
@@ -104,6 +107,12 @@ select * from {CATALOG}.rewards.postings
 where
     program_id = (select program_id from main.cut)
     and journal_id in (select journal_id from rewards.journal);
+create view rewards.lots_issued as
+select * from {CATALOG}.rewards.lots_issued
+where issue_journal_id in (select journal_id from rewards.journal);
+create view rewards.lot_consumption as
+select * from {CATALOG}.rewards.lot_consumption
+where journal_id in (select journal_id from rewards.journal);
 create view rewards.every_decision as
 select *, cast(null as timestamp) as superseded_at from {CATALOG}.rewards.decisions
 where program_id = (select program_id from main.cut)

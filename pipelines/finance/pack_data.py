@@ -10,7 +10,9 @@ import polars as pl
 from pipelines.errors import CardlineError
 from pipelines.finance.evidence import from_evidence, open_exceptions, reconciled
 from pipelines.finance.periods import close_evidence
+from pipelines.finance.redemption import Study, figures_frame, study
 from pipelines.finance.units import Unit
+from pipelines.settings import Settings
 
 FLOWS = (
     ("accrued", "Accrued", 1),
@@ -47,6 +49,7 @@ class PackData:
     recorded_at: datetime | None
     ledger_entries: int
     rollforward: pl.DataFrame
+    redemption: Study
     prior_period: pl.DataFrame
     restatement: pl.DataFrame
     gl_entries: pl.DataFrame
@@ -94,6 +97,9 @@ class PackData:
         return {
             "liability_rollforward": self.rollforward,
             "prior_period_lines": self.prior_period,
+            "redemption_rate": figures_frame(self.redemption.figures),
+            "redemption_cohorts": self.redemption.cohorts,
+            "redemption_by_age": self.redemption.emergence,
             **({"restatement": self.restatement} if self.basis == RESTATED else {}),
             "gl_entries": self.gl_entries,
             "partner_invoice_lines": self.invoice_lines,
@@ -114,6 +120,7 @@ def read_pack_data(
     con: duckdb.DuckDBPyConnection,
     program: str,
     period: str,
+    settings: Settings,
     basis: str = AS_IT_STANDS,
     known_at: datetime | None = None,
 ) -> PackData:
@@ -150,6 +157,7 @@ def read_pack_data(
         recorded_at=recorded_at,
         ledger_entries=entries,
         rollforward=frame(_ROLLFORWARD, [program, period]),
+        redemption=study(con, program, period, settings),
         prior_period=frame(_PRIOR_PERIOD, [program, period]),
         restatement=pl.DataFrame(),
         gl_entries=frame(_GL_ENTRIES, [program, period]),

@@ -67,7 +67,7 @@ def build_pack(
         return write_pack(data, pack_folder(settings, program, period))
     with connect(read_only=True, settings=settings) as con, transaction(con):
         if not _is_closed(con, program, period):
-            data = read_pack_data(con, program, period)
+            data = read_pack_data(con, program, period, settings)
             return write_pack(data, pack_folder(settings, program, period))
         cut = close_cut(con, program, period)
         late = late_entries(con, program, period, settings)
@@ -95,7 +95,7 @@ def _read(settings: Settings, program: str, period: str, basis: str, cut: Cut) -
     """A month from the books at `cut`; one transaction, although somebody may be writing."""
     with connect(read_only=True, settings=settings) as con, transaction(con):
         open_books(con, cut, settings)
-        return read_pack_data(con, program, period, basis, cut.known_at)
+        return read_pack_data(con, program, period, settings, basis, cut.known_at)
 
 
 def pack_folder(settings: Settings, program: str, period: str) -> Path:
