@@ -201,6 +201,27 @@ def report_rewards(
         print(f"  {path.name}")
 
 
+@report_app.command("gl")
+def report_gl(
+    period: Annotated[str, typer.Option(help="Accounting period, YYYY-MM.")],
+    program: Annotated[
+        str | None, typer.Option(help="Only this program; without it settlement journals too.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; without it, print.")] = None,
+) -> None:
+    """The month's journals as CSV for the general ledger."""
+    from pipelines.files import written_aside
+    from pipelines.finance.gl_export import gl_journals
+
+    journals = gl_journals(period, program)
+    if out is None:
+        print(journals.write_csv(), end="")
+        return
+    with written_aside(out) as aside:
+        journals.write_csv(aside)
+    print(f"{out}: {journals.height:,} lines, {journals['journal'].n_unique():,} journals")
+
+
 @app.command()
 def close(
     program: Annotated[str, typer.Option(help="The program.")],

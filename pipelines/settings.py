@@ -58,6 +58,11 @@ class Settings(BaseSettings):
         100, ge=1, description="Fraud alerts that reviewers can work on in a day."
     )
 
+    chart_of_accounts: Path | None = Field(
+        None,
+        description="File (YAML) with numbers and names of the general ledger's accounts; default "
+        "those of the posting matrix.",
+    )
     redemption_tail_milli: int = Field(
         1_050,
         ge=1_000,
@@ -85,7 +90,7 @@ class Settings(BaseSettings):
         7, ge=0, description="Days that maintenance keeps the warehouse's past states for."
     )
 
-    @field_validator("home", "landing", "programs", mode="after")
+    @field_validator("home", "landing", "programs", "chart_of_accounts", mode="after")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()

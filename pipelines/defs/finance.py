@@ -23,6 +23,7 @@ PACKS = dg.AssetKey(["finance", "packs"])
         dg.AssetKey(["rewards", "balances"]),
         dg.AssetKey(["marts", "fct_statements"]),
         dg.AssetKey(["finance", "liability_rollforward"]),
+        dg.AssetKey(["finance", "settlement_entries"]),
     ],
     group_name="finance",
     owners=OWNERS,

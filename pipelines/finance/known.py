@@ -20,6 +20,8 @@ KNOWN = "known"
 
 SCHEMAS = ("landing", "marts", "rewards", "finance")
 LOG_TABLES = ("period_log",)
+NO_LEDGER = {"settlement_entries"}
+"""Finance models that are not made of the rewards ledger."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,11 @@ def open_books(con: duckdb.DuckDBPyConnection, cut: Cut, settings: Settings) -> 
     Tables of the schemas in `SCHEMAS` other than the ledger and the finance models read as they
     are. The caller's connection is for reading and is closed afterwards.
     """
-    models = compiled_models("finance", settings)
+    models = {
+        name: sql
+        for name, sql in compiled_models("finance", settings).items()
+        if name not in NO_LEDGER
+    }
     con.execute(f"attach ':memory:' as {KNOWN}")
     tables = con.execute(
         "select table_schema, table_name from information_schema.tables "
