@@ -33,6 +33,9 @@ app.add_typer(programs_app, name="programs")
 rewards_app = typer.Typer(help="The rewards ledger: why and how many.", no_args_is_help=True)
 app.add_typer(rewards_app, name="rewards")
 
+exceptions_app = typer.Typer(help="The exception queue of finance.", no_args_is_help=True)
+app.add_typer(exceptions_app, name="exceptions")
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
@@ -305,6 +308,105 @@ def periods(
             f"{each.program_id:<24}{each.period:<10}{each.state:<13}v{each.version:<4}"
             + (f"{each.preparer} / {each.approver or '–'}" if each.preparer else "")
         )
+
+
+ExceptionId = Annotated[str, typer.Argument(help="The exception's id.")]
+By = Annotated[str, typer.Option(help="Who does it.")]
+
+
+@exceptions_app.command("list")
+def exceptions_list(
+    state: Annotated[
+        str | None, typer.Option(help="One state, or `all`; without it, what is not settled.")
+    ] = None,
+    recon: Annotated[str | None, typer.Option(help="Only this reconciliation, e.g. R2.")] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only what this person has.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Exceptions, the oldest first, and how old they are by kind."""
+    from pipelines.finance.exceptions import UNSETTLED, ageing, list_exceptions
+
+    states = UNSETTLED if state is None else None if state == "all" else (state,)
+    found = list_exceptions(states, recon, type_, owner)
+    if json_output:
+        print(json.dumps(found.to_dicts(), default=str))
+        return
+    for row in found.iter_rows(named=True):
+        amount = "" if row["amount_minor"] is None else f"{row['amount_minor']:,}"
+        print(
+            f"{row['exception_id']:<34}{row['recon_id']:<4}{row['type']:<24}{row['state']:<12}"
+            f"{amount:>12} {row['age_days']:>5} d  {row['owner'] or '':<12}{row['detail'] or ''}"
+        )
+    for row in ageing(found).iter_rows(named=True):
+        aged = ", ".join(f"{row[name]} {name} d" for name in ("0-1", "2-5", "6-30", "31+"))
+        print(f"{row['recon_id']} {row['type']}: {row['all']} ({aged})")
+    if found.is_empty():
+        print("nothing is in the queue")
+
+
+@exceptions_app.command("show")
+def exceptions_show(exception_id: ExceptionId) -> None:
+    """What was done to an exception, as JSON."""
+    from pipelines.finance.exceptions import history, list_exceptions
+
+    found = [row for row in list_exceptions(None).to_dicts() if row["exception_id"] == exception_id]
+    if not found:
+        raise CardlineError(f"there is no exception {exception_id!r}")
+    told = found[0] | {"history": history(exception_id).to_dicts()}
+    print(json.dumps(told, default=str, indent=2))
+
+
+@exceptions_app.command("assign")
+def exceptions_assign(
+    exception_id: ExceptionId,
+    to: Annotated[str, typer.Option(help="Who looks at it.")],
+    by: By,
+) -> None:
+    """Make somebody responsible for an exception."""
+    from pipelines.finance.exceptions import assign
+
+    print(f"{exception_id} {assign(exception_id, to, by)}")
+
+
+@exceptions_app.command("explain")
+def exceptions_explain(
+    exception_id: ExceptionId,
+    note: Annotated[str, typer.Option(help="What it is.")],
+    by: By,
+) -> None:
+    """Say what an exception is; it no longer stands in the way of a close."""
+    from pipelines.finance.exceptions import explain
+
+    print(f"{exception_id} {explain(exception_id, note, by)}")
+
+
+@exceptions_app.command("resolve")
+def exceptions_resolve(
+    exception_id: ExceptionId,
+    by: By,
+    code: Annotated[str | None, typer.Option(help="Resolution code, e.g. TIMING.")] = None,
+    note: Annotated[str | None, typer.Option(help="Why.")] = None,
+    evidence: Annotated[str | None, typer.Option(help="Where the evidence is.")] = None,
+    journal: Annotated[str | None, typer.Option(help="The journal entry that settled it.")] = None,
+    write_off: Annotated[bool, typer.Option("--write-off", help="It is written off.")] = False,
+    adjust: Annotated[
+        int | None, typer.Option(help="Points to give (or take) by an adjustment, ledger units.")
+    ] = None,
+    account: Annotated[str | None, typer.Option(help="The adjustment's account.")] = None,
+) -> None:
+    """Settle an exception: by a code, or by an adjustment that the next run posts."""
+    from pipelines.finance.exceptions import Adjustment, request_adjustment, resolve
+
+    if adjust is not None:
+        if account is None or note is None or code or journal or write_off:
+            raise CardlineError("an adjustment takes --account and --note, and no code of its own")
+        event = request_adjustment(exception_id, Adjustment(account, adjust), by, note)
+        print(f"{event} is in landing: the next `cardline run` posts it and resolves the exception")
+        return
+    if code is None:
+        raise CardlineError("name a resolution code with --code, or an adjustment with --adjust")
+    print(f"{exception_id} {resolve(exception_id, code, by, note, evidence, journal, write_off)}")
 
 
 @programs_app.command("check")

@@ -46,6 +46,11 @@ create table if not exists finance.exceptions (
     currency varchar, left_ref varchar, right_ref varchar, opened_on date, state varchar,
     detail varchar
 );
+create table if not exists finance.exception_log (
+    log_no bigint, exception_id varchar, action varchar, acted_by varchar, owner varchar,
+    note varchar, resolution_code varchar, evidence_ref varchar, journal_id varchar,
+    known_at timestamp, acted_at timestamp
+);
 create table if not exists finance.period_log (
     log_no bigint, program_id varchar, period varchar, state varchar, version bigint,
     preparer varchar, approver varchar, second_approver varchar, reason varchar,
@@ -54,7 +59,15 @@ create table if not exists finance.period_log (
     entry_hash varchar
 );
 """
-_LATEST_TABLE = "finance.period_log"
+_LATEST_TABLE = "finance.exception_log"
+_LATER_COLUMNS = """
+alter table landing.files add column if not exists sequence_no bigint;
+alter table finance.exceptions add column if not exists owner varchar;
+alter table finance.exceptions add column if not exists resolution_code varchar;
+alter table finance.exceptions add column if not exists resolved_by varchar;
+alter table finance.exceptions add column if not exists evidence_ref varchar;
+alter table finance.exceptions add column if not exists journal_id varchar;
+"""
 
 
 @cache
@@ -150,7 +163,7 @@ def _ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
         for feed in FEEDS.values():
             columns = ", ".join(f'"{name}" {kind}' for name, kind in feed.raw_columns().items())
             con.execute(f"create table if not exists raw.{feed.name} ({columns})")
-        con.execute("alter table landing.files add column if not exists sequence_no bigint")
+        con.execute(_LATER_COLUMNS)
         con.execute(findings_view())
 
 

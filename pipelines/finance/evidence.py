@@ -29,8 +29,14 @@ select
     count(*) as exceptions,
     cast(sum(coalesce(amount_minor, 0)) as bigint) as amount_minor,
     min(opened_on) as oldest_on,
-    max(opened_on) as newest_on
-from finance.exceptions
+    max(opened_on) as newest_on,
+    count(*) filter (where age_days <= 1) as age_0_1,
+    count(*) filter (where age_days between 2 and 5) as age_2_5,
+    count(*) filter (where age_days between 6 and 30) as age_6_30,
+    count(*) filter (where age_days > 30) as age_31
+from (
+    select *, date_diff('day', opened_on, ?::date) as age_days from finance.exceptions
+)
 where opened_on <= ? and state not in ('RESOLVED', 'WRITTEN_OFF')
 group by all
 order by recon_id, type, severity
@@ -44,7 +50,8 @@ _RECONCILED = pl.Schema(
 _OPEN = pl.Schema(
     {
         "recon_id": pl.String, "type": pl.String, "severity": pl.String, "exceptions": pl.Int64,
-        "amount_minor": pl.Int64, "oldest_on": pl.Date, "newest_on": pl.Date,
+        "amount_minor": pl.Int64, "oldest_on": pl.Date, "newest_on": pl.Date, "age_0_1": pl.Int64,
+        "age_2_5": pl.Int64, "age_6_30": pl.Int64, "age_31": pl.Int64,
     }
 )  # fmt: skip
 
@@ -60,7 +67,7 @@ def reconciled(con: duckdb.DuckDBPyConnection, ends_on: date) -> pl.DataFrame:
 
 def open_exceptions(con: duckdb.DuckDBPyConnection, ends_on: date) -> pl.DataFrame:
     """Exceptions that were opened by `ends_on` and are still open, by kind."""
-    return con.execute(_EXCEPTIONS, [ends_on]).pl()
+    return con.execute(_EXCEPTIONS, [ends_on, ends_on]).pl()
 
 
 def evidence_of(con: duckdb.DuckDBPyConnection, ends_on: date) -> str:

@@ -601,13 +601,15 @@ def _evidence(data: PackData) -> dict[str, Any]:
         ],
         "exception_columns": [
             ("Chain", TEXT), ("Type", TEXT), ("Open", NUMBER), ("Amount", NUMBER),
+            ("0–1 days", NUMBER), ("2–5", NUMBER), ("6–30", NUMBER), ("31 and more", NUMBER),
             ("Oldest", NUMBER), ("Newest", NUMBER),
         ],
         "exception_rows": [
             _row(
                 row["recon_id"], row["type"].replace("_", " ").lower(),
-                _count(row["exceptions"]), money.text(row["amount_minor"]), row["oldest_on"],
-                row["newest_on"],
+                _count(row["exceptions"]), money.text(row["amount_minor"]),
+                *(_count(row[f"age_{age}"]) for age in ("0_1", "2_5", "6_30", "31")),
+                row["oldest_on"], row["newest_on"],
             )
             for row in exceptions
         ],

@@ -64,7 +64,8 @@ def resolve_problems(con: duckdb.DuckDBPyConnection, exception_ids: list[str]) -
     )
     try:
         con.execute(
-            "update finance.exceptions set state = 'RESOLVED' where state = 'OPEN' "
+            "update finance.exceptions set state = 'RESOLVED' "
+            "where state in ('OPEN', 'ASSIGNED', 'EXPLAINED') "
             "and exception_id in (select exception_id from resolved)"
         )
     finally:
