@@ -35,6 +35,9 @@ app.add_typer(programs_app, name="programs")
 rewards_app = typer.Typer(help="The rewards ledger: why and how many.", no_args_is_help=True)
 app.add_typer(rewards_app, name="rewards")
 
+exceptions_app = typer.Typer(help="The exception queue of finance.", no_args_is_help=True)
+app.add_typer(exceptions_app, name="exceptions")
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
@@ -153,6 +156,16 @@ def _as_moment(text: str | None, option: str = "--at") -> datetime | None:
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
+def _as_known(text: str | None) -> datetime | None:
+    """`--recorded`: a day means its end."""
+    from datetime import time
+
+    known = _as_moment(text, "--recorded")
+    if known is not None and text is not None and len(text) == len("YYYY-MM-DD"):
+        known = datetime.combine(known, time.max)
+    return known
+
+
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
@@ -179,18 +192,226 @@ def ui(
 def report_rewards(
     program: Annotated[str, typer.Option(help="The program.")],
     period: Annotated[str, typer.Option(help="Accounting period, YYYY-MM.")],
+    recorded: Annotated[
+        str | None, typer.Option(help="As it was known at this day or time (UTC).")
+    ] = None,
     json_output: JsonFlag = False,
 ) -> None:
     """(Re)build the rewards pack of a program and period."""
     from pipelines.finance.packs import build_pack
 
-    folder = build_pack(program, period)
+    folder = build_pack(program, period, recorded=_as_known(recorded))
     if json_output:
         print((folder / "manifest.json").read_text())
         return
     print(folder)
     for path in sorted(folder.iterdir()):
         print(f"  {path.name}")
+
+
+@report_app.command("gl")
+def report_gl(
+    period: Annotated[str, typer.Option(help="Accounting period, YYYY-MM.")],
+    program: Annotated[
+        str | None, typer.Option(help="Only this program; without it settlement journals too.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; without it, print.")] = None,
+) -> None:
+    """The month's journals as CSV for the general ledger."""
+    from pipelines.files import written_aside
+    from pipelines.finance.gl_export import gl_journals
+
+    journals = gl_journals(period, program)
+    if out is None:
+        print(journals.write_csv(), end="")
+        return
+    with written_aside(out) as aside:
+        journals.write_csv(aside)
+    print(f"{out}: {journals.height:,} lines, {journals['journal'].n_unique():,} journals")
+
+
+@app.command()
+def close(
+    program: Annotated[str, typer.Option(help="The program.")],
+    period: Annotated[str, typer.Option(help="Accounting period, YYYY-MM.")],
+    approver: Annotated[str | None, typer.Option(help="Who approves; not the preparer.")] = None,
+    preparer: Annotated[
+        str | None, typer.Option(help="Who prepared it; default the user of this process.")
+    ] = None,
+    soft: Annotated[
+        bool, typer.Option("--soft", help="Only soft-close: run the checks, approve later.")
+    ] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Close a period, and the open ones before it; its pack is built as of the seal."""
+    from pipelines.finance.packs import build_pack
+    from pipelines.finance.periods import CLOSED, close_period
+
+    if soft == (approver is not None):
+        raise CardlineError("name who approves with --approver, or soft-close with --soft")
+    done = close_period(program, period, approver, preparer)
+    pack = None if soft else build_pack(program, period)
+    if json_output:
+        told = [
+            {
+                "program_id": each.program_id,
+                "period": each.period,
+                "state": each.state,
+                "version": each.version,
+                "known_at": str(each.known_at),
+            }
+            for each in done
+        ]
+        print(json.dumps({"closed": told, "pack": pack and str(pack)}))
+        return
+    for each in done:
+        verb = "closed" if each.state == CLOSED else "soft-closed"
+        print(
+            f"{each.program_id} {each.period} {verb}, version {each.version}, prepared by "
+            f"{each.preparer}" + (f", approved by {each.approver}" if each.approver else "")
+        )
+    if not done:
+        print(f"{program} {period} is closed already: nothing was changed")
+    if pack:
+        print(pack)
+
+
+@app.command()
+def reopen(
+    program: Annotated[str, typer.Option(help="The program.")],
+    period: Annotated[str, typer.Option(help="Accounting period, YYYY-MM.")],
+    approver: Annotated[list[str], typer.Option(help="Who approves: given twice.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+) -> None:
+    """Reopen a closed period: two approvers and a reason; its next close is a new version."""
+    from pipelines.finance.periods import reopen_period
+
+    if len(approver) != 2:
+        raise CardlineError("reopening takes two approvers: give --approver twice")
+    done = reopen_period(program, period, (approver[0], approver[1]), reason)
+    print(f"{done.program_id} {done.period} is open again as version {done.version}")
+
+
+@app.command()
+def periods(
+    program: Annotated[str | None, typer.Option(help="Only this program.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Accounting periods and what was done to them."""
+    from pipelines.finance.periods import period_log, periods_of
+    from pipelines.warehouse import connect
+
+    with connect(read_only=True) as con:
+        found = periods_of(con, program)
+    if json_output:
+        rows = [vars(each) for each in found]
+        log = period_log(program=program).to_dicts()
+        print(json.dumps({"periods": rows, "log": log}, default=str))
+        return
+    for each in found:
+        print(
+            f"{each.program_id:<24}{each.period:<10}{each.state:<13}v{each.version:<4}"
+            + (f"{each.preparer} / {each.approver or '–'}" if each.preparer else "")
+        )
+
+
+ExceptionId = Annotated[str, typer.Argument(help="The exception's id.")]
+By = Annotated[str, typer.Option(help="Who does it.")]
+
+
+@exceptions_app.command("list")
+def exceptions_list(
+    state: Annotated[
+        str | None, typer.Option(help="One state, or `all`; without it, what is not settled.")
+    ] = None,
+    recon: Annotated[str | None, typer.Option(help="Only this reconciliation, e.g. R2.")] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only what this person has.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Exceptions, the oldest first, and how old they are by kind."""
+    from pipelines.finance.exceptions import UNSETTLED, ageing, list_exceptions
+
+    states = UNSETTLED if state is None else None if state == "all" else (state,)
+    found = list_exceptions(states, recon, type_, owner)
+    if json_output:
+        print(json.dumps(found.to_dicts(), default=str))
+        return
+    for row in found.iter_rows(named=True):
+        amount = "" if row["amount_minor"] is None else f"{row['amount_minor']:,}"
+        print(
+            f"{row['exception_id']:<34}{row['recon_id']:<4}{row['type']:<24}{row['state']:<12}"
+            f"{amount:>12} {row['age_days']:>5} d  {row['owner'] or '':<12}{row['detail'] or ''}"
+        )
+    for row in ageing(found).iter_rows(named=True):
+        aged = ", ".join(f"{row[name]} {name} d" for name in ("0-1", "2-5", "6-30", "31+"))
+        print(f"{row['recon_id']} {row['type']}: {row['all']} ({aged})")
+    if found.is_empty():
+        print("nothing is in the queue")
+
+
+@exceptions_app.command("show")
+def exceptions_show(exception_id: ExceptionId) -> None:
+    """What was done to an exception, as JSON."""
+    from pipelines.finance.exceptions import history, list_exceptions
+
+    found = [row for row in list_exceptions(None).to_dicts() if row["exception_id"] == exception_id]
+    if not found:
+        raise CardlineError(f"there is no exception {exception_id!r}")
+    told = found[0] | {"history": history(exception_id).to_dicts()}
+    print(json.dumps(told, default=str, indent=2))
+
+
+@exceptions_app.command("assign")
+def exceptions_assign(
+    exception_id: ExceptionId,
+    to: Annotated[str, typer.Option(help="Who looks at it.")],
+    by: By,
+) -> None:
+    """Make somebody responsible for an exception."""
+    from pipelines.finance.exceptions import assign
+
+    print(f"{exception_id} {assign(exception_id, to, by)}")
+
+
+@exceptions_app.command("explain")
+def exceptions_explain(
+    exception_id: ExceptionId,
+    note: Annotated[str, typer.Option(help="What it is.")],
+    by: By,
+) -> None:
+    """Say what an exception is; it no longer stands in the way of a close."""
+    from pipelines.finance.exceptions import explain
+
+    print(f"{exception_id} {explain(exception_id, note, by)}")
+
+
+@exceptions_app.command("resolve")
+def exceptions_resolve(
+    exception_id: ExceptionId,
+    by: By,
+    code: Annotated[str | None, typer.Option(help="Resolution code, e.g. TIMING.")] = None,
+    note: Annotated[str | None, typer.Option(help="Why.")] = None,
+    evidence: Annotated[str | None, typer.Option(help="Where the evidence is.")] = None,
+    journal: Annotated[str | None, typer.Option(help="The journal entry that settled it.")] = None,
+    write_off: Annotated[bool, typer.Option("--write-off", help="It is written off.")] = False,
+    adjust: Annotated[
+        int | None, typer.Option(help="Points to give (or take) by an adjustment, ledger units.")
+    ] = None,
+    account: Annotated[str | None, typer.Option(help="The adjustment's account.")] = None,
+) -> None:
+    """Settle an exception: by a code, or by an adjustment that the next run posts."""
+    from pipelines.finance.exceptions import Adjustment, request_adjustment, resolve
+
+    if adjust is not None:
+        if account is None or note is None or code or journal or write_off:
+            raise CardlineError("an adjustment takes --account and --note, and no code of its own")
+        event = request_adjustment(exception_id, Adjustment(account, adjust), by, note)
+        print(f"{event} is in landing: the next `cardline run` posts it and resolves the exception")
+        return
+    if code is None:
+        raise CardlineError("name a resolution code with --code, or an adjustment with --adjust")
+    print(f"{exception_id} {resolve(exception_id, code, by, note, evidence, journal, write_off)}")
 
 
 @programs_app.command("check")
@@ -305,14 +526,10 @@ def rewards_balances(
     json_output: JsonFlag = False,
 ) -> None:
     """Balances in ledger units, now or as of a day and as known at a time."""
-    from datetime import time
-
     from pipelines.rewards.balances import balances_as_of
     from pipelines.warehouse import connect
 
-    known = _as_moment(recorded, "--recorded")
-    if known is not None and recorded is not None and len(recorded) == len("YYYY-MM-DD"):
-        known = datetime.combine(known, time.max)
+    known = _as_known(recorded)
     with connect(read_only=True) as con:
         found = balances_as_of(con, _as_date(effective, "--effective"), known, program, account)
     if found.is_empty():

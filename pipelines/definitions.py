@@ -25,6 +25,7 @@ def defs() -> dg.Definitions:
             rewards.programs,
             rewards.rewards_ledger,
             transform.finance_tables,
+            finance.period_log,
             finance.reconciliations,
             finance.packs,
             models.underwriting,

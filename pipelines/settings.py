@@ -60,15 +60,43 @@ class Settings(BaseSettings):
         100, ge=1, description="Fraud alerts that reviewers can work on in a day."
     )
 
+    chart_of_accounts: Path | None = Field(
+        None,
+        description="File (YAML) with numbers and names of the general ledger's accounts; default "
+        "those of the posting matrix.",
+    )
+    redemption_tail_milli: int = Field(
+        1_050,
+        ge=1_000,
+        description="What is still redeemed after the oldest age observed: the ultimate over the "
+        "last, in thousandths.",
+    )
+    young_cohort_months: int = Field(
+        6,
+        ge=0,
+        description="Cohorts observed for fewer months lean on the approved estimate "
+        "(Bornhuetter-Ferguson).",
+    )
+    materiality_bps: int = Field(
+        50,
+        ge=0,
+        description="Late entries of a closed month worth more than this share of its closing "
+        "liability (ten-thousandths) lead to a restatement report.",
+    )
+    materiality_minor: int = Field(
+        1_000_000,
+        ge=0,
+        description="The same, as an amount in minor units: more than either is material.",
+    )
     snapshot_retention_days: int = Field(
         7, ge=0, description="Days that maintenance keeps the warehouse's past states for."
     )
 
-    @field_validator("home", "landing", "programs", mode="before")
+    @field_validator("home", "landing", "programs", "chart_of_accounts", mode="before")
     @classmethod
     def _is_named(cls, value: object) -> object:
         if value == "":
-            raise ValueError("it is empty: name a folder, or unset it for the default")
+            raise ValueError("it is empty: name one, or unset it for the default")
         return value
 
     @field_validator("home", "landing", "programs", mode="after")
@@ -79,6 +107,11 @@ class Settings(BaseSettings):
         if path is not None and path.exists() and not path.is_dir():
             raise ValueError(f"{path} is no folder")
         return path
+
+    @field_validator("chart_of_accounts", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
 
     @property
     def landing_dir(self) -> Path:

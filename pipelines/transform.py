@@ -2,10 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import yaml
 
 from pipelines.errors import CardlineError
 from pipelines.files import written_aside
@@ -44,8 +48,37 @@ def news(load_no: int = -1, tested_snapshot: int = -1) -> dict[str, str]:
 def dbt_arguments(settings: Settings | None = None) -> list[str]:
     """Arguments of every dbt command: alike in each, or dbt parses the project anew."""
     settings = settings or get_settings()
-    variables = {"performance_months": settings.performance_months}
+    variables: dict[str, object] = {"performance_months": settings.performance_months}
+    if settings.chart_of_accounts is not None:
+        variables["chart_of_accounts"] = chart_of_accounts(settings.chart_of_accounts)
     return ["--vars", json.dumps(variables)]
+
+
+def chart_of_accounts(path: Path | None = None) -> dict[str, dict[str, str]]:
+    """Number and name by account of the posting matrix, as shipped or changed by the file `path`.
+
+    Raises `CardlineError` for a file that is not there or is no chart, and for an account that the
+    matrix does not have.
+    """
+    project = yaml.safe_load((DBT_DIR / "dbt_project.yml").read_text(encoding="utf-8"))
+    chart = {str(code): dict(account) for code, account in
+             project["vars"]["chart_of_accounts"].items()}  # fmt: skip
+    if path is None:
+        return chart
+    try:
+        changes = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise CardlineError(f"no chart of accounts can be read from {path}: {error}") from error
+    if not isinstance(changes, dict):
+        raise CardlineError(f"{path}: expected accounts, e.g. '2100: {{account: 210500, name: …}}'")
+    for code, account in changes.items():
+        if str(code) not in chart:
+            raise CardlineError(f"{path}: {code}: the posting matrix has no such account; it has "
+                                f"{', '.join(chart)}")  # fmt: skip
+        if not isinstance(account, dict) or not {"account", "name"}.issuperset(account):
+            raise CardlineError(f"{path}: {code}: expected `account` and `name`")
+        chart[str(code)] |= {name: str(value) for name, value in account.items()}
+    return chart
 
 
 def dbt(arguments: Sequence[str], settings: Settings | None = None) -> None:
@@ -82,12 +115,35 @@ def _sources_stamp() -> str:
 def ensure_manifest(settings: Settings | None = None) -> Path:
     """dbt's manifest in this home, parsed anew where the project's files have changed."""
     settings = settings or get_settings()
-    manifest = settings.dbt_target_dir / "manifest.json"
-    stamp_path = settings.dbt_target_dir / "sources.stamp"
-    stamp = _sources_stamp()
-    is_fresh = manifest.exists() and stamp_path.exists() and stamp_path.read_text() == stamp
-    if not is_fresh:
-        dbt(["parse", "--quiet"], settings)
+    return _ensure(["parse", "--quiet"], "manifest.json", "sources.stamp", settings)
+
+
+def compiled_models(folder: str, settings: Settings | None = None) -> dict[str, str]:
+    """The models of `dbt/models/<folder>` as SQL for the warehouse, in the order to run them."""
+    settings = settings or get_settings()
+    command = ["compile", "--quiet", "--select", f"{folder},resource_type:model"]
+    made = _ensure(command, f"compiled_{folder}.json", f"compiled_{folder}.stamp", settings)
+    nodes = {
+        name: node
+        for name, node in json.loads(made.read_text())["nodes"].items()
+        if node["resource_type"] == "model" and node["fqn"][1] == folder
+    }
+    needs = {name: set(node["depends_on"]["nodes"]) & set(nodes) for name, node in nodes.items()}
+    return {
+        nodes[name]["name"]: nodes[name]["compiled_code"]
+        for name in TopologicalSorter(needs).static_order()
+    }
+
+
+def _ensure(command: list[str], made: str, stamp: str, settings: Settings) -> Path:
+    """The manifest that a dbt `command` leaves, kept as `made` until the project changes."""
+    path, stamp_path = settings.dbt_target_dir / made, settings.dbt_target_dir / stamp
+    now = f"{_sources_stamp()} {dbt_arguments(settings)}"
+    if not (path.exists() and stamp_path.exists() and stamp_path.read_text() == now):
+        dbt(command, settings)
+        manifest = settings.dbt_target_dir / "manifest.json"
+        if path != manifest:
+            shutil.copyfile(manifest, path)
         with written_aside(stamp_path) as aside:
-            aside.write_text(stamp)
-    return manifest
+            aside.write_text(now)
+    return path

@@ -4,8 +4,9 @@ from pipelines.checks import CheckResult
 
 
 def verify_all() -> list[CheckResult]:
-    """Ledger sums, hash chain, seals, lots, reconciliations and feature parity, in that order."""
+    """Ledger, closes, reconciliations and feature parity, in that order."""
     from pipelines.features.parity import parity
+    from pipelines.finance.periods import verify_periods
     from pipelines.finance.reconciliation import verify_reconciliations
     from pipelines.rewards.verification import verify_ledger
 
@@ -15,6 +16,7 @@ def verify_all() -> list[CheckResult]:
         detail = f"{mismatches.height} values differ, e.g. {mismatches.row(0, named=True)}"
     return [
         *verify_ledger(),
+        *verify_periods(),
         *verify_reconciliations(),
         CheckResult("feature parity", mismatches.is_empty(), detail),
     ]

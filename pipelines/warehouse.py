@@ -46,6 +46,27 @@ create table if not exists finance.exceptions (
     currency varchar, left_ref varchar, right_ref varchar, opened_on date, state varchar,
     detail varchar
 );
+create table if not exists finance.exception_log (
+    log_no bigint, exception_id varchar, action varchar, acted_by varchar, owner varchar,
+    note varchar, resolution_code varchar, evidence_ref varchar, journal_id varchar,
+    known_at timestamp, acted_at timestamp
+);
+create table if not exists finance.period_log (
+    log_no bigint, program_id varchar, period varchar, state varchar, version bigint,
+    preparer varchar, approver varchar, second_approver varchar, reason varchar,
+    effective_on date, known_at timestamp, ledger_seq bigint, ledger_hash varchar,
+    figures_sha256 varchar, evidence json, acted_at timestamp, prev_hash varchar,
+    entry_hash varchar
+);
+"""
+_LATEST_TABLE = "finance.exception_log"
+_LATER_COLUMNS = """
+alter table landing.files add column if not exists sequence_no bigint;
+alter table finance.exceptions add column if not exists owner varchar;
+alter table finance.exceptions add column if not exists resolution_code varchar;
+alter table finance.exceptions add column if not exists resolved_by varchar;
+alter table finance.exceptions add column if not exists evidence_ref varchar;
+alter table finance.exceptions add column if not exists journal_id varchar;
 """
 
 
@@ -130,7 +151,7 @@ def _quoted(path: Path) -> str:
 
 
 def _ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
-    """Schemas, inventory tables and an empty table for every feed; done once in a lake's life."""
+    """Schemas, inventory tables and an empty table for every feed; nothing where all is there."""
     from pipelines.contracts import FEEDS
     from pipelines.ingestion.findings import FINDINGS, findings_view
 
@@ -142,7 +163,7 @@ def _ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
             [CATALOG, CATALOG],
         ).fetchall()
     }
-    if FINDINGS in existing and all(f"raw.{name}" in existing for name in FEEDS):
+    if {FINDINGS, _LATEST_TABLE} <= existing and all(f"raw.{name}" in existing for name in FEEDS):
         return
     with transaction(con):
         for schema in SCHEMAS:
@@ -151,7 +172,7 @@ def _ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
         for feed in FEEDS.values():
             columns = ", ".join(f'"{name}" {kind}' for name, kind in feed.raw_columns().items())
             con.execute(f"create table if not exists raw.{feed.name} ({columns})")
-        con.execute("alter table landing.files add column if not exists sequence_no bigint")
+        con.execute(_LATER_COLUMNS)
         con.execute(findings_view())
 
 

@@ -12,6 +12,18 @@ import polars as pl
 from pipelines.rewards.lots import AccountLots, Lot
 from pipelines.rewards.tables import ensure_tables
 
+# What the finance models read of the marts.
+SETTLEMENT_MARTS = """
+create table marts.fct_settlement_totals (
+    total_id varchar, network varchar, report_on date, currency varchar, gross_minor bigint,
+    interchange_minor bigint, charges_minor bigint, net_minor bigint, is_complete boolean
+);
+create table marts.fct_settlement_details (
+    detail_id varchar, network varchar, report_on date, type varchar, amount_minor bigint,
+    currency varchar, direction varchar, transaction_id varchar, event_id varchar,
+    interchange_micros bigint
+);
+"""
 TABLES = ("programs", "decisions", "journal", "postings", "lots_issued", "lot_consumption", "seals")
 
 # Event type, account debited, account credited.

@@ -6,6 +6,13 @@ from pydantic import Field
 from pipelines.defs.common import MONTHLY_FRESHNESS, OWNERS, POOL, RETRIES, markdown_table
 from pipelines.partitions import monthly, period_of
 
+period_log = dg.AssetSpec(
+    ["finance", "period_log"],
+    group_name="finance",
+    owners=OWNERS,
+    description="One row per step of a program's month: soft-closed, closed, reopened; by whom, as "
+    "of what, chained by hash. `cardline close` and the job month_end_close append to it.",
+)
 RECONCILIATIONS = dg.AssetKey(["finance", "reconciliations"])
 PACKS = dg.AssetKey(["finance", "packs"])
 
@@ -16,6 +23,7 @@ PACKS = dg.AssetKey(["finance", "packs"])
         dg.AssetKey(["rewards", "balances"]),
         dg.AssetKey(["marts", "fct_statements"]),
         dg.AssetKey(["finance", "liability_rollforward"]),
+        dg.AssetKey(["finance", "settlement_entries"]),
     ],
     group_name="finance",
     owners=OWNERS,

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from pipelines.defs import finance, landing, models
+from pipelines.defs.closing import month_end_close
 from pipelines.defs.features import OFFLINE, ONLINE
 from pipelines.defs.maintenance import lake_maintenance
 
@@ -69,6 +70,7 @@ JOBS = [
     rewards_accrual,
     finance_tables_build,
     finance_packs_build,
+    month_end_close,
     underwriting_retrain,
     fraud_retrain,
     scores_refresh,

@@ -22,6 +22,8 @@ TABLES = {
     "superseded_decisions": "One row per decision that a late or corrected event replaced.",
     "journal": "One row per journal entry, chained by hash to the one before.",
     "postings": "One row per leg of a journal entry; debits equal credits per asset.",
+    "lots_issued": "One row per lot as it was issued.",
+    "lot_consumption": "One row per entry and lot that it took points from.",
     "lots": "One row per lot of points that was issued together and expires together.",
     "balances": "One row per account and program.",
 }

@@ -93,6 +93,28 @@ def trend(months: list[dict[str, Any]], unit: str, name: str) -> str:
     return _svg((bars + line).properties(width=780, height=210), name)
 
 
+def heat_map(cells: list[dict[str, Any]], name: str) -> str:
+    """SVG of which share of each month's points was redeemed by each age.
+
+    `cells` rows: cohort, age (months), share (0 to 1).
+    """
+    import altair as alt
+
+    cohorts = len({cell["cohort"] for cell in cells})
+    base = alt.Chart(alt.Data(values=cells)).encode(
+        x=alt.X("age:O", title="Months after issue", axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("cohort:O", title=None),
+    )
+    squares = base.mark_rect(stroke="white", strokeWidth=1).encode(
+        color=alt.Color("share:Q", legend=None).scale(range=["#eef3f1", GROWTH], domainMin=0)
+    )
+    labels = base.mark_text(fontSize=9.5, color=INK).encode(
+        text=alt.Text("share:Q", format=".0%"),
+    )
+    chart = (squares + labels).properties(width=780, height=max(60, 21 * cohorts))
+    return _svg(chart, name)
+
+
 def _svg(chart: Any, name: str) -> str:
     import vl_convert
 

@@ -8,7 +8,11 @@ import duckdb
 import polars as pl
 
 from pipelines.errors import CardlineError
+from pipelines.finance.evidence import from_evidence, open_exceptions, reconciled
+from pipelines.finance.periods import close_evidence
+from pipelines.finance.redemption import Study, figures_frame, study
 from pipelines.finance.units import Unit
+from pipelines.settings import Settings
 
 FLOWS = (
     ("accrued", "Accrued", 1),
@@ -20,6 +24,10 @@ FLOWS = (
     ("forfeited", "Forfeited", -1),
 )
 """Column, label and sign of the flows between opening and closing, in the order of the walk."""
+
+AS_IT_STANDS, AS_CLOSED, AS_KNOWN, RESTATED = "AS_IT_STANDS", "AS_CLOSED", "AS_KNOWN", "RESTATED"
+"""Which books a pack tells of: today's, those of a close, those of a time that was asked for, and
+today's with late entries in the month that they take effect in."""
 
 UNCATEGORISED = "other"
 
@@ -33,10 +41,17 @@ class PackData:
     starts_on: date
     ends_on: date
     state: str
+    basis: str
+    period_version: int
+    known_at: datetime | None
+    steps: pl.DataFrame
     terms: dict[str, Any]
     recorded_at: datetime | None
     ledger_entries: int
     rollforward: pl.DataFrame
+    redemption: Study
+    prior_period: pl.DataFrame
+    restatement: pl.DataFrame
     gl_entries: pl.DataFrame
     invoice_lines: pl.DataFrame
     decisions: pl.DataFrame
@@ -49,6 +64,7 @@ class PackData:
     seals: pl.DataFrame
     input_files: pl.DataFrame
     rules: pl.DataFrame
+    late_entries: int = 0
 
     @property
     def name(self) -> str:
@@ -80,6 +96,11 @@ class PackData:
         """The tables of the pack by file name without its ending."""
         return {
             "liability_rollforward": self.rollforward,
+            "prior_period_lines": self.prior_period,
+            "redemption_rate": figures_frame(self.redemption.figures),
+            "redemption_cohorts": self.redemption.cohorts,
+            "redemption_by_age": self.redemption.emergence,
+            **({"restatement": self.restatement} if self.basis == RESTATED else {}),
             "gl_entries": self.gl_entries,
             "partner_invoice_lines": self.invoice_lines,
             "decisions_summary": self.decisions,
@@ -95,9 +116,18 @@ class PackData:
         }
 
 
-def read_pack_data(con: duckdb.DuckDBPyConnection, program: str, period: str) -> PackData:
-    """The contents of the pack of `program` for `period` (YYYY-MM).
+def read_pack_data(
+    con: duckdb.DuckDBPyConnection,
+    program: str,
+    period: str,
+    settings: Settings,
+    basis: str = AS_IT_STANDS,
+    known_at: datetime | None = None,
+) -> PackData:
+    """The contents of the pack of `program` for `period` (YYYY-MM), from the books of `con`.
 
+    `basis` and `known_at` say which books these are (`known.py`); what was reconciled and open is
+    told as the last close found it, where the books are those of a close.
     Raises `CardlineError` for a program that the warehouse does not know, and for a period
     that the program has no figures for.
     """
@@ -105,6 +135,10 @@ def read_pack_data(con: duckdb.DuckDBPyConnection, program: str, period: str) ->
     recorded_at, entries = con.execute(_RECORDED, [program, period]).fetchall()[0]
     starts_on, ends_on = bounds["starts_on"], bounds["ends_on"]
     con.execute(_POSTED_DECISIONS, [program, period])
+    if basis == AS_CLOSED:
+        runs, exceptions = from_evidence(close_evidence(con, program, period))
+    else:
+        runs, exceptions = reconciled(con, ends_on), open_exceptions(con, ends_on)
 
     def frame(query: str, parameters: list[Any]) -> pl.DataFrame:
         return con.execute(query, parameters).pl()
@@ -115,18 +149,25 @@ def read_pack_data(con: duckdb.DuckDBPyConnection, program: str, period: str) ->
         starts_on=starts_on,
         ends_on=ends_on,
         state=bounds["state"],
+        basis=basis,
+        period_version=bounds["version"],
+        known_at=known_at or recorded_at,
+        steps=frame(_STEPS, [program, period]),
         terms=frame(_TERMS, [program, ends_on]).row(0, named=True),
         recorded_at=recorded_at,
         ledger_entries=entries,
         rollforward=frame(_ROLLFORWARD, [program, period]),
+        redemption=study(con, program, period, settings),
+        prior_period=frame(_PRIOR_PERIOD, [program, period]),
+        restatement=pl.DataFrame(),
         gl_entries=frame(_GL_ENTRIES, [program, period]),
         invoice_lines=frame(_INVOICE_LINES, [program, period]),
         decisions=frame(_DECISIONS, []),
         zero_reasons=frame(_ZERO_REASONS, []),
         categories=_categorised(frame(_POINTS_BY_MCC, [])),
         events=frame(_EVENTS, [program, period]),
-        reconciliations=frame(_RECONCILIATIONS, [starts_on, ends_on]),
-        exceptions=frame(_EXCEPTIONS, [ends_on]),
+        reconciliations=runs,
+        exceptions=exceptions,
         control_totals=frame(_CONTROL_TOTALS, [program, period] * 2),
         seals=frame(
             _SEALS, [program, max(ends_on, recorded_at.date()) if recorded_at else ends_on]
@@ -139,7 +180,7 @@ def read_pack_data(con: duckdb.DuckDBPyConnection, program: str, period: str) ->
 def _period_row(con: duckdb.DuckDBPyConnection, program: str, period: str) -> dict[str, Any]:
     try:
         rows = con.execute(
-            "select period, starts_on, ends_on, state from finance.periods "
+            "select period, starts_on, ends_on, state, version from finance.periods "
             "where program_id = ? order by period",
             [program],
         ).pl()
@@ -201,6 +242,17 @@ where program_id = ? and accounting_period <= ?
 
 _ROLLFORWARD = """
 select * from finance.liability_rollforward where program_id = ? and period <= ? order by period
+"""
+
+_PRIOR_PERIOD = """
+select * from finance.prior_period_lines where program_id = ? and period = ?
+order by original_period, event_type
+"""
+
+# Who did what to the month; when on the clock stays in the log.
+_STEPS = """
+select state, version, preparer, approver, second_approver, reason, known_at, ledger_seq
+from finance.period_log where program_id = ? and period = ? order by log_no
 """
 
 _GL_ENTRIES = """
@@ -329,36 +381,6 @@ where
     and postings.ledger_account in ('MEMBER_PENDING', 'MEMBER_AVAILABLE', 'REDEMPTION_CLEARING')
 group by all
 order by journal.event_type
-"""
-
-_RECONCILIATIONS = """
-select
-    recon_id,
-    count(*) as days,
-    cast(sum(left_count) as bigint) as left_count,
-    cast(sum(left_sum) as bigint) as left_sum,
-    cast(sum(right_count) as bigint) as right_count,
-    cast(sum(right_sum) as bigint) as right_sum,
-    cast(sum(breaks) as bigint) as breaks,
-    case when sum(breaks) > 0 then 'BROKEN' else 'AGREED' end as status
-from finance.reconciliations
-where business_on between ? and ?
-group by recon_id
-order by recon_id
-"""
-
-# By kind: what an exception refers to stays in the warehouse.
-_EXCEPTIONS = """
-select
-    recon_id, type, severity,
-    count(*) as exceptions,
-    cast(sum(coalesce(amount_minor, 0)) as bigint) as amount_minor,
-    min(opened_on) as oldest_on,
-    max(opened_on) as newest_on
-from finance.exceptions
-where opened_on <= ? and state not in ('RESOLVED', 'WRITTEN_OFF')
-group by all
-order by recon_id, type, severity
 """
 
 _CONTROL_TOTALS = """

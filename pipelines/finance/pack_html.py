@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipelines.finance.charts import trend, waterfall
+from pipelines.finance.charts import heat_map, trend, waterfall
 from pipelines.finance.pack_data import FLOWS, PackData
 from pipelines.finance.reconciliations import CHAIN
 from pipelines.finance.units import MINUS
@@ -13,11 +13,19 @@ TEMPLATES = Path(__file__).parent / "templates"
 TEXT, NUMBER, CODE = "text", "number", "code"
 MAX_CATEGORIES = 12
 TREND_MONTHS = 13
+HEAT_COHORTS = 18
 
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September",
     "October", "November", "December",
 )  # fmt: skip
+
+_BASES = {
+    "AS_IT_STANDS": "as it stands",
+    "AS_CLOSED": "as it was closed",
+    "AS_KNOWN": "as it was known at the time",
+    "RESTATED": "restated: late entries in the month that they take effect in",
+}
 
 _SOURCES = {
     "ACCRUAL": "Accrual",
@@ -66,9 +74,16 @@ def render_charts(data: PackData) -> dict[str, str]:
                 "taken": float(money.decimal(sum(flow for flow in flows if flow < 0))),
             }
         )
+    cohorts = data.redemption.cohorts["cohort"].tail(HEAT_COHORTS).to_list()
+    cells = [
+        {"cohort": row["cohort"], "age": row["age"], "share": row["redeemed_micros"] / 1_000_000}
+        for row in data.redemption.emergence.iter_rows(named=True)
+        if row["cohort"] in cohorts
+    ]
     return {
         "waterfall": waterfall(steps, money.name, "waterfall"),
         "trend": trend(months, money.name, "trend"),
+        "heat_map": heat_map(cells, "heat") if cells else "",
     }
 
 
@@ -113,7 +128,11 @@ def _page(data: PackData) -> dict[str, Any]:
         "month_name": f"{_MONTHS[data.starts_on.month - 1]} {data.starts_on.year}",
         "state": data.state,
         "ends_on": data.ends_on.isoformat(),
-        "recorded_at": data.recorded_at and data.recorded_at.isoformat(" ", "seconds") + " UTC",
+        "recorded_at": data.known_at and data.known_at.isoformat(" ", "seconds") + " UTC",
+        "basis": _BASES[data.basis],
+        "period_version": data.period_version,
+        **_close(data),
+        **_redemption(data),
         "money_name": money.name,
         "points_name": points.name,
         "cards": _cards(data),
@@ -218,6 +237,16 @@ def _rollforward(data: PackData) -> dict[str, Any]:
     rows = [line("Opening balance", "opening", kind="balance")]
     for column, label, sign in FLOWS:
         rows.append(line(label, column, sign))
+    late = data.prior_period
+    if late.height:
+        rows.append(
+            _row(
+                "of which for earlier, closed months",
+                points.signed(int(late["points"].sum())),
+                money.signed(int(late["amount_minor"].sum())),
+                "–",
+            )
+        )
     if month["revalued_minor"]:
         rows.append(
             _row("of which a new value per point", "–", money.text(month["revalued_minor"]), "–")
@@ -426,6 +455,119 @@ def _ledger(data: PackData) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _percent(micros: int) -> str:
+    return f"{micros / 10_000:.4f} %"
+
+
+def _redemption(data: PackData) -> dict[str, Any]:
+    """The ultimate redemption rate: memo, sensitivities, actual against expected, cohorts."""
+    money, points, told = data.money, data.points, data.redemption.figures
+    worth = money.decimal(told["cost_per_point_micros"]).scaleb(-6).normalize()
+    difference = told["actual_points"] - told["expected_points"]
+    return {
+        "rate_columns": [("", TEXT), ("", NUMBER)],
+        "rate_rows": [
+            _row("Ultimate redemption rate", _percent(told["rate_micros"]), kind="balance"),
+            _row("Rate of the terms (approved, booked)", _percent(told["approved_rate_micros"])),
+            _row("Cost of a redeemed unit", f"{worth:f} {money.name}"),
+            _row("Allowance indicated", money.text(told["indicated_allowance_minor"])),
+            _row("Allowance booked", money.text(told["booked_allowance_minor"])),
+            _row(
+                "Indicated less booked", money.signed(told["allowance_difference_minor"]),
+                kind="balance",
+            ),
+        ],
+        "sensitivity_columns": [("Net liability would change", TEXT), (money.name, NUMBER)],
+        "sensitivity_rows": [
+            _row("Rate one point higher", money.signed(told["rate_plus_one_point_minor"])),
+            _row("Rate one point lower", money.signed(told["rate_minus_one_point_minor"])),
+            _row("Cost of a unit 5 % higher", money.signed(told["cost_plus_five_percent_minor"])),
+            _row("Cost of a unit 5 % lower", money.signed(told["cost_minus_five_percent_minor"])),
+        ],
+        "expected_columns": [("Redeemed in the month", TEXT), (points.name.capitalize(), NUMBER)],
+        "expected_rows": [
+            _row("Actual", points.text(told["actual_points"])),
+            _row("Expected by the month before", points.text(told["expected_points"])),
+            _row("Difference", points.signed(difference), kind="balance"),
+        ],
+        "cohort_columns": [
+            ("Issued in", TEXT), ("Months", NUMBER), (f"Issued, {points.name}", NUMBER),
+            ("Redeemed", NUMBER), ("Lapsed", NUMBER), ("Open", NUMBER), ("Emerged", NUMBER),
+            ("Ultimate rate", NUMBER), ("Method", TEXT),
+        ],
+        "cohort_rows": [
+            _row(
+                row["cohort"], row["months_observed"], points.text(row["issued_points"]),
+                points.text(row["redeemed_points"]), points.text(row["lapsed_points"]),
+                points.text(row["open_points"]), _percent(row["emerged_micros"]),
+                _percent(row["rate_micros"]),
+                row["method"].replace("_", " ").replace("BORNHUETTER FERGUSON",
+                                                        "BORNHUETTER–FERGUSON").lower(),
+            )
+            for row in data.redemption.cohorts.tail(HEAT_COHORTS).iter_rows(named=True)
+        ],
+    }  # fmt: skip
+
+
+def _close(data: PackData) -> dict[str, Any]:
+    """Prior-period lines, what a restatement changes, and who stands for the month."""
+    money, points = data.money, data.points
+    late = list(data.prior_period.iter_rows(named=True))
+
+    def cell(unit: Any, amount: int | None, signed: bool = False) -> str:
+        if amount is None:
+            return "–"
+        return unit.signed(amount) if signed else unit.text(amount)
+
+    return {
+        "prior_columns": [
+            ("Takes effect in", TEXT), ("Event", TEXT), ("Entries", NUMBER),
+            (f"Effect, {points.name}", NUMBER), (f"Effect, {money.name}", NUMBER),
+        ],
+        "prior_rows": [
+            _row(
+                row["original_period"], _EVENTS.get(row["event_type"], row["event_type"]),
+                _count(row["entries"]), points.signed(row["points"]),
+                money.signed(row["amount_minor"]),
+            )
+            for row in late
+        ],
+        "prior_total": [
+            "Prior-period effect", "", _count(sum(row["entries"] for row in late)),
+            points.signed(sum(row["points"] for row in late)),
+            money.signed(sum(row["amount_minor"] for row in late)),
+        ],
+        "late_entries": data.late_entries,
+        "restatement_columns": [
+            ("", TEXT), (f"Closed, {points.name}", NUMBER), ("Restated", NUMBER),
+            ("Difference", NUMBER), (f"Closed, {money.name}", NUMBER), ("Restated", NUMBER),
+            ("Difference", NUMBER),
+        ],
+        "restatement_rows": [
+            _row(
+                row["line"], cell(points, row["closed_points"]),
+                cell(points, row["restated_points"]), cell(points, row["difference_points"], True),
+                cell(money, row["closed_minor"]), cell(money, row["restated_minor"]),
+                cell(money, row["difference_minor"], True),
+                kind="balance" if row["line"].endswith(("balance", "liability")) else "",
+            )
+            for row in data.restatement.iter_rows(named=True)
+        ],
+        "step_columns": [
+            ("Step", TEXT), ("Version", NUMBER), ("Prepared by", TEXT), ("Approved by", TEXT),
+            ("Known through", NUMBER), ("Reason", TEXT),
+        ],
+        "step_rows": [
+            _row(
+                row["state"].replace("_", " ").lower(), row["version"], row["preparer"] or "–",
+                " and ".join(n for n in (row["approver"], row["second_approver"]) if n) or "–",
+                row["known_at"].isoformat(" ", "seconds"), row["reason"] or "",
+            )
+            for row in data.steps.iter_rows(named=True)
+        ],
+    }  # fmt: skip
+
+
 def _evidence(data: PackData) -> dict[str, Any]:
     money = data.money
     runs = list(data.reconciliations.iter_rows(named=True))
@@ -459,13 +601,15 @@ def _evidence(data: PackData) -> dict[str, Any]:
         ],
         "exception_columns": [
             ("Chain", TEXT), ("Type", TEXT), ("Open", NUMBER), ("Amount", NUMBER),
+            ("0–1 days", NUMBER), ("2–5", NUMBER), ("6–30", NUMBER), ("31 and more", NUMBER),
             ("Oldest", NUMBER), ("Newest", NUMBER),
         ],
         "exception_rows": [
             _row(
                 row["recon_id"], row["type"].replace("_", " ").lower(),
-                _count(row["exceptions"]), money.text(row["amount_minor"]), row["oldest_on"],
-                row["newest_on"],
+                _count(row["exceptions"]), money.text(row["amount_minor"]),
+                *(_count(row[f"age_{age}"]) for age in ("0_1", "2_5", "6_30", "31")),
+                row["oldest_on"], row["newest_on"],
             )
             for row in exceptions
         ],
@@ -492,6 +636,9 @@ def _notes(data: PackData) -> list[str]:
         "Face is exact and comes from the ledger. The breakage allowance is an estimate: one "
         "share of the face, from the program's terms, that members are expected never to redeem. "
         "Expiry and forfeiture use it up and cost nothing again; only a changed estimate does.",
+        "The ultimate redemption rate is a chain ladder over cohorts by issue month; young ones "
+        "lean on the rate of the terms (Bornhuetter–Ferguson). It is told beside the books: only "
+        "the estimate of the terms is booked.",
         "Redemptions are booked at the value of their points.",
         "Rewards cost = accrued − clawed back + adjusted − provision − re-estimate. What the "
         "partner funds is a receivable and reduces the cost account.",

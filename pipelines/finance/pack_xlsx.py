@@ -14,6 +14,7 @@ from pipelines.finance.units import Unit
 # Workbooks carry a creation time: one for all, so that equal figures are equal files.
 CREATED_AT = datetime(2000, 1, 1)
 MONTHS_SHOWN = 24
+COHORT_POINTS = ("issued_points", "redeemed_points", "lapsed_points", "open_points")
 _MIN_WIDTH, _MAX_WIDTH = 9, 44
 
 
@@ -36,6 +37,8 @@ def write_xlsx(data: PackData, path: Path, version: int) -> None:
         sheets.rollforward("Roll-forward money", "minor", data.money)
         sheets.rollforward("Roll-forward points", "points", data.points)
         sheets.allowance()
+        sheets.table("Redemption rate", data.redemption.cohorts, points=COHORT_POINTS)
+        sheets.table("Prior period", data.prior_period, money={"amount_minor"}, points={"points"})
         sheets.ledger()
         money = {"eligible_minor", "amount_minor"}
         sheets.table("Invoice", data.invoice_lines, money={"amount_minor"}, points={"points"})

@@ -3,7 +3,7 @@
 A pack is a folder `<reports>/rewards/<program>/<period>/v<n>/` with `report.html`, `report.xlsx`,
 one CSV per table and `manifest.json`. Nothing in it depends on when or where it was built: the
 same warehouse gives the same bytes. A rebuild that says something else becomes the next version;
-no version is ever changed.
+no version is ever changed. What a closed month says is fixed by its close.
 """
 
 import hashlib
@@ -11,18 +11,31 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
+from datetime import datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 
 from pipelines.errors import CardlineError
 from pipelines.files import sha256_of
-from pipelines.finance.pack_data import PackData, read_pack_data
+from pipelines.finance.known import Cut, open_books
+from pipelines.finance.pack_data import (
+    AS_CLOSED,
+    AS_IT_STANDS,
+    AS_KNOWN,
+    RESTATED,
+    PackData,
+    read_pack_data,
+)
 from pipelines.finance.pack_html import render_charts, render_html
 from pipelines.finance.pack_xlsx import write_xlsx
+from pipelines.finance.periods import close_cut
+from pipelines.finance.restatement import difference, late_entries, restated_cut
 from pipelines.settings import Settings, get_settings
 from pipelines.warehouse import connect, transaction
 
@@ -32,20 +45,57 @@ _PERIOD = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 _PROGRAM = re.compile(r"[A-Za-z0-9_.-]+")
 
 
-def build_pack(program: str, period: str, settings: Settings | None = None) -> Path:
+def build_pack(
+    program: str,
+    period: str,
+    settings: Settings | None = None,
+    recorded: datetime | None = None,
+) -> Path:
     """Build the pack of `program` for `period` (YYYY-MM) and return its folder.
 
-    Where the newest version already says the same, that folder is returned and nothing is
-    written. Raises `CardlineError` for a period that is not a month, a program that the warehouse
-    does not know, and a month without figures.
+    An open month is told as it stands, a closed one as of its seal. Where what came late for a
+    closed month is material, its restatement is a further version, which is returned then. With
+    `recorded` the month is told as it was known at that time. A version that says the same is
+    returned as it is. Raises `CardlineError` for a period that is not a month, a program that the
+    warehouse does not know, and a month without figures.
     """
     settings = settings or get_settings()
     if not _PERIOD.fullmatch(period):
         raise CardlineError(f"{period!r} is no accounting period: expected YYYY-MM, e.g. 2026-03")
-    # One transaction: every table as of the same snapshot, although somebody may be writing.
+    if recorded is not None:
+        data = _read(settings, program, period, AS_KNOWN, Cut(program, recorded))
+        return write_pack(data, pack_folder(settings, program, period))
     with connect(read_only=True, settings=settings) as con, transaction(con):
-        data = read_pack_data(con, program, period)
-    return write_pack(data, pack_folder(settings, program, period))
+        if not _is_closed(con, program, period):
+            data = read_pack_data(con, program, period, settings)
+            return write_pack(data, pack_folder(settings, program, period))
+        cut = close_cut(con, program, period)
+        late = late_entries(con, program, period, settings)
+    data = _read(settings, program, period, AS_CLOSED, cut)
+    folder = pack_folder(settings, program, period)
+    built = write_pack(data, folder)
+    if not late.is_material:
+        return built
+    restated = _read(settings, program, period, RESTATED, restated_cut(program))
+    changed = difference(data.month, restated.month)
+    told = replace(restated, restatement=changed, late_entries=late.entries)
+    return write_pack(told, folder)
+
+
+def _is_closed(con: duckdb.DuckDBPyConnection, program: str, period: str) -> bool:
+    found = con.execute(
+        "select 1 from finance.period_log where program_id = ? and period = ? "
+        "qualify row_number() over (order by log_no desc) = 1 and state = 'CLOSED'",
+        [program, period],
+    ).fetchone()
+    return found is not None
+
+
+def _read(settings: Settings, program: str, period: str, basis: str, cut: Cut) -> PackData:
+    """A month from the books at `cut`; one transaction, although somebody may be writing."""
+    with connect(read_only=True, settings=settings) as con, transaction(con):
+        open_books(con, cut, settings)
+        return read_pack_data(con, program, period, settings, basis, cut.known_at)
 
 
 def pack_folder(settings: Settings, program: str, period: str) -> Path:
@@ -56,12 +106,14 @@ def pack_folder(settings: Settings, program: str, period: str) -> Path:
 
 
 def write_pack(data: PackData, folder: Path) -> Path:
-    """Write `data` as the next version in `folder`, or find that the newest version is the same."""
-    newest = max(versions(folder), default=0)
+    """Write `data` as the next version in `folder`, or return the one that is the same."""
+    existing = versions(folder)
+    newest = max(existing, default=0)
     tables = {f"{name}.csv": _csv(frame) for name, frame in data.csv_tables().items()}
     content_sha256 = _content_hash(data, tables)
-    if newest:
-        current = folder / f"v{newest}"
+    # Books that have ended are told once; those of an open month may come back to what they were.
+    for number in existing[-1:] if data.basis == AS_IT_STANDS else existing:
+        current = folder / f"v{number}"
         if _says(current, content_sha256):
             return current
     number = newest + 1
@@ -115,9 +167,11 @@ def _parameters(data: PackData) -> dict[str, Any]:
         "program_id": data.program_id,
         "period": data.period,
         "state": data.state,
+        "basis": data.basis,
+        "period_version": data.period_version,
         "as_of": {
             "effective_on": data.ends_on.isoformat(),
-            "recorded_at": data.recorded_at and data.recorded_at.isoformat(),
+            "recorded_at": data.known_at and data.known_at.isoformat(),
         },
         "ledger_entries": data.ledger_entries,
         "code": code_version(),
@@ -173,6 +227,8 @@ def _manifest(data: PackData, folder: Path, number: int, content_sha256: str) ->
         "content_sha256": content_sha256,
         "as_of": parameters.pop("as_of"),
         "ledger_entries": parameters.pop("ledger_entries"),
+        "basis": parameters.pop("basis"),
+        "late_entries": data.late_entries,
         "code": parameters.pop("code"),
         "parameters": parameters,
         "rules": [
@@ -185,6 +241,7 @@ def _manifest(data: PackData, folder: Path, number: int, content_sha256: str) ->
             # A file's id is its SHA-256, shortened: input_files.csv lists them.
             "sha256": hashlib.sha256("\n".join(files["file_id"]).encode()).hexdigest(),
         },
+        "period_steps": json.loads(data.steps.write_json()),
         "seals": json.loads(data.seals.write_json()),
         "outputs": outputs,
     }
@@ -202,19 +259,29 @@ def programs_in(period: str, settings: Settings | None = None) -> list[str]:
 def periods_due(settings: Settings | None = None) -> list[str]:
     """The last ended month, until every program has a pack of it; months whose pack is outdated.
 
-    A month has ended when the deliveries have passed its last day, and a pack is outdated when its
-    ledger has grown since. Earlier months without a pack are built on request: years of history
-    that arrive at once ask for one month, not for all.
+    A month has ended when the deliveries have passed its last day. A pack is outdated when its
+    ledger has grown since, or when what came late for its closed month is material and is not
+    restated yet. Earlier months without a pack are built on request: years of history that arrive
+    at once ask for one month, not for all.
     """
     settings = settings or get_settings()
+    due = set()
     with connect(read_only=True, settings=settings) as con:
         rows = con.execute(_LEDGER_BY_PERIOD).fetchall()
-    last = max((period for _, period, _ in rows), default=None)
-    due = set()
-    for program, period, entries in rows:
-        packed = _entries_in_newest(pack_folder(settings, program, period))
-        if packed != entries and (packed is not None or period == last):
-            due.add(period)
+        last = max((period for _, period, *_ in rows), default=None)
+        for program, period, state, entries in rows:
+            packed = _newest_manifest(pack_folder(settings, program, period))
+            if packed is None:
+                outdated = period == last
+            elif state == "CLOSED":
+                late = late_entries(con, program, period, settings)
+                outdated = late.is_material and not (
+                    packed.get("basis") == RESTATED and packed.get("late_entries") == late.entries
+                )
+            else:
+                outdated = packed["ledger_entries"] != entries
+            if outdated:
+                due.add(period)
     return sorted(due)
 
 
@@ -227,6 +294,7 @@ with entries as (
 select
     periods.program_id,
     periods.period,
+    periods.state,
     cast(sum(coalesce(entries.entries, 0)) over (
         partition by periods.program_id order by periods.period
     ) as bigint) as entries
@@ -238,11 +306,11 @@ order by periods.program_id, periods.period
 """
 
 
-def _entries_in_newest(folder: Path) -> int | None:
-    """How many ledger entries the newest pack in `folder` was made from."""
+def _newest_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of the newest pack in `folder`, none where there is no whole one."""
     newest = max(versions(folder), default=0)
     try:
         manifest = json.loads((folder / f"v{newest}" / MANIFEST).read_text(encoding="utf-8"))
-        return int(manifest["ledger_entries"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return manifest if "ledger_entries" in manifest else None
+    except (OSError, ValueError, TypeError):
         return None

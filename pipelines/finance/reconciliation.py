@@ -17,6 +17,7 @@ import polars as pl
 
 from pipelines.checks import CheckResult
 from pipelines.contracts import FEEDS
+from pipelines.finance.exceptions import UNSETTLED, settle_adjusted
 from pipelines.finance.reconciliations import CHAIN, Reconciliation
 from pipelines.settings import Settings, get_settings
 from pipelines.warehouse import (
@@ -29,6 +30,8 @@ from pipelines.warehouse import (
 
 WATERMARK = "reconciliations"
 AGREED, BROKEN = "AGREED", "BROKEN"
+INPUT_MENDED = "INPUT_MENDED"
+"""Resolution code of a break that was not found again."""
 
 _TABLE = """
 create table if not exists finance.reconciliations (
@@ -99,6 +102,7 @@ def reconcile(full: bool = False, settings: Settings | None = None) -> pl.DataFr
             if tables.issuperset(reconciliation.reads)
         ]
         summary = _record(con, results)
+        settle_adjusted(con)
         if through != done:
             set_watermark(con, WATERMARK, through)
     return summary
@@ -263,18 +267,22 @@ def _record(con: duckdb.DuckDBPyConnection, results: list[_Result]) -> pl.DataFr
         orient="row",
     )
     resolved = (
-        known.filter(pl.col("state").is_in(["OPEN", "ASSIGNED"]) & pl.col("is_compared"))
+        known.filter(pl.col("state").is_in(UNSETTLED) & pl.col("is_compared"))
         .join(own, on=["recon_id", "type"], how="semi")
         .join(found, on="exception_id", how="anti")
     )
     if not new.is_empty():
         con.register("new_exceptions", new.to_arrow())
         con.execute("insert into finance.exceptions by name select * from new_exceptions")
-    for state, changed in (("OPEN", reopened), ("RESOLVED", resolved)):
+    for state, code, changed in (
+        ("OPEN", None, reopened),
+        ("RESOLVED", INPUT_MENDED, resolved),
+    ):
         if not changed.is_empty():
             con.execute(
-                "update finance.exceptions set state = ? where list_contains(?, exception_id)",
-                [state, changed["exception_id"].to_list()],
+                "update finance.exceptions set state = ?, resolution_code = ?, resolved_by = null "
+                "where list_contains(?, exception_id)",
+                [state, code, changed["exception_id"].to_list()],
             )
     opened = pl.concat([new["recon_id"], reopened["recon_id"]])
     return pl.DataFrame(

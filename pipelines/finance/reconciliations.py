@@ -589,5 +589,92 @@ where is_rejected or transferred_points <> acknowledged_points
 """,
 )
 
-CHAIN = (R0, R1, R2, R3, R4, R5, R6, R7)
+R8 = Reconciliation(
+    recon_id="R8",
+    title="What the settlement clearing account (1010) owes and what was paid",
+    types=("STUCK",),
+    reads=(
+        "finance.settlement_entries",
+        "marts.fct_settlement_totals",
+        "marts.fct_settlement_details",
+    ),
+    days="""
+select report_on from raw.settlement_totals where file_id in (table new_files)
+union
+select report_on from raw.settlement_details where file_id in (table new_files)
+""",
+    # A report that is not complete is not cash yet; a day whose total R1 does not find, or finds
+    # to differ, has its exception there.
+    pairs="""
+with clearing as (
+    select
+        report_on as business_on, network, currency,
+        sum(credit_minor - debit_minor) filter (where source <> 'NET') as owed_minor,
+        coalesce(sum(debit_minor - credit_minor) filter (where source = 'NET'), 0) as paid_minor
+    from finance.settlement_entries
+    where account_code = '1010' and report_on in (select business_on from scope)
+    group by all
+),
+told as (
+    select
+        report_on as business_on, network, currency,
+        bool_and(coalesce(is_complete, true)) as is_complete,
+        sum(gross_minor) as gross_minor,
+        sum(interchange_minor) as interchange_minor,
+        sum(net_minor - (gross_minor - interchange_minor - charges_minor)) as identity_difference
+    from marts.fct_settlement_totals
+    where report_on in (select business_on from scope)
+    group by all
+),
+found as (
+    select
+        report_on as business_on, network, currency,
+        sum(case when direction = 'DEBIT' then amount_minor else -amount_minor end)
+            as gross_minor,
+        sum(
+            case when direction = 'DEBIT' then 1 else -1 end * coalesce(interchange_micros, 0)
+        ) as interchange_micros
+    from marts.fct_settlement_details
+    where report_on in (select business_on from scope) and type <> 'FEE'
+    group by all
+)
+select
+    clearing.business_on, clearing.currency, clearing.owed_minor, clearing.paid_minor,
+    clearing.network || '/' || clearing.business_on || '/' || clearing.currency as reference,
+    coalesce(told.is_complete, false) as has_settled,
+    told.identity_difference <> 0
+    or told.gross_minor <> coalesce(found.gross_minor, 0)
+    or abs(told.interchange_minor * 1000000 - coalesce(found.interchange_micros, 0)) >= 1000000
+        as is_told_by_r1
+from clearing
+left join told
+    on
+        clearing.business_on = told.business_on and clearing.network = told.network
+        and clearing.currency = told.currency
+left join found
+    on
+        clearing.business_on = found.business_on and clearing.network = found.network
+        and clearing.currency = found.currency
+""",
+    sides="""
+select
+    business_on,
+    count(*) as left_count,
+    sum(owed_minor) as left_sum,
+    count(*) filter (where has_settled) as right_count,
+    sum(paid_minor) as right_sum
+from pairs
+group by business_on
+""",
+    breaks="""
+select
+    business_on, 'STUCK' as type, 'HIGH' as severity, abs(owed_minor - paid_minor) as amount_minor,
+    currency, reference as left_ref, null as right_ref,
+    'the clearing account owes ' || owed_minor || ', paid was ' || paid_minor as detail
+from pairs
+where has_settled and not is_told_by_r1 and owed_minor <> paid_minor
+""",
+)
+
+CHAIN = (R0, R1, R2, R3, R4, R5, R6, R7, R8)
 """The chain in the order of the field's numbering."""

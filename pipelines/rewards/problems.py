@@ -58,6 +58,7 @@ def resolve_problems(con: duckdb.DuckDBPyConnection, exception_ids: list[str]) -
     resolved = pl.DataFrame({"exception_id": exception_ids}, schema={"exception_id": pl.String})
     with given(con, resolved=resolved):
         con.execute(
-            "update finance.exceptions set state = 'RESOLVED' where state = 'OPEN' "
+            "update finance.exceptions set state = 'RESOLVED' "
+            "where state in ('OPEN', 'ASSIGNED', 'EXPLAINED') "
             "and exception_id in (select exception_id from resolved)"
         )

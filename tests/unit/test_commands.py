@@ -21,7 +21,7 @@ from pipelines.warehouse import connect
         ("MAX_BAD_ROW_SHARE", "5", "less than or equal to 1"),
         ("ONLINE_STORE", "mongo", "'sqlite' or 'redis'"),
         ("ALERT_BUDGET_PER_DAY", "0", "greater than or equal to 1"),
-        ("HOME", "", "name a folder"),
+        ("HOME", "", "name one"),
         ("HOME", "/dev/null", "/dev/null is no folder"),
     ],
 )

@@ -137,20 +137,7 @@ lines as (
 ),
 
 accounts as (
-    select * from (
-        values
-        ('1210', 'Partner receivable'),
-        ('1220', 'Members'' negative rewards'),
-        ('1300', 'Cardholder receivable'),
-        ('2100', 'Rewards liability, face'),
-        ('2190', 'Breakage allowance'),
-        ('2200', 'Partner payable, points'),
-        ('2300', 'Redemption vendor payable'),
-        ('4090', 'Rewards cost, reduction of income'),
-        ('4095', 'Breakage re-estimate'),
-        ('5010', 'Rewards cost, expense'),
-        ('5200', 'Goodwill')
-    ) as chart (account_code, account_name)  -- noqa: AL05
+    {{ chart_of_accounts() }}
 )
 
 select
@@ -161,6 +148,7 @@ select
     lines.source,
     cast(lines.line_no as integer) as line_no,
     lines.account_code,
+    accounts.gl_account,
     accounts.account_name,
     cast(greatest(lines.amount_minor, 0) as bigint) as debit_minor,
     cast(greatest(-lines.amount_minor, 0) as bigint) as credit_minor,

@@ -1,7 +1,11 @@
--- One row per program, accounting period, event type, ledger account and prior-period mark: the
--- points posted, credit less debit.
+-- One row per program, accounting period, month that the entries take effect in, event type, ledger
+-- account: the points posted, credit less debit. An entry that takes effect in a month that was
+-- closed before it came is posted in a later one (is_prior_period).
 with journal as (
-    select * from {{ source('rewards_ledger', 'journal') }}
+    select
+        *,
+        strftime(effective_on, '%Y-%m') as effective_period
+    from {{ source('rewards_ledger', 'journal') }}
 ),
 
 postings as (
@@ -11,9 +15,10 @@ postings as (
 select
     journal.program_id,
     journal.accounting_period as period,
+    journal.effective_period,
     journal.event_type,
     postings.ledger_account,
-    strftime(journal.effective_on, '%Y-%m') < journal.accounting_period as is_prior_period,
+    journal.effective_period < journal.accounting_period as is_prior_period,
     cast(
         sum(case when postings.direction = 'CREDIT' then postings.amount else -postings.amount end)
         as bigint

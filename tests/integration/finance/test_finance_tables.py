@@ -1,15 +1,20 @@
 """The finance tables against a ledger that is added up independently, in Python."""
 
+import re
 from collections import defaultdict
+from datetime import date
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from pipelines.errors import CardlineError
+from pipelines.finance.gl_export import COLUMNS, gl_journals
 from pipelines.settings import Settings
+from pipelines.transform import chart_of_accounts, compiled_models
 from pipelines.warehouse import connect
 from tests.integration.finance.conftest import build_finance
-from tests.rewards_ledger import Ledger, busy_ledger
+from tests.rewards_ledger import SETTLEMENT_MARTS, Ledger, busy_ledger
 
 FLOWS = {
     "ACCRUAL": "accrued",
@@ -98,11 +103,65 @@ def test_negative_balances_are_reclassified(finance_home: Settings) -> None:
         assert minor == (2 * points * value + 1_000_000) // 2_000_000
 
 
+def test_the_clearing_account_is_zero_or_has_an_exception(finance_home: Settings) -> None:
+    entries = table(finance_home, "settlement_entries").filter(account_code="1010")
+    balance = entries.group_by("report_on").agg(
+        (pl.col("debit_minor") - pl.col("credit_minor")).sum().alias("minor")
+    )
+    left = {str(on): minor for on, minor in balance.iter_rows()}
+    assert left == {"2025-06-01": 0, "2025-06-02": 0, "2025-06-03": -2}
+    found = table(finance_home, "exceptions").filter(recon_id="R8")
+    assert found.select("type", "opened_on", "amount_minor", "left_ref").rows() == [
+        ("STUCK", date(2025, 6, 3), 2, "VISA/2025-06-03/USD")
+    ]
+
+
+def test_journals_are_exported_for_the_general_ledger(
+    finance_home: Settings, tmp_path: Path
+) -> None:
+    journals = gl_journals("2025-06", None, finance_home)
+    assert journals.columns == list(COLUMNS)
+    for name in ("debit", "credit"):
+        lines = journals[name].to_list()
+        assert all(re.fullmatch(r"(\d+\.\d\d)?", line) for line in lines)
+    both = journals.with_columns(
+        pl.col("debit", "credit").replace("", "0").cast(pl.Decimal(18, 2))
+    ).group_by("journal")
+    assert (both.agg((pl.col("debit") - pl.col("credit")).sum())["debit"] == 0).all()
+    assert "4010" in journals["account"] and "VISA" in journals["unit"]
+    one = gl_journals("2025-06", "points", finance_home)
+    assert set(one["unit"]) == {"points"}
+    with pytest.raises(CardlineError, match="no journals of program 'nope'"):
+        gl_journals("2025-06", "nope", finance_home)
+
+
+def test_the_chart_of_accounts_is_changed_by_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "chart.yaml"
+    path.write_text("2100: {account: '210500', name: Members' points}")
+    chart = chart_of_accounts(path)
+    assert chart["2100"] == {"account": "210500", "name": "Members' points"}
+    assert chart["4010"] == chart_of_accounts()["4010"]
+    settings = Settings(home=tmp_path, chart_of_accounts=path)  # pyright: ignore[reportCallIssue]
+    connect(settings=settings).close()
+    assert "210500" in compiled_models("finance", settings)["gl_entries"]
+    for text, message in (
+        ("9999: {account: '1'}", "no such account"),
+        ("2100: {number: '1'}", "expected `account` and `name`"),
+        ("just text", "expected accounts"),
+    ):
+        path.write_text(text)
+        with pytest.raises(CardlineError, match=message):
+            chart_of_accounts(path)
+    with pytest.raises(CardlineError, match="no chart of accounts"):
+        chart_of_accounts(tmp_path / "none.yaml")
+
+
 @pytest.mark.slow
 def test_tables_build_from_an_empty_ledger(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)  # pyright: ignore[reportCallIssue]
     with connect(settings=settings) as con:
         Ledger().write(con)
+        con.execute(SETTLEMENT_MARTS)
     build_finance(settings)
     for name in ("liability_rollforward", "partner_invoice_lines", "gl_entries", "periods"):
         assert table(settings, name).is_empty()
