@@ -290,7 +290,13 @@ def _redecide(
         state = State(facts=facts.known_by(turn, "late_day"))
         again = decide(known.drop("day", "lap", "late_day", "first_revision"), book, state)
         stamped = _stamped(again.decisions, known)
-        now, fresh, gone = _replace(now, stamped, turn)
+        # Later laps concern few accounts: what is said of the others needs no look.
+        in_turn = pl.col("account_id").is_in(turn["account_id"].implode()) | pl.col(
+            "event_id"
+        ).is_in(stamped["event_id"].implode())
+        others = now.filter(~in_turn)
+        now, fresh, gone = _replace(now.filter(in_turn), stamped, turn)
+        now = pl.concat([others, now])
         done.actions.append(_actions(fresh.filter(~pl.col("keeps_entry")), again.allocations))
         if not gone.is_empty():
             done.superseded.append(gone)
