@@ -63,6 +63,9 @@ class Settings(BaseSettings):
         description="File (YAML) with numbers and names of the general ledger's accounts; default "
         "those of the posting matrix.",
     )
+    rate_cards: Path | None = Field(
+        None, description="Folder of partners' rate cards (YAML); default none."
+    )
     redemption_tail_milli: int = Field(
         1_050,
         ge=1_000,
@@ -90,7 +93,7 @@ class Settings(BaseSettings):
         7, ge=0, description="Days that maintenance keeps the warehouse's past states for."
     )
 
-    @field_validator("home", "landing", "programs", "chart_of_accounts", mode="after")
+    @field_validator("home", "landing", "programs", "chart_of_accounts", "rate_cards", mode="after")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
