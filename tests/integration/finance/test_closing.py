@@ -51,7 +51,6 @@ class Home:
         with connect(settings=self.settings) as con:
             RewardsLab(program(**TERMS), con=con)
             con.execute(FINANCE_MARTS)
-            con.execute("alter table marts.fct_earning_events add column mcc varchar")
         self.load_no = 0
 
     def deliver(self, events=(), instructions=(), through: date | None = None) -> "Home":
