@@ -209,6 +209,15 @@ def report_rewards(
         print(f"  {path.name}")
 
 
+@report_app.command("tables")
+def report_tables() -> None:
+    """Finance tables as Parquet files beside the packs, without anything personal."""
+    from pipelines.finance.publication import publish_tables
+
+    for path in publish_tables().values():
+        print(path)
+
+
 @report_app.command("gl")
 def report_gl(
     period: Annotated[str, typer.Option(help="Accounting period, YYYY-MM.")],

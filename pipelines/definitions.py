@@ -26,6 +26,8 @@ def defs() -> dg.Definitions:
             rewards.rewards_ledger,
             transform.finance_tables,
             finance.period_log,
+            finance.closed_invoice_lines,
+            finance.partner_rate_cards,
             finance.reconciliations,
             finance.packs,
             models.underwriting,

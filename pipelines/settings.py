@@ -65,6 +65,9 @@ class Settings(BaseSettings):
         description="File (YAML) with numbers and names of the general ledger's accounts; default "
         "those of the posting matrix.",
     )
+    rate_cards: Path | None = Field(
+        None, description="Folder of partners' rate cards (YAML); default none."
+    )
     redemption_tail_milli: int = Field(
         1_050,
         ge=1_000,
@@ -92,7 +95,9 @@ class Settings(BaseSettings):
         7, ge=0, description="Days that maintenance keeps the warehouse's past states for."
     )
 
-    @field_validator("home", "landing", "programs", "chart_of_accounts", mode="before")
+    @field_validator(
+        "home", "landing", "programs", "chart_of_accounts", "rate_cards", mode="before"
+    )
     @classmethod
     def _is_named(cls, value: object) -> object:
         if value == "":
@@ -108,7 +113,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{path} is no folder")
         return path
 
-    @field_validator("chart_of_accounts", mode="after")
+    @field_validator("chart_of_accounts", "rate_cards", mode="after")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()

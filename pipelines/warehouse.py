@@ -46,6 +46,15 @@ create table if not exists finance.exceptions (
     currency varchar, left_ref varchar, right_ref varchar, opened_on date, state varchar,
     detail varchar
 );
+create table if not exists finance.partner_rate_cards (
+    program_id varchar, component varchar, direction varchar, tier_from bigint, tier_to bigint,
+    rate_micros bigint, unit varchar, valid_from date, valid_to date, version bigint
+);
+create table if not exists finance.closed_invoice_lines (
+    program_id varchar, period varchar, version bigint, original_period varchar,
+    component varchar, direction varchar, rate_card_version bigint, quantity_micros decimal(38, 0),
+    amount_extended decimal(38, 10)
+);
 create table if not exists finance.exception_log (
     log_no bigint, exception_id varchar, action varchar, acted_by varchar, owner varchar,
     note varchar, resolution_code varchar, evidence_ref varchar, journal_id varchar,
@@ -59,7 +68,7 @@ create table if not exists finance.period_log (
     entry_hash varchar
 );
 """
-_LATEST_TABLE = "finance.exception_log"
+_LATEST_TABLE = "finance.closed_invoice_lines"
 _LATER_COLUMNS = """
 alter table landing.files add column if not exists sequence_no bigint;
 alter table finance.exceptions add column if not exists owner varchar;

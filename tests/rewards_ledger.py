@@ -13,7 +13,7 @@ from pipelines.rewards.lots import AccountLots, Lot
 from pipelines.rewards.tables import ensure_tables
 
 # What the finance models read of the marts.
-SETTLEMENT_MARTS = """
+FINANCE_MARTS = """
 create table marts.fct_settlement_totals (
     total_id varchar, network varchar, report_on date, currency varchar, gross_minor bigint,
     interchange_minor bigint, charges_minor bigint, net_minor bigint, is_complete boolean
@@ -22,6 +22,13 @@ create table marts.fct_settlement_details (
     detail_id varchar, network varchar, report_on date, type varchar, amount_minor bigint,
     currency varchar, direction varchar, transaction_id varchar, event_id varchar,
     interchange_micros bigint
+);
+create table marts.fct_posted_transactions (
+    transaction_id varchar, account_id varchar, program_id varchar, posted_on date,
+    amount_minor bigint, direction varchar, transaction_class varchar
+);
+create table if not exists marts.dim_accounts (
+    account_id varchar, program_id varchar, opened_on date, is_current boolean
 );
 """
 TABLES = ("programs", "decisions", "journal", "postings", "lots_issued", "lot_consumption", "seals")

@@ -16,9 +16,11 @@ class CloseConfig(dg.Config):
 
 @dg.op(pool=POOL, description="Finance tables and reconciliations of the ledger as it is now.")
 def bring_books_up_to_date() -> None:
+    from pipelines.finance.rate_cards import publish_rate_cards
     from pipelines.finance.reconciliation import reconcile
     from pipelines.transform import dbt
 
+    publish_rate_cards()
     dbt(["build", "--select", "finance", "--exclude-resource-type", "unit_test"])
     reconcile()
 
@@ -32,9 +34,11 @@ def bring_books_up_to_date() -> None:
 def close_books(context: dg.OpExecutionContext, config: CloseConfig) -> None:
     from pipelines.finance.packs import build_pack
     from pipelines.finance.periods import close_period
+    from pipelines.finance.publication import publish_tables
 
     closed = close_period(config.program, config.period, config.approver, config.preparer)
     pack = build_pack(config.program, config.period)
+    publish_tables()
     context.add_output_metadata(
         {
             "closed": ", ".join(each.period for each in closed) or "closed already",

@@ -13,6 +13,33 @@ period_log = dg.AssetSpec(
     description="One row per step of a program's month: soft-closed, closed, reopened; by whom, as "
     "of what, chained by hash. `cardline close` and the job month_end_close append to it.",
 )
+closed_invoice_lines = dg.AssetSpec(
+    ["finance", "closed_invoice_lines"],
+    group_name="finance",
+    owners=OWNERS,
+    description="One row per closed period and line of the rate card, as it was billed.",
+)
+
+
+@dg.asset(
+    key=["finance", "partner_rate_cards"],
+    group_name="finance",
+    owners=OWNERS,
+    kinds={"yaml", "duckdb"},
+    pool=POOL,
+    retry_policy=RETRIES,
+    description="One row per version, component and tier of the partners' rate cards; a version "
+    "that a closed month was billed by is never changed.",
+)
+def partner_rate_cards() -> dg.MaterializeResult:
+    from pipelines.finance.rate_cards import publish_rate_cards
+
+    rows = publish_rate_cards()
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": rows.height, "rate_cards": markdown_table(rows)}
+    )
+
+
 RECONCILIATIONS = dg.AssetKey(["finance", "reconciliations"])
 PACKS = dg.AssetKey(["finance", "packs"])
 
@@ -75,6 +102,8 @@ class PackConfig(dg.Config):
 )
 def packs(context: dg.AssetExecutionContext, config: PackConfig) -> dg.MaterializeResult:
     from pipelines.finance.packs import build_pack, programs_in
+    from pipelines.finance.publication import publish_tables
+    from pipelines.settings import get_settings
 
     period = period_of(context.partition_key)
     built = {
@@ -82,7 +111,11 @@ def packs(context: dg.AssetExecutionContext, config: PackConfig) -> dg.Materiali
         for program in (config.programs or programs_in(period))
     }
     return dg.MaterializeResult(
-        metadata={"packs": len(built)}
+        metadata={
+            "packs": len(built),
+            "index": dg.MetadataValue.path(f"{get_settings().reports_dir}/index.html"),
+            "tables": len(publish_tables()),
+        }
         | {
             program: dg.MetadataValue.path(f"{folder}/report.html")
             for program, folder in built.items()

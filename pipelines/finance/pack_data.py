@@ -261,7 +261,8 @@ from finance.gl_entries as entries
 left join (
     values ('ACCRUAL', 1), ('PROVISION', 2), ('CLAWBACK', 3), ('PROVISION_REVERSAL', 4),
         ('REDEMPTION', 5), ('TRANSFER', 6), ('EXPIRY', 7), ('FORFEITURE', 8), ('ADJUSTMENT', 9),
-        ('REVALUATION', 10), ('REESTIMATE', 11), ('NEGATIVE_BALANCES', 12)
+        ('REVALUATION', 10), ('REESTIMATE', 11), ('NEGATIVE_BALANCES', 12),
+        ('PARTNER_SHARE', 13), ('PARTNER_FUNDS', 14)
 ) as sources (source, position) on entries.source = sources.source
 where entries.program_id = ? and entries.period = ?
 order by sources.position, entries.source, entries.line_no

@@ -7,7 +7,7 @@ from typing import Any
 from pipelines.finance.charts import heat_map, trend, waterfall
 from pipelines.finance.pack_data import FLOWS, PackData
 from pipelines.finance.reconciliations import CHAIN
-from pipelines.finance.units import MINUS
+from pipelines.finance.units import MINUS, Unit
 
 TEMPLATES = Path(__file__).parent / "templates"
 TEXT, NUMBER, CODE = "text", "number", "code"
@@ -20,7 +20,7 @@ _MONTHS = (
     "October", "November", "December",
 )  # fmt: skip
 
-_BASES = {
+BASES = {
     "AS_IT_STANDS": "as it stands",
     "AS_CLOSED": "as it was closed",
     "AS_KNOWN": "as it was known at the time",
@@ -40,6 +40,8 @@ _SOURCES = {
     "REVALUATION": "New value per point",
     "REESTIMATE": "Breakage re-estimate",
     "NEGATIVE_BALANCES": "Balances below zero",
+    "PARTNER_SHARE": "Partner's share and bounties",
+    "PARTNER_FUNDS": "Partner's contributions",
 }
 
 _EVENTS = {
@@ -89,7 +91,7 @@ def render_charts(data: PackData) -> dict[str, str]:
 
 def render_html(data: PackData, charts: dict[str, str], version: int, content_sha256: str) -> str:
     """The page as text."""
-    return _template().render(
+    return template("report.html").render(
         style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         **charts,
         **_page(data),
@@ -99,7 +101,8 @@ def render_html(data: PackData, charts: dict[str, str], version: int, content_sh
 
 
 @cache
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A template of `TEMPLATES`; every value is escaped except what `markup` lets through."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -108,7 +111,7 @@ def _template() -> Any:
     )
     # Our own style sheet and charts are markup; every value of the data is escaped.
     environment.filters["markup"] = Markup
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def _row(*cells: Any, kind: str = "") -> dict[str, Any]:
@@ -129,7 +132,7 @@ def _page(data: PackData) -> dict[str, Any]:
         "state": data.state,
         "ends_on": data.ends_on.isoformat(),
         "recorded_at": data.known_at and data.known_at.isoformat(" ", "seconds") + " UTC",
-        "basis": _BASES[data.basis],
+        "basis": BASES[data.basis],
         "period_version": data.period_version,
         **_close(data),
         **_redemption(data),
@@ -440,11 +443,10 @@ def _ledger(data: PackData) -> dict[str, Any]:
         "invoice_rows": [
             _row(
                 line["component"].replace("_", " ").capitalize()
-                + (", prior period" if line["is_prior_period"] else ""),
+                + (f", {line['original_period'] or 'prior period'}" if line["is_prior_period"]
+                   else ""),
                 "we owe" if line["direction"] == "PAYABLE" else "partner owes",
-                points.text(line["points"]),
-                f"{money.decimal(line['price_micros']).scaleb(-6):,f}",
-                f"{line['share_bps'] / 100:.2f} %",
+                *_priced(line, money, points),
                 f"{line['amount_extended'].scaleb(-money.scale).normalize():,f}".replace(
                     "-", MINUS
                 ),
@@ -566,6 +568,17 @@ def _close(data: PackData) -> dict[str, Any]:
             for row in data.steps.iter_rows(named=True)
         ],
     }  # fmt: skip
+
+
+def _priced(line: dict[str, Any], money: Unit, points: Unit) -> tuple[str, str, str]:
+    """Points, price and share of an invoice line; a line of the rate card has its version."""
+    if line["rate_card_version"] is not None:
+        return "–", "–", f"rate card {line['rate_card_version']}"
+    return (
+        points.text(line["points"]),
+        f"{money.decimal(line['price_micros']).scaleb(-6):,f}",
+        f"{line['share_bps'] / 100:.2f} %",
+    )
 
 
 def _evidence(data: PackData) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from pipelines.finance.pack_data import (
     read_pack_data,
 )
 from pipelines.finance.pack_html import render_charts, render_html
+from pipelines.finance.pack_index import write_index
 from pipelines.finance.pack_xlsx import write_xlsx
 from pipelines.finance.periods import close_cut
 from pipelines.finance.restatement import difference, late_entries, restated_cut
@@ -60,6 +61,12 @@ def build_pack(
     warehouse does not know, and a month without figures.
     """
     settings = settings or get_settings()
+    folder = _build(program, period, settings, recorded)
+    write_index(settings)
+    return folder
+
+
+def _build(program: str, period: str, settings: Settings, recorded: datetime | None) -> Path:
     if not _PERIOD.fullmatch(period):
         raise CardlineError(f"{period!r} is no accounting period: expected YYYY-MM, e.g. 2026-03")
     if recorded is not None:
@@ -229,6 +236,9 @@ def _manifest(data: PackData, folder: Path, number: int, content_sha256: str) ->
         "ledger_entries": parameters.pop("ledger_entries"),
         "basis": parameters.pop("basis"),
         "late_entries": data.late_entries,
+        "headline": {
+            name: data.month[name] for name in ("currency", "closing_minor", "closing_points")
+        },
         "code": parameters.pop("code"),
         "parameters": parameters,
         "rules": [

@@ -51,6 +51,16 @@ _FIGURES = {
 }  # fmt: skip
 
 
+# What rate cards billed stays as it was, whatever becomes of the transactions that it came from.
+_BILLED = """
+insert into finance.closed_invoice_lines by name
+select program_id, period, version, original_period, component, direction, rate_card_version,
+    quantity_micros, amount_extended
+from finance.partner_invoice_lines
+where program_id = ? and period = ? and rate_card_version is not null
+"""
+
+
 @dataclass(frozen=True)
 class Period:
     """One program's month as it stands."""
@@ -133,6 +143,7 @@ def close_period(
                 _write(con, each, SOFT_CLOSED, each.version, preparer=prepared_by)
             if approver is not None:
                 _write(con, each, CLOSED, each.version, preparer=prepared_by, approver=approver)
+                con.execute(_BILLED, [each.program_id, each.period])
             done.append(each.period)
         return [each for each in periods_of(con, program) if each.period in done]
 

@@ -19,7 +19,7 @@ from pipelines.finance.reconciliation import (
 )
 from pipelines.settings import Settings
 from pipelines.warehouse import connect, transaction
-from tests.rewards_ledger import SETTLEMENT_MARTS, Ledger
+from tests.rewards_ledger import FINANCE_MARTS, Ledger
 
 MARTS = """
 create table finance.settlement_entries (
@@ -224,7 +224,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     home = tmp_path_factory.mktemp("reconciliation")
     settings = Settings(home=home)  # pyright: ignore[reportCallIssue]
     with connect(settings=settings) as con, transaction(con):
-        con.execute(SETTLEMENT_MARTS)
+        con.execute(FINANCE_MARTS)
         con.execute(MARTS)
         fill(con)
     yield settings

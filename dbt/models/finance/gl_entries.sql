@@ -24,7 +24,17 @@ invoices as (
         coalesce(-sum(amount_minor) filter (where component = 'PARTNER_FUNDING_REVERSAL'), 0)
             as funding_reversed_minor,
         coalesce(sum(amount_minor) filter (where component = 'POINT_PURCHASE'), 0)
-            as purchased_minor
+            as purchased_minor,
+        coalesce(
+            sum(amount_minor) filter (
+                where rate_card_version is not null and direction = 'PAYABLE'
+            ), 0
+        ) as share_owed_minor,
+        coalesce(
+            sum(amount_minor) filter (
+                where rate_card_version is not null and direction = 'RECEIVABLE'
+            ), 0
+        ) as share_due_minor
     from {{ ref('partner_invoice_lines') }}
     group by program_id, period
 ),
@@ -71,6 +81,8 @@ amounts as (
         coalesce(invoices.funded_minor, 0) as funded_minor,
         coalesce(invoices.funding_reversed_minor, 0) as funding_reversed_minor,
         coalesce(invoices.purchased_minor, 0) as purchased_minor,
+        coalesce(invoices.share_owed_minor, 0) as share_owed_minor,
+        coalesce(invoices.share_due_minor, 0) as share_due_minor,
         deficits_moved.deficit_change_minor
     from rollforward
     inner join terms
@@ -113,6 +125,10 @@ amounts as (
     ('REESTIMATE', 2, '4095', '-reestimate_minor'),
     ('NEGATIVE_BALANCES', 1, '1220', 'deficit_change_minor'),
     ('NEGATIVE_BALANCES', 2, '2100', '-deficit_change_minor'),
+    ('PARTNER_SHARE', 1, '5020', 'share_owed_minor'),
+    ('PARTNER_SHARE', 2, '2210', '-share_owed_minor'),
+    ('PARTNER_FUNDS', 1, '1210', 'share_due_minor'),
+    ('PARTNER_FUNDS', 2, '4200', '-share_due_minor'),
 ] %}
 lines as (
     {% for source, line_no, account, amount in lines %}

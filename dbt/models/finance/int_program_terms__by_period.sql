@@ -53,7 +53,7 @@ select
     closing_terms.partner_id,
     closing_terms.presentation,
     closing_terms.point_value_micros,
-    coalesce(closing_terms.purchase_price_micros, closing_terms.point_value_micros)
+    coalesce(nullif(closing_terms.purchase_price_micros, 0), closing_terms.point_value_micros)
         as purchase_price_micros,
     closing_terms.breakage_bps,
     coalesce(opening_terms.breakage_bps, closing_terms.breakage_bps) as provision_bps

@@ -9,7 +9,7 @@ from pipelines.finance.reconciliation import reconcile
 from pipelines.settings import Settings
 from pipelines.transform import dbt
 from pipelines.warehouse import connect
-from tests.rewards_ledger import SETTLEMENT_MARTS, busy_ledger
+from tests.rewards_ledger import FINANCE_MARTS, busy_ledger
 
 # What packs read of the marts; the curated tables themselves are tested elsewhere.
 MARTS = """
@@ -61,7 +61,7 @@ def finance_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]
     with connect(settings=settings) as con:
         busy_ledger().write(con)
         con.execute(MARTS)
-        con.execute(SETTLEMENT_MARTS)
+        con.execute(FINANCE_MARTS)
         settle(con)
     build_finance(settings)
     reconcile(settings=settings)

@@ -26,6 +26,7 @@ from pipelines.transform import dbt
 from pipelines.warehouse import connect, transaction
 from tests.property.rewards_histories import START, event, program
 from tests.rewards_lab import RewardsLab, end_of, instruction
+from tests.rewards_ledger import FINANCE_MARTS
 
 DAY = timedelta(days=1)
 MARCH, APRIL, MAY = "2024-03", "2024-04", "2024-05"
@@ -49,10 +50,7 @@ class Home:
         self.settings = Settings(home=folder)  # pyright: ignore[reportCallIssue]
         with connect(settings=self.settings) as con:
             RewardsLab(program(**TERMS), con=con)
-            for column in ("mcc varchar",):
-                con.execute(
-                    f"alter table marts.fct_earning_events add column if not exists {column}"
-                )
+            con.execute(FINANCE_MARTS)
         self.load_no = 0
 
     def deliver(self, events=(), instructions=(), through: date | None = None) -> "Home":

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import openpyxl
+import polars as pl
 import pytest
 
 from pipelines.errors import CardlineError
 from pipelines.files import sha256_of
 from pipelines.finance.packs import build_pack, periods_due, programs_in
+from pipelines.finance.publication import PUBLISHED, publish_tables
 from pipelines.settings import Settings
 from pipelines.warehouse import connect, transaction
 
@@ -88,6 +90,47 @@ def test_pack_has_no_member_in_it(finance_home: Settings, pack: Path) -> None:
                 path
             )
             assert "e-j0" not in text
+
+
+def test_the_index_leads_to_every_pack(finance_home: Settings, pack: Path) -> None:
+    page = (finance_home.reports_dir / "index.html").read_text()
+    links = re.findall(r'href="([^"]+)"', page)
+    assert f"rewards/{PROGRAM}/{PERIOD}/{pack.name}/report.html" in links
+    assert all((finance_home.reports_dir / link).is_file() for link in links)
+    assert {path.as_posix() for path in finance_home.reports_dir.rglob("report.html")} == {
+        (finance_home.reports_dir / link).as_posix() for link in links if link.endswith(".html")
+    }
+    closing = rows(pack, "liability_rollforward.csv")[-1]["closing_minor"]
+    assert f"{int(closing) / 100:,.2f} USD" in page
+
+
+def test_what_finance_may_read_tells_of_no_person(changed: Settings) -> None:
+    files = publish_tables(changed)
+    assert set(files) == set(PUBLISHED)
+    with connect(read_only=True, settings=changed) as con:
+        known = {
+            str(value)
+            for query in (
+                "select distinct account_id from rewards.journal",
+                "select journal_id from rewards.journal",
+                "select lot_id from rewards.lots_issued",
+                "select event_id from rewards.decisions union "
+                "select transaction_id from rewards.decisions",
+            )
+            for (value,) in con.execute(query).fetchall()
+        }
+    personal = re.compile(r"account_id|customer|person|card_id|transaction|event_id|email|_ref")
+    for name, path in files.items():
+        frame = pl.read_parquet(path)
+        assert not [column for column in frame.columns if personal.search(column)], name
+        for column in frame.select(pl.col(pl.String)).columns:
+            told = set(frame[column].drop_nulls())
+            assert not told & known, (name, column)
+            assert "secret" not in " ".join(told)
+    assert pl.read_parquet(files["exceptions"]).height > 0
+    before = contents(files["periods"].parent)
+    publish_tables(changed)
+    assert contents(files["periods"].parent) == before
 
 
 def test_workbook_ties_by_formula_and_by_value(pack: Path) -> None:

@@ -14,7 +14,7 @@ from pipelines.settings import Settings
 from pipelines.transform import chart_of_accounts, compiled_models
 from pipelines.warehouse import connect
 from tests.integration.finance.conftest import build_finance
-from tests.rewards_ledger import SETTLEMENT_MARTS, Ledger, busy_ledger
+from tests.rewards_ledger import FINANCE_MARTS, Ledger, busy_ledger
 
 FLOWS = {
     "ACCRUAL": "accrued",
@@ -161,7 +161,7 @@ def test_tables_build_from_an_empty_ledger(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)  # pyright: ignore[reportCallIssue]
     with connect(settings=settings) as con:
         Ledger().write(con)
-        con.execute(SETTLEMENT_MARTS)
+        con.execute(FINANCE_MARTS)
     build_finance(settings)
     for name in ("liability_rollforward", "partner_invoice_lines", "gl_entries", "periods"):
         assert table(settings, name).is_empty()

@@ -1,0 +1,87 @@
+-- One row per program, month, component and reference: what the components of the partner's rate
+-- cards are reckoned on, one transaction or account each. Quantities are in millionths of a unit: a
+-- minor unit of money, or an account. A line of the invoice is the sum of its details.
+{{ config(materialized='view') }}
+
+with components as (
+    select distinct
+        program_id,
+        component
+    from {{ source('partner_terms', 'partner_rate_cards') }}
+),
+
+posted as (
+    select
+        *,
+        case when direction = 'DEBIT' then amount_minor else -amount_minor end as signed_minor
+    from {{ ref('fct_posted_transactions') }}
+    where program_id is not null
+),
+
+accounts as (
+    select
+        account_id,
+        program_id,
+        min(opened_on) as opened_on
+    from {{ ref('dim_accounts') }}
+    group by all
+),
+
+details as (
+    select
+        program_id,
+        strftime(posted_on, '%Y-%m') as period,
+        'NET_SALES_BPS' as component,
+        'TRANSACTION' as reference_kind,
+        transaction_id as reference,
+        cast(signed_minor as hugeint) * 1000000 as quantity_micros
+    from posted
+    where transaction_class in ('PURCHASE', 'REFUND')
+
+    union all
+
+    select
+        program_id,
+        strftime(posted_on, '%Y-%m') as period,
+        'INTEREST_SHARE' as component,
+        'TRANSACTION' as reference_kind,
+        transaction_id as reference,
+        cast(signed_minor as hugeint) * 1000000 as quantity_micros
+    from posted
+    where transaction_class = 'INTEREST'
+
+    union all
+
+    select
+        posted.program_id,
+        strftime(settled.report_on, '%Y-%m') as period,
+        'INTERCHANGE_SHARE_BPS' as component,
+        'TRANSACTION' as reference_kind,
+        settled.transaction_id as reference,
+        cast(
+            sum(
+                case when settled.direction = 'DEBIT' then 1 else -1 end
+                * settled.interchange_micros
+            ) as hugeint
+        ) as quantity_micros
+    from {{ ref('fct_settlement_details') }} as settled
+    inner join posted on settled.transaction_id = posted.transaction_id
+    where settled.interchange_micros is not null
+    group by all
+
+    union all
+
+    select
+        program_id,
+        strftime(opened_on, '%Y-%m') as period,
+        'NEW_ACCOUNT' as component,
+        'ACCOUNT' as reference_kind,
+        account_id as reference,
+        cast(1000000 as hugeint) as quantity_micros
+    from accounts
+)
+
+select details.*
+from details
+inner join components
+    on details.program_id = components.program_id and details.component = components.component
