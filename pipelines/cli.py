@@ -541,10 +541,13 @@ def rewards_balances(
     known = _as_known(recorded)
     with connect(read_only=True) as con:
         found = balances_as_of(con, _as_date(effective, "--effective"), known, program, account)
-    if found.is_empty():
-        asked = [f"program {program}" if program else "", f"account {account}" if account else ""]
-        whose = " and ".join(filter(None, asked)) or "anybody"
-        raise CardlineError(f"the rewards ledger has no balance of {whose} at that point")
+        if found.is_empty() and balances_as_of(con, None, None, program, account).is_empty():
+            asked = [
+                f"program {program}" if program else "",
+                f"account {account}" if account else "",
+            ]
+            whose = " and ".join(filter(None, asked)) or "anybody"
+            raise CardlineError(f"the rewards ledger has no balance of {whose}")
     if json_output:
         print(found.write_json())
         return

@@ -191,6 +191,8 @@ def test_the_commands_tell_the_same(home, tmp_path):
     assert run("rewards", "balances", "--recorded", str(START)) != []
     assert run("rewards", "balances", "--effective", day) == []
     assert run("rewards", "balances", "--recorded", day) == []
+    nobodys = CliRunner().invoke(app, ["rewards", "balances", "--account", "nobody"])
+    assert str(nobodys.exception) == "the rewards ledger has no balance of account nobody"
     simulated = run("programs", "simulate", str(tmp_path / "draft.yaml"), "--period", "2024-03")
     assert simulated["decided"] == simulated["drafted"]
     for arguments in (["--transaction", "t1"], ["--account", "a1"]):
