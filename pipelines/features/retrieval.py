@@ -125,10 +125,10 @@ def feature_vector(
     Raises `CardlineError` for a name that the service does not take.
     """
     wanted = service_definition(service)
-    _require_published(wanted)
     strangers = entity.keys() - {*wanted.keys, *wanted.request}
     if strangers:
         raise _not_taken(wanted, strangers)
+    _require_published(wanted)
     if at is not None:
         moment = at if at.tzinfo is None else at.astimezone(UTC).replace(tzinfo=None)
         frame = pl.DataFrame(
