@@ -19,14 +19,20 @@ class BatchedEventLog(SqliteEventLogStorage):
     """The SQLite event log; a batch shares one connection for each database that it goes to."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._shared: dict[str, Any] = {}
+        self._batch_lock = threading.RLock()
         super().__init__(*args, **kwargs)
         # A batch holds the connections of two databases at once, each under this lock.
-        self._db_lock = threading.RLock()
-        self._shared: dict[str, Any] = {}
+        self._db_lock = self._batch_lock
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Any) -> "BatchedEventLog":
+        """Dagster's own makes the class that it is written in, whichever was asked for."""
+        return cls(inst_data=inst_data, **config_value)
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Any]:
-        with self._db_lock:
+        with self._batch_lock:
             shared = self._shared.get(shard)
             if shared is not None:
                 yield shared
@@ -36,7 +42,7 @@ class BatchedEventLog(SqliteEventLogStorage):
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store `events`, all or none of those of one run."""
-        with self._db_lock, ExitStack() as stack:
+        with self._batch_lock, ExitStack() as stack:
             try:
                 for shard in {INDEX_SHARD_NAME, *(event.run_id for event in events)}:
                     self._shared[shard] = stack.enter_context(super()._connect(shard))

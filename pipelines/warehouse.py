@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 
 import duckdb
 
@@ -108,11 +109,14 @@ def memory() -> duckdb.DuckDBPyConnection:
     return con
 
 
-def connect(read_only: bool = False, settings: Settings | None = None) -> duckdb.DuckDBPyConnection:
+def connect(
+    read_only: bool = False, settings: Settings | None = None, alone: bool = False
+) -> duckdb.DuckDBPyConnection:
     """A connection whose default catalog is the warehouse of `settings` (default: this home's).
 
-    The caller closes it (`with connect() as con`). `read_only` refuses every write. Raises
-    `CardlineError` where there is no warehouse to read.
+    The caller closes it (`with connect() as con`). `read_only` refuses every write. Connections of
+    a process share one DuckDB, which takes a third of a second to open; `alone` gives one of its
+    own to a caller that attaches to it. Raises `CardlineError` where there is no warehouse to read.
     """
     settings = settings or get_settings()
     if read_only and not settings.catalog_path.exists():
@@ -120,6 +124,33 @@ def connect(read_only: bool = False, settings: Settings | None = None) -> duckdb
             f"no warehouse in {settings.home}: run `cardline demo` or `cardline run` first, "
             "or set CARDLINE_HOME to a home that has one"
         )
+    if alone:
+        con = _open(read_only, settings)
+    else:
+        with _OPENING:
+            con = _shared(read_only, settings).cursor()
+        con.execute("set timezone = 'UTC'")
+    con.execute(f"use {CATALOG}")
+    return con
+
+
+_OPENING = Lock()
+_OPENED: dict[tuple[int, Path, bool], tuple[int, duckdb.DuckDBPyConnection]] = {}
+"""By process (a fork cannot use its parent's), catalog and kind: the catalog's inode, the DuckDB."""
+
+
+def _shared(read_only: bool, settings: Settings) -> duckdb.DuckDBPyConnection:
+    """This process's DuckDB on the warehouse, opened anew where another catalog took its place."""
+    path = settings.catalog_path
+    key = (os.getpid(), path, read_only)
+    known = _OPENED.get(key)
+    if known is None or not path.exists() or path.stat().st_ino != known[0]:
+        con = _open(read_only, settings)
+        known = _OPENED[key] = (path.stat().st_ino, con)
+    return known[1]
+
+
+def _open(read_only: bool, settings: Settings) -> duckdb.DuckDBPyConnection:
     link_extensions(settings.extensions_dir)
     settings.lake_dir.mkdir(parents=True, exist_ok=True)
     con = duckdb.connect(config={"extension_directory": str(settings.extensions_dir)})
@@ -127,7 +158,11 @@ def connect(read_only: bool = False, settings: Settings | None = None) -> duckdb
         con.execute("set timezone = 'UTC'")
         for name in EXTENSIONS:
             con.load_extension(name)
-        options = [f"data_path '{_quoted(settings.lake_dir / 'data')}'"]
+        options = [
+            f"data_path '{_quoted(settings.lake_dir / 'data')}'",
+            # Or every version of every table has a table of its own in the catalog, for few rows.
+            "data_inlining_row_limit 0",
+        ]
         if read_only:
             options.append("read_only")
         else:
@@ -136,8 +171,8 @@ def connect(read_only: bool = False, settings: Settings | None = None) -> duckdb
             f"attach 'ducklake:sqlite:{_quoted(settings.catalog_path)}' as {CATALOG} "
             f"({', '.join(options)})"
         )
-        con.execute(f"use {CATALOG}")
         if not read_only:
+            con.execute(f"use {CATALOG}")
             _ensure_tables(con)
     except duckdb.Error as error:
         con.close()

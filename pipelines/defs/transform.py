@@ -124,7 +124,6 @@ def _measured(context: dg.AssetExecutionContext, built: dg.Output[Any]) -> dg.Ou
     layer, name = key.path
     is_shown = layer in ("marts", "features", "finance") and name != "dim_customers"
     table = context.assets_def.metadata_by_key[key]["dagster/table_name"].partition(".")[2]
-    # A connection each: one that was open before the table was committed may not see it.
     with connect(read_only=True) as con:
         measures = table_metadata(con, table, is_personal=not is_shown)
     return built.with_metadata({**built.metadata, **measures})

@@ -100,7 +100,7 @@ def _is_closed(con: duckdb.DuckDBPyConnection, program: str, period: str) -> boo
 
 def _read(settings: Settings, program: str, period: str, basis: str, cut: Cut) -> PackData:
     """A month from the books at `cut`; one transaction, although somebody may be writing."""
-    with connect(read_only=True, settings=settings) as con, transaction(con):
+    with connect(read_only=True, settings=settings, alone=True) as con, transaction(con):
         open_books(con, cut, settings)
         return read_pack_data(con, program, period, settings, basis, cut.known_at)
 

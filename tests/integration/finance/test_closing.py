@@ -171,7 +171,8 @@ def test_books_of_any_time_are_those_of_the_entries_by_then(closed: Home) -> Non
         "(journal_id) where ledger_account in ('MEMBER_PENDING', 'MEMBER_AVAILABLE') group by all"
     ).to_dicts()
     for known in (date(2024, 3, 12), date(2024, 4, 1), date(2024, 4, 25), date(2024, 4, 30)):
-        with connect(read_only=True, settings=closed.settings) as con, transaction(con):
+        books = connect(read_only=True, settings=closed.settings, alone=True)
+        with books as con, transaction(con):
             open_books(con, Cut(PROGRAM, end_of(known)), closed.settings)
             found = dict(
                 con.execute(
