@@ -103,10 +103,26 @@ def link_extensions(directory: Path) -> None:
 
 
 def memory() -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB without the lake, for computing over frames and files."""
+    """An in-memory DuckDB without the lake, of the caller's own."""
     con = duckdb.connect()
     con.execute("set timezone = 'UTC'")
     return con
+
+
+def scratch() -> duckdb.DuckDBPyConnection:
+    """A connection for computing over frames and files, to one in-memory DuckDB of this process.
+
+    What the caller registers or makes as a temporary table is its own, and goes when it closes.
+    """
+    with _OPENING:
+        con = _scratch(os.getpid()).cursor()
+    con.execute("set timezone = 'UTC'")
+    return con
+
+
+@cache
+def _scratch(_process: int) -> duckdb.DuckDBPyConnection:
+    return memory()
 
 
 def connect(
@@ -136,7 +152,7 @@ def connect(
 
 _OPENING = Lock()
 _OPENED: dict[tuple[int, Path, bool], tuple[int, duckdb.DuckDBPyConnection]] = {}
-"""By process (a fork cannot use its parent's), catalog and kind: the catalog's inode, the DuckDB."""
+"""By process (a fork cannot use its parent's), catalog and kind: its inode and the DuckDB."""
 
 
 def _shared(read_only: bool, settings: Settings) -> duckdb.DuckDBPyConnection:

@@ -26,7 +26,7 @@ from pipelines.features.publish import (
 )
 from pipelines.features.registry import View, feature_store, load_definitions
 from pipelines.progress import track
-from pipelines.warehouse import memory
+from pipelines.warehouse import scratch
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -184,7 +184,7 @@ def _latest_rows(
         return pl.DataFrame(schema=schema | dict.fromkeys(TIMES, pl.Datetime("us")))
     key = '"' + view.key + '"'
     files = [str(path) for path in partition_files(view.name, days)]
-    with memory() as con:
+    with scratch() as con:
         return con.execute(
             f"select * from read_parquet(?, hive_partitioning = false) "  # noqa: S608
             f"where greatest(event_timestamp, created_timestamp) <= ?::timestamp "

@@ -25,7 +25,7 @@ from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMeta
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
 
-from pipelines.warehouse import memory
+from pipelines.warehouse import scratch
 
 _ROW = "__row"
 
@@ -127,7 +127,7 @@ def _join_all(
     at = offline_utils.infer_event_timestamp_from_entity_df(dict(entity_df.dtypes))
     joined = pa.Table.from_pandas(entity_df, preserve_index=False)
     entities = joined.append_column(_ROW, pa.array(range(joined.num_rows), pa.int64()))
-    with memory() as con:
+    with scratch() as con:
         con.register("given", entities)
         con.execute(
             f"create temp table entities as select * replace ("  # noqa: S608

@@ -24,7 +24,7 @@ from pipelines.features.retrieval import (
     service_definition,
     service_names,
 )
-from pipelines.warehouse import memory
+from pipelines.warehouse import scratch
 
 MISMATCHES = pl.Schema(
     {
@@ -145,7 +145,7 @@ def _sample_keys(view: str, key: str, sample: int, seed: int) -> list[str]:
     if not chosen:
         return []
     files = [str(path) for path in partition_files(view, sorted(chosen))]
-    with memory() as con:
+    with scratch() as con:
         rows = con.execute(
             f'select distinct "{key}" as k from read_parquet(?) '  # noqa: S608
             "order by md5(k || ?::varchar), k limit ?",

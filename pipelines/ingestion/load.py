@@ -28,7 +28,7 @@ from pipelines.ingestion.validation import (
 )
 from pipelines.progress import track
 from pipelines.settings import Settings, get_settings
-from pipelines.warehouse import CATALOG, connect, latest_load_no, memory, transaction
+from pipelines.warehouse import CATALOG, connect, latest_load_no, scratch, transaction
 
 GROUP_ROWS = 250_000
 """Small files are judged together, up to about this many rows at once."""
@@ -374,7 +374,7 @@ def record_hashes(rows: pl.DataFrame) -> pl.Series:
     # In pieces, for DuckDB gives each to a thread of its own.
     whole = rows.to_arrow().combine_chunks()
     table = pa.Table.from_batches(whole.to_batches(max_chunksize=HASHED_ROWS), whole.schema)
-    with memory() as con:
+    with scratch() as con:
         con.register("content", table)
         query = f"select md5(concat({content})) as record_hash from content"  # noqa: S608
         return pl.DataFrame(con.execute(query).pl())["record_hash"]

@@ -181,8 +181,14 @@ def _write(path: Path, entries: pa.Table, part: list[Seal]) -> None:
 
 def _encoded(entries: pa.Table, part: list[Seal]) -> pa.Buffer:
     sink = pa.BufferOutputStream()
+    # Row groups of a day are small and read whole: dictionaries and statistics only cost there.
     with pq.ParquetWriter(
-        sink, entries.schema, compression="zstd", write_page_checksum=True
+        sink,
+        entries.schema,
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
     ) as writer:
         for seal, rows in zip(part, _slices(entries, part), strict=True):
             writer.write_table(rows, row_group_size=seal.size)
