@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -164,7 +166,14 @@ def _ingest(runner: _Runner, landing: Path, through: date | None) -> None:
 
 
 def _curate(runner: _Runner) -> None:
+    # dbt works in a process of its own: what the next stages import is read meanwhile.
+    Thread(target=_import_ahead, daemon=True).start()
     runner.job("curated_tables_build")
+
+
+def _import_ahead() -> None:
+    for name in ("pipelines.features", "feast", "skops.io"):
+        import_module(name)
 
 
 def _publish(runner: _Runner) -> None:

@@ -122,7 +122,9 @@ def scratch() -> duckdb.DuckDBPyConnection:
 
 @cache
 def _scratch(_process: int) -> duckdb.DuckDBPyConnection:
-    return memory()
+    con = memory()
+    con.execute("set parquet_metadata_cache = true")
+    return con
 
 
 def connect(
@@ -172,6 +174,7 @@ def _open(read_only: bool, settings: Settings) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config={"extension_directory": str(settings.extensions_dir)})
     try:
         con.execute("set timezone = 'UTC'")
+        con.execute("set parquet_metadata_cache = true")
         for name in EXTENSIONS:
             con.load_extension(name)
         options = [

@@ -1,21 +1,14 @@
 """A gradient boosting classifier that learns from few negatives and speaks in probabilities."""
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import threadpool_limits
 
 MINIMUM_CALIBRATION_POSITIVES = 20
-
-
-@cache
-def _pools() -> ThreadpoolController:
-    """The thread pools of the libraries above: finding them takes longer than a prediction."""
-    return ThreadpoolController()
 
 
 class FraudClassifier(ClassifierMixin, BaseEstimator):
@@ -70,7 +63,7 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
             random_state=self.random_state,
         )
         # One thread adds up in the same order on every machine, and never waits for another.
-        with _pools().limit(limits=1):
+        with threadpool_limits(1):
             self.booster_.fit(values, fraud, sample_weight=sample_weight)
         self.slope_, self.intercept_ = 1.0, 0.0
         return self
@@ -90,8 +83,7 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
         return True
 
     def _logit(self, values: np.ndarray) -> np.ndarray:
-        with _pools().limit(limits=1):
-            return self.booster_.decision_function(values)
+        return self.booster_.decision_function(values)
 
     def predict_proba(self, values: np.ndarray) -> np.ndarray:
         """Probabilities of legitimate and fraud, shape (rows, 2)."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import gcd, lcm
 
 from pipelines.rewards.mcc import MccSet, categories
@@ -176,6 +176,9 @@ def largest_remainder(total: int, weights: list[int]) -> list[int]:
     return [whole + (index in extra) for index, (whole, _) in enumerate(shares)]
 
 
+PLANS_KEPT = 100_000
+
+
 class RuleBook:
     """Every rule of every version of a program, and the plans they make."""
 
@@ -186,6 +189,8 @@ class RuleBook:
         self._multiplied: dict[tuple[int, int], CompiledRule] = {}
         for index, version in enumerate(program.versions):
             self._by_version.append(self._compile(index, version.terms))
+        # Accounts that are decided again ask for the same plans again.
+        self.plan = lru_cache(maxsize=PLANS_KEPT)(self._plan)
 
     @cached_property
     def boundaries(self) -> list[date]:
@@ -348,7 +353,7 @@ class RuleBook:
         rule = self.rule(version_index, rule_id)
         return rule and self.multiplied(rule, like.multiplier_milli)
 
-    def plan(self, look: Look) -> Plan:
+    def _plan(self, look: Look) -> Plan:
         """What the terms say about transactions of this look."""
         index = self.program.index_on(look.day)
         kind = _kind(look)
