@@ -12,7 +12,7 @@ from rich.table import Table
 from pipelines.errors import CardlineError
 from pipelines.progress import console, step
 from pipelines.registry_view import in_words
-from pipelines.run import run_due
+from pipelines.run import import_ahead, run_due
 from pipelines.settings import PROJECT_DIR, get_settings
 from pipelines.transform import ensure_manifest
 from pipelines.warehouse import connect
@@ -40,6 +40,7 @@ def run_demo(
     with step("making the world"), ThreadPoolExecutor(1) as aside:
         manifest = aside.submit(ensure_manifest)
         world = generate(settings.landing_dir, accounts, days, seed)
+        import_ahead("dagster", "dagster_dbt", "pipelines.features", "feast")
         manifest.result()
     damage = _damage(settings.landing_dir, world.truth, seed) if faults else []
     run = run_due(settings.landing_dir)

@@ -167,13 +167,14 @@ def _ingest(runner: _Runner, landing: Path, through: date | None) -> None:
 
 def _curate(runner: _Runner) -> None:
     # dbt works in a process of its own: what the next stages import is read meanwhile.
-    Thread(target=_import_ahead, daemon=True).start()
+    Thread(target=import_ahead, args=("pipelines.features", "feast", "skops.io")).start()
     runner.job("curated_tables_build")
 
 
-def _import_ahead() -> None:
-    for name in ("pipelines.features", "feast", "skops.io"):
-        import_module(name)
+def import_ahead(*modules: str) -> None:
+    """Import what is slow to import while there is another process to wait for."""
+    for module in modules:
+        import_module(module)
 
 
 def _publish(runner: _Runner) -> None:

@@ -35,13 +35,13 @@ with entries as (
 legs as (
     select
         journal_id,
-        list(
+        list_sort(list(
             struct_pack(
                 leg_no := leg_no, asset := asset, ledger_account := ledger_account,
                 account_id := account_id, lot_id := lot_id, direction := direction,
                 amount := amount
-            ) order by leg_no
-        ) as legs
+            )
+        )) as legs
     from rewards.postings
     where program_id = ? and journal_id in (select journal_id from entries)
     group by journal_id
