@@ -26,7 +26,7 @@ def test_the_instance_of_a_home_stores_a_range_of_days_in_few_commits(
     opened: list[str] = []
     connect = BatchedEventLog._connect
 
-    def counting(self: BatchedEventLog, shard: str):  # noqa: ANN202
+    def counting(self: BatchedEventLog, shard: str):
         if shard not in self._shared:
             opened.append(shard)
         return connect(self, shard)
