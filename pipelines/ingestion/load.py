@@ -23,6 +23,7 @@ from pipelines.ingestion.validation import (
     judge,
     missing_columns,
     not_over_yet,
+    on_all_cores,
     payloads,
     unknown_columns,
 )
@@ -284,16 +285,18 @@ def _judge_group(feed: Feed, group: _Group, load_no: int, settings: Settings) ->
 def _refuse_sensitive(feed: Feed, frame: pl.DataFrame, group: _Group) -> None:
     """Reject files that hold a card or social security number where text is let through."""
     declared = {column.name: column.type for column in feed.columns}
-    for name in frame.columns:
-        if name in (FILE, LINE) or declared.get(name, "string") != "string":
-            continue
-        values = frame[name].cast(pl.String, strict=False)
-        if find_sensitive(values) is None:
+    texts = [
+        frame[name].cast(pl.String, strict=False)
+        for name in frame.columns
+        if name not in (FILE, LINE) and declared.get(name, "string") == "string"
+    ]
+    for values, what in zip(texts, on_all_cores(find_sensitive, texts), strict=True):
+        if what is None:
             continue
         for number, (intake, _) in enumerate(group):
             found = find_sensitive(values.filter(frame[FILE] == number))
             if found is not None:
-                intake.rejection = _refusal(found, f"column {name}")
+                intake.rejection = _refusal(found, f"column {values.name}")
 
 
 def _refusal(found: str, where: str) -> str:

@@ -5,7 +5,11 @@ word.
 """
 
 import json
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import polars as pl
 
@@ -46,18 +50,19 @@ def judge(feed: Feed, frame: pl.DataFrame) -> Judged:
 
     A row with several faults has all of them in its reason, in the order of the columns.
     """
-    typed: dict[str, pl.Series] = {}
-    faults: list[pl.Series] = []
-    for column in [*feed.columns, *_known_time(feed)]:
+
+    def judged(column: Column) -> tuple[pl.Series, list[pl.Series]]:
         if column.name not in frame.columns:
-            typed[column.name] = pl.Series(
-                column.name, [None], dtype=POLARS_TYPES[column.type]
-            ).new_from_index(0, frame.height)
-            continue
+            nothing = pl.Series(column.name, [None], dtype=POLARS_TYPES[column.type])
+            return nothing.new_from_index(0, frame.height), []
         source = _blank_to_null(frame[column.name])
         values = _cast(source, column)
-        typed[column.name] = values
-        faults += _faults(source, values, column)
+        return values, _faults(source, values, column)
+
+    columns = [*feed.columns, *_known_time(feed)]
+    found = on_all_cores(judged, columns)
+    typed = {column.name: values for column, (values, _) in zip(columns, found, strict=True)}
+    faults = [fault for _, told in found for fault in told]
     if feed.require_one_of:
         given = pl.DataFrame([typed[name] for name in feed.require_one_of])
         none = given.select(pl.all_horizontal(pl.all().is_null())).to_series()
@@ -70,6 +75,16 @@ def judge(feed: Feed, frame: pl.DataFrame) -> Judged:
     reasons = pl.DataFrame([fault.alias(str(number)) for number, fault in enumerate(faults)])
     joined = pl.concat_str(pl.all(), separator="; ", ignore_nulls=True).replace("", None)
     return Judged(whole, reasons.select(joined).to_series().alias("reason"))
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def on_all_cores(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """`work` of each item, in their order: Polars works a series on one core."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(work, items))
 
 
 def not_over_yet(feed: Feed, judged: pl.DataFrame) -> pl.Series:

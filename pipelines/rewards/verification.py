@@ -1,6 +1,6 @@
 """What the ledger promises, checked from what is written: sums, hashes, seals, lots."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,34 +12,66 @@ from pipelines.rewards.archive import first_difference
 from pipelines.rewards.ledger import entry_hashes, entry_texts, with_payload_hash
 from pipelines.rewards.seals import FIRST_HASH, seal_hash
 from pipelines.settings import get_settings
-from pipelines.warehouse import connect
+from pipelines.warehouse import connect, set_watermark, transaction, watermark
 
 BATCH = 500_000
 """Entries that are held at once while the chain is recomputed."""
 
 
+def verify_new_seals() -> list[CheckResult]:
+    """`verify_ledger` of this home, with hashes and files only of seals since it last held.
+
+    What it costs then follows the day and not the history; `cardline verify` and every close look
+    at everything again.
+    """
+    with connect() as con:
+        newest = _newest_seals(con)
+        after = {program: max(watermark(con, _VERIFIED + program), 0) for program in newest}
+        results = verify_ledger(con, get_settings().ledger_dir, after)
+        if all(result.ok for result in results) and newest != after:
+            with transaction(con):
+                for program, seal_no in newest.items():
+                    set_watermark(con, _VERIFIED + program, seal_no)
+        return results
+
+
+_VERIFIED = "rewards:verified seal:"
+
+
+def _newest_seals(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    if not _exists(con, "rewards", "seals"):
+        return {}
+    found = con.execute(
+        "select program_id, max(seal_no) from rewards.seals group by all order by 1"
+    )
+    return dict(found.fetchall())
+
+
 def verify_ledger(
-    con: duckdb.DuckDBPyConnection | None = None, archive: Path | None = None
+    con: duckdb.DuckDBPyConnection | None = None,
+    archive: Path | None = None,
+    after: Mapping[str, int] | None = None,
 ) -> list[CheckResult]:
     """Every promise of the ledger, one named result each; reads only.
 
     An account of what is compared stands in each check's docstring. A ledger that does not exist
     yet passes, and says so. `archive` is the folder of sealed files: this home's where `con` is
-    not given; a ledger without one is not compared with files.
+    not given; a ledger without one is not compared with files. `after`: by program the last seal
+    whose entries, hashes and files need no look (default: all are looked at).
     """
     if con is None:
         with connect(read_only=True) as own:
             return verify_ledger(own, get_settings().ledger_dir)
     checks: tuple[tuple[str, Callable[..., tuple[bool, str]]], ...] = (
         ("ledger sums", ledger_sums),
-        ("ledger hash chain", hash_chain),
-        ("ledger seals", seals),
+        ("ledger hash chain", partial(hash_chain, after=after)),
+        ("ledger seals", partial(seals, after=after)),
         ("lots and balances", lots_equal_balances),
         ("decisions and ledger", decisions_equal_ledger),
         ("decision sets", one_decision_set_each),
     )
     if archive is not None:
-        checks = (*checks, ("sealed files", partial(sealed_files, archive=archive)))
+        checks = (*checks, ("sealed files", partial(sealed_files, archive=archive, after=after)))
     if not _exists(con, "rewards", "journal"):
         return [CheckResult(name, True, "no ledger yet") for name, _ in checks]
     return [CheckResult(name, *check(con)) for name, check in checks]
@@ -71,13 +103,15 @@ def ledger_sums(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
     return True, f"{count[0] if count else 0:,} legs, zero in every entry"
 
 
-def hash_chain(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
+def hash_chain(
+    con: duckdb.DuckDBPyConnection, after: Mapping[str, int] | None = None
+) -> tuple[bool, str]:
     """Each entry's payload and entry hash, recomputed from the entry, its legs and the one before.
 
     The first that differs is named with the day that it was recorded for.
     """
     count = 0
-    for program_id, journals, postings in _entries(con):
+    for program_id, journals, postings in _entries(con, after or {}):
         first = journals.row(0, named=True)
         if first["seq"] == 1 and first["prev_hash"] != FIRST_HASH:
             return False, _broken(program_id, first)
@@ -110,7 +144,9 @@ def hash_chain(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
     return True, f"{count:,} entries"
 
 
-def seals(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
+def seals(
+    con: duckdb.DuckDBPyConnection, after: Mapping[str, int] | None = None
+) -> tuple[bool, str]:
     """Each seal's figures from the entries it covers, and the chain of the seals themselves."""
     kept = con.execute("select * from rewards.seals order by program_id, seal_no").pl()
     before: dict[str, tuple[str, int]] = {}
@@ -124,7 +160,9 @@ def seals(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
         ):
             return False, f"{program_id}: seal {seal['seal_no']} of {seal['sealed_on']} was changed"
         before[program_id] = (seal["seal_hash"], seal["last_seq"])
-    wrong = con.execute(
+    given: list[object] = [dict(after or {})]
+    wrong = _first(
+        con,
         """
         with covered as (
             select seals.program_id, seals.seal_no, count(distinct journal.journal_id) as n,
@@ -135,6 +173,8 @@ def seals(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
             left join rewards.journal as journal on journal.program_id = seals.program_id
                 and journal.seq between seals.first_seq and seals.last_seq
             left join rewards.postings as postings using (journal_id)
+            where seals.seal_no
+                > coalesce(map_extract_value(?::map(varchar, bigint), seals.program_id), 0)
             group by all
         )
         select seals.program_id, seals.seal_no, seals.sealed_on
@@ -142,8 +182,9 @@ def seals(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
         where n <> n_journals or debit <> sum_debit or credit <> sum_credit
             or same_day is distinct from true
         order by program_id, seal_no limit 1
-        """
-    ).fetchone()
+        """,
+        given,
+    )
     if wrong:
         return False, f"{wrong[0]}: entries of {wrong[2]} differ in number or sum from their seal"
     wrong = _first(
@@ -152,10 +193,13 @@ def seals(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
         select seals.program_id, seals.sealed_on from rewards.seals as seals
         inner join rewards.journal as journal on journal.program_id = seals.program_id
             and journal.seq between seals.first_seq and seals.last_seq
+        where seals.seal_no
+            > coalesce(map_extract_value(?::map(varchar, bigint), seals.program_id), 0)
         group by seals.program_id, seals.seal_no, seals.sealed_on, seals.root_hash
         having sha256(string_agg(entry_hash, chr(10) order by seq)) <> seals.root_hash
         order by seals.program_id, seals.seal_no limit 1
         """,
+        given,
     )
     if wrong:
         return False, f"{wrong[0]}: entries of {wrong[1]} differ from their seal"
@@ -173,9 +217,11 @@ def seals(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
     return True, f"{kept.height:,} seals"
 
 
-def sealed_files(con: duckdb.DuckDBPyConnection, archive: Path) -> tuple[bool, str]:
+def sealed_files(
+    con: duckdb.DuckDBPyConnection, archive: Path, after: Mapping[str, int] | None = None
+) -> tuple[bool, str]:
     """Each file of sealed days has the bytes that were written and the entries of the table."""
-    if difference := first_difference(con, archive):
+    if difference := first_difference(con, archive, after):
         return False, difference
     count = _first(con, "select count(*) from rewards.archives")
     return True, f"{count[0] if count else 0:,} files"
@@ -298,11 +344,21 @@ def one_decision_set_each(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
 
 
 def _entries(
-    con: duckdb.DuckDBPyConnection,
+    con: duckdb.DuckDBPyConnection, after: Mapping[str, int]
 ) -> Iterator[tuple[str, pl.DataFrame, pl.DataFrame]]:
-    """Entries and legs of each program, in order, some at a time."""
+    """Entries and legs of each program past its seal in `after`, in order, some at a time."""
     programs = con.execute(
-        "select program_id, min(seq), max(seq) from rewards.journal group by all order by all"
+        """
+        with looked_at as (
+            select program_id, last_seq from rewards.seals
+            where seal_no = map_extract_value(?::map(varchar, bigint), program_id)
+        )
+        select program_id, min(seq), max(seq)
+        from rewards.journal left join looked_at using (program_id)
+        where seq > coalesce(last_seq, 0)
+        group by all order by all
+        """,
+        [dict(after)],
     ).fetchall()
     for program_id, first, last in programs:
         for start in range(first, last + 1, BATCH):

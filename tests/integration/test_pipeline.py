@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,13 @@ def test_an_interrupt_ends_the_command_and_what_it_started(
 
 
 def _dbt_of(pid: int) -> list[psutil.Process]:
-    """The dbt builds that a process has started."""
-    return [child for child in psutil.Process(pid).children() if "build" in child.cmdline()]
+    """The dbt builds that a process has started; others may end while they are looked at."""
+    found = []
+    for child in psutil.Process(pid).children():
+        with suppress(psutil.Error):
+            if "build" in child.cmdline():
+                found.append(child)
+    return found
 
 
 @pytest.mark.slow

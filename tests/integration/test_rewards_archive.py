@@ -10,7 +10,7 @@ from pipelines.rewards import archive
 from pipelines.rewards.archive import archive_into, archive_seals
 from pipelines.rewards.tables import ensure_tables, publish_programs
 from pipelines.rewards.terms import Program
-from pipelines.rewards.verification import verify_ledger
+from pipelines.rewards.verification import verify_ledger, verify_new_seals
 from pipelines.warehouse import connect
 from tests.property.rewards_histories import START, event, program
 from tests.rewards_lab import RewardsLab, end_of
@@ -120,6 +120,33 @@ def test_a_home_is_verified_with_its_files(home):
     path.write_bytes(content[:at] + bytes([content[at] ^ 64]) + content[at + 1 :])
     (wrong,) = [result for result in verify_ledger() if not result.ok]
     assert wrong.name == "sealed files" and str(START + DAY) in wrong.detail
+
+
+def test_the_daily_check_looks_at_what_was_sealed_since_it_last_held(home):
+    def broken_since() -> set[str]:
+        return {result.name for result in verify_new_seals() if not result.ok}
+
+    lab = RewardsLab(program(**PLAIN), con=connect())
+
+    def change(entry: str) -> None:
+        lab.con.execute(
+            f"update rewards.journal set payload_hash = repeat('0', 64) where seq = ({entry})"
+        )
+
+    def deliver(first: int, last: int) -> None:
+        lab.deliver(buys(first, last)).accrue()
+        archive_seals()
+
+    found = {"ledger hash chain", "sealed files"}
+    deliver(0, 3)
+    assert broken_since() == set()
+    change("select min(seq) from rewards.journal")
+    assert broken_since() == set()
+    assert {result.name for result in verify_ledger() if not result.ok} == found
+    deliver(3, 5)
+    change("select max(seq) from rewards.journal")
+    assert broken_since() == found
+    assert broken_since() == found
 
 
 def test_versions_of_terms_have_the_known_time_of_the_warehouse(home):

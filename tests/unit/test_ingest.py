@@ -10,6 +10,7 @@ import duckdb
 import polars as pl
 import pytest
 
+from pipelines import warehouse
 from pipelines.contracts import FEEDS
 from pipelines.files import sha256_of
 from pipelines.ingestion import load
@@ -454,6 +455,8 @@ def test_a_warehouse_made_before_sequence_numbers_gains_them(settings: Settings,
     with connect(settings=settings) as con:
         con.execute("drop view landing.findings")
         con.execute("alter table landing.files drop column sequence_no")
+    # A later process opens it.
+    warehouse._OPENED.clear()
     drop(_csv([_row(2)]), day="2024-03-06", manifest={"sequence_no": 4})
     ingest(settings=settings)
     assert _query(settings, "select sequence_no from landing.files order by batch_date") == [
