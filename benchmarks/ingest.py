@@ -22,6 +22,8 @@ from benchmarks.portfolio import LAST_DAY, Size, write_csv
 from pipelines.settings import PROJECT_DIR
 
 DAYS = 30
+REFUNDS_WITHIN = timedelta(days=30)
+"""All that the file tells of has happened by then: what is yet to come would be refused."""
 GIB = 1 << 30
 
 
@@ -77,7 +79,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="cardline-ingest-"))
     try:
         home = folder / "home"
-        batch = home / "landing" / "transactions" / (LAST_DAY + timedelta(1)).isoformat()
+        batch = home / "landing" / "transactions" / (LAST_DAY + REFUNDS_WITHIN).isoformat()
         source = batch / "part-0.csv"
         rows = write_csv(source, Size.of(args.rows, DAYS))
         print(f"{rows:,} rows, {source.stat().st_size / 1e6:,.0f} MB of CSV", flush=True)
