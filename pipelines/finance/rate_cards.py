@@ -25,11 +25,10 @@ from pipelines.errors import CardlineError
 from pipelines.settings import Settings, get_settings
 from pipelines.warehouse import connect, transaction
 
-SHARES = ("NET_SALES_BPS", "INTERCHANGE_SHARE_BPS", "INTEREST_SHARE")
-AMOUNTS = ("NEW_ACCOUNT", "MARKETING_FUND", "GUARANTEE_TRUE_UP")
+SHARES = ("NET_SALES_BPS", "INTERCHANGE_SHARE_BPS", "INTEREST_SHARE", "LOSS_SHARE")
 Component = Literal[
-    "NET_SALES_BPS", "INTERCHANGE_SHARE_BPS", "INTEREST_SHARE", "NEW_ACCOUNT", "MARKETING_FUND",
-    "GUARANTEE_TRUE_UP",
+    "NET_SALES_BPS", "INTERCHANGE_SHARE_BPS", "INTEREST_SHARE", "LOSS_SHARE", "NEW_ACCOUNT",
+    "ACTIVATION", "MARKETING_FUND", "GUARANTEE_TRUE_UP",
 ]  # fmt: skip
 _MICROS_A_BASIS_POINT = 100
 _MICROS = 1_000_000

@@ -52,6 +52,33 @@ details as (
 
     union all
 
+    -- What was written off, less what was taken back of it.
+    select
+        program_id,
+        strftime(posted_on, '%Y-%m') as period,
+        'LOSS_SHARE' as component,
+        'TRANSACTION' as reference_kind,
+        transaction_id as reference,
+        cast(-signed_minor as hugeint) * 1000000 as quantity_micros
+    from posted
+    where transaction_class = 'WRITE_OFF'
+
+    union all
+
+    -- An account is active from its first purchase on.
+    select
+        program_id,
+        strftime(min(posted_on), '%Y-%m') as period,
+        'ACTIVATION' as component,
+        'ACCOUNT' as reference_kind,
+        account_id as reference,
+        cast(1000000 as hugeint) as quantity_micros
+    from posted
+    where transaction_class = 'PURCHASE'
+    group by program_id, account_id
+
+    union all
+
     select
         posted.program_id,
         strftime(settled.report_on, '%Y-%m') as period,

@@ -20,14 +20,16 @@ valid_from: 2024-01-01
 components:
   NET_SALES_BPS: {tiers: [{from: 0, bps: 10}, {from: 100000, bps: 15}]}
   INTERCHANGE_SHARE_BPS: {bps: 2000}
+  LOSS_SHARE: {bps: 3000, direction: RECEIVABLE}
   NEW_ACCOUNT: {rate: 7500}
+  ACTIVATION: {rate: 1000}
   MARKETING_FUND: {rate: "2500.5", direction: RECEIVABLE}
   GUARANTEE_TRUE_UP: {rate: 50000}
 """
 
 
 def posted(con, number: int, amount: int, on: date, class_: str = "PURCHASE") -> None:
-    direction = "CREDIT" if class_ == "REFUND" else "DEBIT"
+    direction = "CREDIT" if class_ in ("REFUND", "WRITE_OFF") else "DEBIT"
     con.execute(
         "insert into marts.fct_posted_transactions values (?, 'a0', 'lab', ?, ?, ?, ?)",
         [f"t{number}", on, amount, direction, class_],
@@ -36,7 +38,7 @@ def posted(con, number: int, amount: int, on: date, class_: str = "PURCHASE") ->
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """March with sales of 1,234.57, interchange of 180.4 minor units and one new account."""
+    """March with sales of 1,234.57, interchange of 180.4 minor units, a write-off and one new account."""
     folder = tmp_path_factory.mktemp("cards")
     (folder / "cards").mkdir()
     (folder / "cards" / "lab.yaml").write_text(CARD)
@@ -48,6 +50,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         posted(con, 2, 4_457, date(2024, 3, 9))
         posted(con, 3, 1_000, date(2024, 3, 20), "REFUND")
         posted(con, 4, 9_999, date(2024, 3, 21), "FEE")
+        posted(con, 6, 20_005, date(2024, 3, 28), "WRITE_OFF")
         for number, direction, micros in ((1, "DEBIT", 200_400_000), (3, "CREDIT", 20_000_000)):
             con.execute(
                 "insert into marts.fct_settlement_details values "
@@ -83,16 +86,19 @@ def test_components_are_priced_by_hand_worked_figures_and_billed_for_good(home: 
         # 100,000 at 10 bps and 23,457 at 15 bps.
         "NET_SALES_BPS": ("PAYABLE", Decimal("135.1855"), 135),
         "INTERCHANGE_SHARE_BPS": ("PAYABLE", Decimal("36.08"), 36),
+        "LOSS_SHARE": ("RECEIVABLE", Decimal("6001.5"), 6_002),
         "NEW_ACCOUNT": ("PAYABLE", Decimal("7500").normalize(), 7_500),
+        "ACTIVATION": ("PAYABLE", Decimal("1000").normalize(), 1_000),
         "MARKETING_FUND": ("RECEIVABLE", Decimal("2500.5"), 2_501),
-        "GUARANTEE_TRUE_UP": ("PAYABLE", Decimal("42328.7345"), 42_329),
+        "GUARANTEE_TRUE_UP": ("PAYABLE", Decimal("41328.7345"), 41_329),
     }
     details = home.frame(
         f"select component, sum(quantity_micros)::bigint as q, count(*) as n "
         f"from finance.partner_share_details where period = '{MARCH}' group by all order by all"
     ).rows()
     assert details == [
-        ("INTERCHANGE_SHARE_BPS", 180_400_000, 2), ("NET_SALES_BPS", 123_457_000_000, 3),
+        ("ACTIVATION", 1_000_000, 1), ("INTERCHANGE_SHARE_BPS", 180_400_000, 2),
+        ("LOSS_SHARE", 20_005_000_000, 1), ("NET_SALES_BPS", 123_457_000_000, 3),
         ("NEW_ACCOUNT", 1_000_000, 1),
     ]  # fmt: skip
     booked = dict(
@@ -101,7 +107,7 @@ def test_components_are_priced_by_hand_worked_figures_and_billed_for_good(home: 
             f"where period = '{MARCH}' and source like 'PARTNER_%' group by all"
         ).rows()
     )
-    assert booked == {"5020": 50_000, "2210": -50_000, "1210": 2_501, "4200": -2_501}
+    assert booked == {"5020": 50_000, "2210": -50_000, "1210": 8_503, "4200": -8_503}
 
     assert home.close(MARCH) == [f"{MARCH} CLOSED 1"]
     with connect(settings=home.settings) as con:
