@@ -52,6 +52,7 @@ class PackData:
     redemption: Study
     prior_period: pl.DataFrame
     restatement: pl.DataFrame
+    expiry: pl.DataFrame
     gl_entries: pl.DataFrame
     invoice_lines: pl.DataFrame
     decisions: pl.DataFrame
@@ -100,6 +101,7 @@ class PackData:
             "redemption_rate": figures_frame(self.redemption.figures),
             "redemption_cohorts": self.redemption.cohorts,
             "redemption_by_age": self.redemption.emergence,
+            "open_points_by_expiry": self.expiry,
             **({"restatement": self.restatement} if self.basis == RESTATED else {}),
             "gl_entries": self.gl_entries,
             "partner_invoice_lines": self.invoice_lines,
@@ -160,6 +162,7 @@ def read_pack_data(
         redemption=study(con, program, period, settings),
         prior_period=frame(_PRIOR_PERIOD, [program, period]),
         restatement=pl.DataFrame(),
+        expiry=frame(_EXPIRY, [program, period, ends_on]),
         gl_entries=frame(_GL_ENTRIES, [program, period]),
         invoice_lines=frame(_INVOICE_LINES, [program, period]),
         decisions=frame(_DECISIONS, []),
@@ -247,6 +250,67 @@ select * from finance.liability_rollforward where program_id = ? and period <= ?
 _PRIOR_PERIOD = """
 select * from finance.prior_period_lines where program_id = ? and period = ?
 order by original_period, event_type
+"""
+
+# What is open at the end of the month, by when it lapses if nobody redeems it; the debts of
+# accounts below zero, which no lot has, make it up to the closing balance.
+_EXPIRY = """
+with entries as (
+    select journal_id from rewards.journal where program_id = ? and accounting_period <= ?
+),
+month as (select cast(? as date) as ends_on),
+used as (
+    select lot_id, sum(points) as points from rewards.lot_consumption
+    where journal_id in (select journal_id from entries)
+    group by lot_id
+),
+lots as (
+    select
+        issued.account_id,
+        issued.points_issued - coalesce(used.points, 0) as points,
+        case
+            when issued.expires_on is null then 6
+            when issued.expires_on <= ends_on + to_months(1) then 1
+            when issued.expires_on <= ends_on + to_months(3) then 2
+            when issued.expires_on <= ends_on + to_months(6) then 3
+            when issued.expires_on <= ends_on + to_months(12) then 4
+            else 5
+        end as step
+    from month, rewards.lots_issued as issued
+    left join used using (lot_id)
+    where issued.issue_journal_id in (select journal_id from entries)
+),
+balances as (
+    select
+        account_id,
+        sum(case direction when 'CREDIT' then amount else -amount end) as points
+    from rewards.postings
+    where
+        journal_id in (select journal_id from entries)
+        and ledger_account in ('MEMBER_PENDING', 'MEMBER_AVAILABLE')
+    group by account_id
+),
+owed as (
+    select account_id, any_value(balances.points) - coalesce(sum(lots.points), 0) as points
+    from balances left join lots using (account_id)
+    group by account_id
+),
+told as (
+    select step, account_id, points from lots where points <> 0
+    union all
+    select 7, account_id, points from owed where points <> 0
+)
+select
+    case step
+        when 1 then 'within 1 month' when 2 then 'within 3 months' when 3 then 'within 6 months'
+        when 4 then 'within 12 months' when 5 then 'later' when 6 then 'never'
+        else 'owed by accounts below zero'
+    end as expires,
+    count(distinct account_id) as accounts,
+    cast(sum(points) as bigint) as points
+from told
+group by step
+order by step
 """
 
 # Who did what to the month; when on the clock stays in the log.

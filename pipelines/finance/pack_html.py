@@ -136,6 +136,7 @@ def _page(data: PackData) -> dict[str, Any]:
         "period_version": data.period_version,
         **_close(data),
         **_redemption(data),
+        **_expiry(data),
         "money_name": money.name,
         "points_name": points.name,
         "cards": _cards(data),
@@ -507,6 +508,29 @@ def _redemption(data: PackData) -> dict[str, Any]:
                                                         "BORNHUETTER–FERGUSON").lower(),
             )
             for row in data.redemption.cohorts.tail(HEAT_COHORTS).iter_rows(named=True)
+        ],
+    }  # fmt: skip
+
+
+def _expiry(data: PackData) -> dict[str, Any]:
+    """Open points by when they lapse; each row's worth is shared out of the closing balance's."""
+    rows = list(data.expiry.iter_rows(named=True))
+    total = sum(row["points"] for row in rows)
+    worth = _shared_out([row["points"] for row in rows], _worth(data, total))
+    return {
+        "expiry_columns": [
+            ("Expires", TEXT), ("Accounts", NUMBER), (data.points.name.capitalize(), NUMBER),
+            (f"Worth, {data.money.name}", NUMBER),
+        ],
+        "expiry_rows": [
+            _row(
+                row["expires"].capitalize(), _count(row["accounts"]),
+                data.points.text(row["points"]), data.money.text(each),
+            )
+            for row, each in zip(rows, worth, strict=True)
+        ],
+        "expiry_total": [
+            "Open", "", data.points.text(total), data.money.text(_worth(data, total)),
         ],
     }  # fmt: skip
 

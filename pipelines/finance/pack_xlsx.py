@@ -38,6 +38,7 @@ def write_xlsx(data: PackData, path: Path, version: int) -> None:
         sheets.rollforward("Roll-forward points", "points", data.points)
         sheets.allowance()
         sheets.table("Redemption rate", data.redemption.cohorts, points=COHORT_POINTS)
+        sheets.table("Expiry", data.expiry, points={"points"})
         sheets.table("Prior period", data.prior_period, money={"amount_minor"}, points={"points"})
         sheets.ledger()
         money = {"eligible_minor", "amount_minor"}

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import openpyxl
@@ -163,6 +164,53 @@ def test_cohorts_and_their_estimate_tie_to_the_liability(pack: Path) -> None:
     assert 0 <= told["indicated_allowance_minor"] <= int(month["closing_minor"])
     assert {row["method"] for row in cohorts} <= {"CHAIN_LADDER", "BORNHUETTER_FERGUSON"}
     assert "Ultimate redemption rate" in (pack / "report.html").read_text()
+
+
+def open_lots(settings: Settings) -> list[tuple[date | None, int]]:
+    """Expiry and open points of each lot at the end of the month."""
+    with connect(read_only=True, settings=settings) as con:
+        entries = {
+            journal
+            for journal, period in con.execute(
+                "select journal_id, accounting_period from rewards.journal where program_id = ?",
+                [PROGRAM],
+            ).fetchall()
+            if period <= PERIOD
+        }
+        issued = con.execute(
+            "select lot_id, expires_on, points_issued, issue_journal_id from rewards.lots_issued"
+        ).fetchall()
+        used = con.execute("select lot_id, points, journal_id from rewards.lot_consumption")
+        spent: dict[str, int] = {}
+        for lot, points, journal in used.fetchall():
+            spent[lot] = spent.get(lot, 0) + (points if journal in entries else 0)
+    return [
+        (expires_on, points - spent.get(lot, 0))
+        for lot, expires_on, points, journal in issued
+        if journal in entries
+    ]
+
+
+def test_open_points_by_expiry_make_up_the_closing_balance(
+    finance_home: Settings, pack: Path
+) -> None:
+    told = {row["expires"]: int(row["points"]) for row in rows(pack, "open_points_by_expiry.csv")}
+    closing = rows(pack, "liability_rollforward.csv")[-1]
+    assert sum(told.values()) == int(closing["closing_points"]) != 0
+    ends = {
+        "within 1 month": date(2025, 7, 30), "within 3 months": date(2025, 9, 30),
+        "within 6 months": date(2025, 12, 30), "within 12 months": date(2026, 6, 30),
+        "later": date.max,
+    }  # fmt: skip
+    worked: dict[str, int] = {}
+    for expires_on, points in open_lots(finance_home):
+        name = (
+            next(name for name, end in ends.items() if expires_on <= end) if expires_on else "never"
+        )
+        worked[name] = worked.get(name, 0) + points
+    told.pop("owed by accounts below zero", None)
+    assert told == {name: points for name, points in worked.items() if points}
+    assert "Open points by expiry" in (pack / "report.html").read_text()
 
 
 def test_invoice_and_ledger_tie(pack: Path) -> None:

@@ -38,7 +38,7 @@ def posted(con, number: int, amount: int, on: date, class_: str = "PURCHASE") ->
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """March with sales of 1,234.57, interchange of 180.4 minor units, a write-off and one new account."""
+    """March with sales of 1,234.57, interchange of 180.4 units, a write-off, one new account."""
     folder = tmp_path_factory.mktemp("cards")
     (folder / "cards").mkdir()
     (folder / "cards" / "lab.yaml").write_text(CARD)
