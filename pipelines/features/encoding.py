@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -22,6 +23,8 @@ NULL = b""
 # Versions are compared as text of fixed width; the offset keeps times before 1970 positive.
 _OFFSET = 10**18
 _EPOCH = datetime(1970, 1, 1)
+_DOUBLE_TAG = 0x29
+_unpack_double = struct.Struct("<d").unpack_from
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,19 @@ def encode_frame(view: "View", frame: pl.DataFrame) -> OnlineRows:
     )
 
 
-def encode_keys(join_key: str, values: pl.Series) -> list[bytes]:
+def encode_keys(join_key: str, values: Iterable[str]) -> list[bytes]:
     """Feast's serialised entity keys (version 3) of one string key."""
+    prefix = _key_prefix(join_key)
+    encoded = (value.encode() for value in values)
+    return [prefix + struct.pack("<I", len(value)) + value for value in encoded]
+
+
+@lru_cache(maxsize=64)
+def _key_prefix(join_key: str) -> bytes:
     from feast.infra.key_encoding_utils import serialize_entity_key_prefix
     from feast.protos.feast.types.Value_pb2 import ValueType
 
-    prefix = serialize_entity_key_prefix([join_key], 3) + struct.pack("<I", ValueType.STRING)
-    encoded = (value.encode() for value in values.to_list())
-    return [prefix + struct.pack("<I", len(value)) + value for value in encoded]
+    return serialize_entity_key_prefix([join_key], 3) + struct.pack("<I", ValueType.STRING)
 
 
 def encode_values(values: pl.Series, kind: str) -> list[bytes]:
@@ -96,6 +104,22 @@ def encode_values(values: pl.Series, kind: str) -> list[bytes]:
     }
     known[None] = NULL
     return [known[value] for value in values.to_list()]
+
+
+def decode_value(data: bytes) -> Any:
+    """A serialised value as Python's; the empty message is None."""
+    if len(data) == 9 and data[0] == _DOUBLE_TAG:
+        return _unpack_double(data, 1)[0]
+    return _decode_message(data)
+
+
+@lru_cache(maxsize=65_536)
+def _decode_message(data: bytes) -> Any:
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    message = Value.FromString(data)
+    kind = message.WhichOneof("val")
+    return None if kind is None or kind == "null_val" else getattr(message, kind)
 
 
 def encode_messages(data: Iterable[tuple[Any, dict[str, Any], datetime, Any]]) -> list[OnlineRows]:

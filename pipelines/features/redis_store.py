@@ -5,8 +5,11 @@ of the same event time. Here one script in the server compares (event time, know
 entity's hash as `__version__:<view>`, and writes the row or leaves it. One Redis, not a cluster.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from feast import FeatureView, RepoConfig
@@ -18,8 +21,13 @@ from feast.infra.online_stores.redis import (
 )
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import ConfigDict
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from pipelines.features.encoding import VERSION_FIELD, OnlineRows, chunks, encode_messages
+from pipelines.features.reading import StoredRows, StoreUnavailable, ViewRead
 
 _ROWS_PER_PIPELINE = 1_000
 
@@ -31,6 +39,23 @@ if current and current > ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], unpack(ARGV))
 return 1
 """
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    """Names the setting, never its value: that may hold a password."""
+    return StoreUnavailable(
+        "the Redis of CARDLINE_REDIS_URL cannot be reached or used now "
+        f"({type(error).__name__}): start it, or set CARDLINE_REDIS_URL"
+    )
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Redis' own errors as one that says what to do."""
+    try:
+        yield
+    except RedisError as error:
+        raise _unavailable(error) from error
 
 
 class GuardedOnlineStoreConfig(RedisOnlineStoreConfig):
@@ -67,6 +92,11 @@ class GuardedOnlineStore(RedisOnlineStore):
         """As `online_write_batch`: Feast's asynchronous writer would pass by the guard."""
         self.online_write_batch(config, table, data, progress)
 
+    @_told()
+    def _read_hash_fields(self, config: RepoConfig, commands: Any) -> Any:
+        return super()._read_hash_fields(config, commands)
+
+    @_told()
     def write_rows(
         self, config: RepoConfig, table: FeatureView, rows: OnlineRows, is_forced: bool = False
     ) -> int:
@@ -102,6 +132,7 @@ class GuardedOnlineStore(RedisOnlineStore):
             written += sum(results[:: 2 if key_ttl else 1])
         return written
 
+    @_told()
     def delete_keys(self, config: RepoConfig, table: FeatureView, keys: list[bytes]) -> None:
         """Forget the rows of these serialised entity keys."""
         client: Any = self._get_client(_options(config))
@@ -118,6 +149,7 @@ class GuardedOnlineStore(RedisOnlineStore):
         """Forget every row of a view, its mark included."""
         self.delete_table(config, table)
 
+    @_told()
     def delete_table(self, config: RepoConfig, table: FeatureView) -> None:
         """As Feast does, and the versions and the mark with it.
 
@@ -134,16 +166,104 @@ class GuardedOnlineStore(RedisOnlineStore):
                 pipe.execute()
         client.hdel(_marks_key(config), view)
 
+    @_told()
     def read_mark(self, config: RepoConfig, table: FeatureView) -> str | None:
         """What `write_mark` last kept for a view."""
         client: Any = self._get_client(_options(config))
         value = client.hget(_marks_key(config), _versioned_fv_name(table, config))
         return None if value is None else value.decode()
 
+    @_told()
     def write_mark(self, config: RepoConfig, table: FeatureView, mark: str) -> None:
         """Keep how far a view has been materialised, in the same Redis."""
         client: Any = self._get_client(_options(config))
         client.hset(_marks_key(config), _versioned_fv_name(table, config), mark)
+
+
+def reader(config: RepoConfig) -> "RedisReader":
+    """The reader of the Redis that `CARDLINE_REDIS_URL` names; it connects at the first read."""
+    return RedisReader(config)
+
+
+class RedisReader:
+    """Reads stored bytes, all that a request needs in one round trip."""
+
+    def __init__(self, config: RepoConfig) -> None:
+        self._config = config
+        self._project = config.project.encode()
+        self._client: Any = None
+        self._fields = lru_cache(maxsize=1_024)(self._fields_of)
+
+    async def __call__(
+        self, asked: Sequence[tuple[ViewRead, Sequence[bytes]]], seconds: float
+    ) -> list[StoredRows]:
+        """What is stored of each view and its keys. Raises `StoreUnavailable`."""
+        try:
+            # Cut off in the middle of an answer, the client drops the connection: what comes late
+            # is never taken for the answer to another request.
+            async with asyncio.timeout(seconds):
+                answers = await self._ask(asked)
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"the Redis of CARDLINE_REDIS_URL did not answer within {seconds:g} s"
+            ) from error
+        except (RedisError, OSError) as error:
+            raise _unavailable(error) from error
+        marks = answers.pop()
+        stored = []
+        at = 0
+        for (_, keys), mark in zip(asked, marks, strict=True):
+            rows = {
+                key: (_time_text(values[0]), values[1:])
+                for key, values in zip(keys, answers[at : at + len(keys)], strict=True)
+                if values[0] is not None
+            }
+            at += len(keys)
+            stored.append(StoredRows(None if mark is None else mark.decode(), rows))
+        return stored
+
+    async def close(self) -> None:
+        """Close the connections; the next read opens new ones."""
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
+
+    async def _ask(self, asked: Sequence[tuple[ViewRead, Sequence[bytes]]]) -> list[Any]:
+        """One answer per view and key, then the marks.
+
+        The marks come last: were the store emptied in between, they would be missing, too.
+        """
+        client = self._client or self._connect()
+        views = []
+        async with client.pipeline(transaction=False) as pipe:
+            for view, keys in asked:
+                name, fields = self._fields(view)
+                views.append(name)
+                for key in keys:
+                    pipe.hmget(key + self._project, fields)
+            pipe.hmget(_marks_key(self._config), views)
+            return await pipe.execute()
+
+    def _connect(self) -> Any:
+        nodes, options = GuardedOnlineStore._parse_connection_string(
+            _options(self._config).connection_string
+        )
+        # Once more on a new connection: those of a Redis that was restarted are gone.
+        retry = Retry(NoBackoff(), 1)
+        self._client = Redis(
+            host=nodes[0]["host"], port=int(nodes[0]["port"]), retry=retry, **options
+        )
+        return self._client
+
+    def _fields_of(self, view: ViewRead) -> tuple[str, list[bytes]]:
+        name = _versioned_fv_name(view.table, self._config)
+        fields = [f"_ts:{name}".encode()]
+        return name, fields + [_mmh3(f"{name}:{feature}") for feature in view.features]
+
+
+@lru_cache(maxsize=4_096)
+def _time_text(data: bytes) -> str:
+    return Timestamp.FromString(data).ToJsonString()
 
 
 def _options(config: RepoConfig) -> Any:

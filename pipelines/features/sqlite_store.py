@@ -7,8 +7,10 @@ Feast's own table it goes when the table goes.
 """
 
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ from feast.protos.feast.types.Value_pb2 import Value
 from pydantic import ConfigDict
 
 from pipelines.features.encoding import VERSION_FIELD, OnlineRows, chunks, encode_messages, take
+from pipelines.features.reading import StoredRows, StoreUnavailable, ViewRead
 
 _KEYS_PER_QUERY = 500
 _MARK_KEY = b"__mark__"
+_STEPS_BETWEEN_LOOKS = 10_000
 _EPOCH = datetime(1970, 1, 1)
 
 
@@ -115,6 +119,77 @@ class GuardedOnlineStore(SqliteOnlineStore):
                 "(entity_key, feature_name, value, event_ts) values (?, ?, ?, 0)",
                 [_MARK_KEY, VERSION_FIELD, mark.encode()],
             )
+
+
+def reader(config: RepoConfig) -> "SqliteReader":
+    """The reader of this home's store; it opens the file at the first read."""
+    return SqliteReader(config)
+
+
+class SqliteReader:
+    """Reads stored bytes on a connection of its own, which never waits for the writer."""
+
+    def __init__(self, config: RepoConfig) -> None:
+        self._config = config
+        options: Any = config.online_store
+        self._path = Path(options.path)
+        self._con: sqlite3.Connection | None = None
+        self._until = 0.0
+
+    async def __call__(
+        self, asked: Sequence[tuple[ViewRead, Sequence[bytes]]], seconds: float
+    ) -> list[StoredRows]:
+        """What is stored of each view and its keys. Raises `StoreUnavailable`."""
+        self._until = time.monotonic() + seconds
+        try:
+            con = self._con or self._connect()
+            return [self._read(con, view, keys) for view, keys in asked]
+        except sqlite3.Error as error:
+            await self.close()
+            raise StoreUnavailable(f"the online store cannot be read now: {error}") from error
+
+    async def close(self) -> None:
+        """Close the file; the next read opens it anew."""
+        if self._con is not None:
+            self._con.close()
+            self._con = None
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = self._path.as_uri() + "?mode=ro"
+        con = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+        con.set_progress_handler(lambda: time.monotonic() > self._until, _STEPS_BETWEEN_LOOKS)
+        self._con = con
+        return con
+
+    def _read(self, con: sqlite3.Connection, view: ViewRead, keys: Sequence[bytes]) -> StoredRows:
+        place = {name: at for at, name in enumerate(view.features)}
+        mark: str | None = None
+        rows: dict[bytes, tuple[str, list[bytes | None]]] = {}
+        wanted = [_MARK_KEY, *keys]
+        for part in chunks(len(wanted), _KEYS_PER_QUERY):
+            some = wanted[part.start : part.stop]
+            query = (
+                "select entity_key, feature_name, value, cast(event_ts as integer) "  # noqa: S608
+                f"from {_quoted(self._config, view.table)} "
+                f"where entity_key in ({','.join('?' * len(some))})"
+            )
+            for key, name, value, seconds in con.execute(query, some):
+                if key == _MARK_KEY:
+                    mark = value.decode()
+                    continue
+                row = rows.get(key)
+                if row is None:
+                    row = rows[key] = (_utc_text(seconds), [None] * len(place))
+                at = place.get(name)
+                if at is not None:
+                    row[1][at] = value
+        return StoredRows(mark, rows)
+
+
+@lru_cache(maxsize=4_096)
+def _utc_text(seconds: int) -> str:
+    """As Feast's reader takes what `_feast_seconds` wrote: local time that is called UTC."""
+    return datetime.fromtimestamp(seconds).isoformat() + "Z"
 
 
 def _quoted(config: RepoConfig, table: FeatureView) -> str:
