@@ -5,8 +5,9 @@
 
 Writing: one view of 29 features from its published Parquet into the store, by our materialisation
 and by Feast's own, with Feast's own stores. Reading: 50 features of four views over HTTP on
-loopback, from `cardline serve` and from `feast serve`; the floor is a Python client that reads the
-same fields from the same Redis by one pipelined HMGET per view and key, over as many connections.
+loopback, from `cardline serve` and from `feast serve`; the floor is a Python client that reads
+the same values, as Feast keeps them, by one pipelined HMGET per view and key, over as many
+connections.
 Every server runs in a process of its own, the clients share one. Redis is started here, keeps
 nothing, and is left out where `redis-server` is missing.
 """
@@ -94,7 +95,9 @@ def _options() -> Any:
     parser.add_argument("--rows", default="1,10,100", help="entities a request")
     parser.add_argument("--connections", default="1,8", help="at the same time")
     parser.add_argument("--stores", default="redis,sqlite")
-    parser.add_argument("--without-stock", action="store_true", help="leave Feast's own out")
+    parser.add_argument(
+        "--without-stock", action="store_true", help="leave Feast and the floor out"
+    )
     return parser.parse_args()
 
 
@@ -162,10 +165,6 @@ def _read_all(options: Any, stores: list[str], root: Path, port: int) -> Iterato
         os.environ["CARDLINE_ONLINE_STORE"] = store
         _materialize_here()
         bodies = {size: _bodies(size, options.keys) for size in rows}
-        if store == "redis":
-            for size in rows:
-                for count in connections:
-                    yield _floor(size, count, options, port)
         with _server([sys.executable, "-m", "pipelines", "serve", "--port", "{port}"]) as at:
             for size in rows:
                 for count in connections:
@@ -175,6 +174,10 @@ def _read_all(options: Any, stores: list[str], root: Path, port: int) -> Iterato
         _empty(port)
         worker = [sys.executable, "-m", "benchmarks.online_worker", "stock", store, *VIEWS]
         subprocess.run(worker, check=True, capture_output=True, env=os.environ)
+        if store == "redis":
+            for size in rows:
+                for count in connections:
+                    yield _floor(size, count, options, port)
         feast = str(Path(sys.executable).with_name("feast"))
         command = [feast, "-c", str(home / "stock"), "serve", "-p", "{port}", "--no-access-log"]
         with _server(command) as at:

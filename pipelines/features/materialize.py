@@ -121,11 +121,11 @@ def _materialize_view(
 ) -> Materialized:
     online, table = _online(store), store.get_feature_view(view.name)
     manifest = read_manifest(view.name)
-    if is_full:
+    mark = None if is_full else read_mark(store, view.name)
+    if mark is None or mark.columns != view.features:
+        # Rows that are packed otherwise cannot be read, nor compared with: load everything.
         online.clear(store.config, table)
-    mark = read_mark(store, view.name)
-    if mark is not None and mark.columns != view.features:
-        mark = None  # Older rows lack a column: load everything.
+        mark = None
     if mark is None:
         since, through = datetime.min, end
     else:

@@ -1,18 +1,25 @@
-"""The read path of the server: columns of values, statuses and event times from the stores' bytes.
+"""The read path of the server: columns of values, statuses and event times from packed rows.
 
-What a request asks for is resolved once and kept as a plan. Values are decoded by Feast's own
-messages, but no message is built on the way out; the answer equals Feast's, except that Redis, too,
-tells a key that it does not have (`NOT_FOUND`) from a null (`PRESENT`).
+What a request asks for is resolved once and kept as a plan, and no message of Feast is built on the
+way out. The answer equals Feast's, except that Redis, too, tells a key that it does not have
+(`NOT_FOUND`) from a null (`PRESENT`).
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Protocol
 
 from pipelines.errors import CardlineError
-from pipelines.features.encoding import decode_value, encode_keys
+from pipelines.features.encoding import (
+    VERSION_BYTES,
+    Layout,
+    LayoutChanged,
+    encode_keys,
+    event_time,
+    layout_of,
+)
 from pipelines.features.materialize import parse_mark
 from pipelines.features.registry import feature_store, load_definitions
 
@@ -33,12 +40,17 @@ class UnknownName(CardlineError):
 
 @dataclass(frozen=True)
 class ViewRead:
-    """What is to be read of one view: its Feast object, its key and its features."""
+    """What is to be read of one view: its Feast object, its key and its features.
 
-    table: Any = field(compare=False)
+    `places` says where in a row of `layout` each of `features` is.
+    """
+
+    table: Any
     name: str
     key: str
     features: tuple[str, ...]
+    layout: Layout
+    places: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -65,13 +77,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class StoredRows:
-    """What a store holds of one view: its mark, and by serialised key (event time, values).
-
-    A key that is not there is left out; the event time is text; a value that is not there is None.
-    """
+    """What a store holds of one view: its mark, and packed rows by serialised key, if there."""
 
     mark: str | None
-    rows: Mapping[bytes, tuple[str, Sequence[bytes | None]]]
+    rows: Mapping[bytes, bytes]
 
 
 @dataclass(frozen=True)
@@ -178,12 +187,15 @@ class Plans:
             kinds = {column.name: column.dtype.to_value_type().name for column in item.features}
             udf = item.feature_transformation.udf
             functions.append(OnDemand(name, udf, tuple(inputs), kinds))
-        views = tuple(
-            ViewRead(self._tables[name], name, self.views[name].key, tuple(features))
-            for name, features in reads.items()
-        )
+        views = tuple(self._read(name, tuple(features)) for name, features in reads.items())
         keys = tuple(dict.fromkeys(view.key for view in views))
         return Plan(label, keys, request, views, tuple(functions), columns)
+
+    def _read(self, name: str, features: tuple[str, ...]) -> ViewRead:
+        table, key = self._tables[name], self.views[name].key
+        layout = layout_of(table)
+        places = tuple(layout.names.index(feature) for feature in features)
+        return ViewRead(table, name, key, features, layout, places)
 
 
 def checked_inputs(plan: Plan, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
@@ -267,17 +279,17 @@ async def read_vectors(
                 f"features.{view.name} is not in the online store: run `cardline run`"
             )
         known_through[view.name] = parse_mark(found.mark).known_through
-        rows = [found.rows.get(key) for key in keys]
-        times = [NO_TIME if row is None else row[0] for row in rows]
-        for at, feature in enumerate(view.features):
-            raw = [None if row is None else row[1][at] for row in rows]
-            columns[view.name, feature] = Column(
-                view.name,
-                feature,
-                [None if data is None else decode_value(data) for data in raw],
-                [NOT_FOUND if data is None else PRESENT for data in raw],
-                times,
-            )
+        try:
+            unpacked = {key: view.layout.unpack(data) for key, data in found.rows.items()}
+        except LayoutChanged as error:
+            raise StoreUnavailable(f"features.{view.name}: {error}") from error
+        texts = {key: _time_text(data[: VERSION_BYTES // 2]) for key, data in found.rows.items()}
+        rows = [unpacked.get(key) for key in keys]
+        statuses = [NOT_FOUND if row is None else PRESENT for row in rows]
+        times = [texts.get(key, NO_TIME) for key in keys]
+        for at, feature in zip(view.places, view.features, strict=True):
+            values = [None if row is None else row[at] for row in rows]
+            columns[view.name, feature] = Column(view.name, feature, values, statuses, times)
     for item in plan.on_demand:
         columns.update(_computed(item, columns, given, size))
     return Vectors([columns[name] for name in plan.columns], known_through)
@@ -309,3 +321,13 @@ _PYTHON: dict[str, Callable[[Any], Any]] = {
     "STRING": str,
     "BOOL": bool,
 }
+
+
+@lru_cache(maxsize=4_096)
+def _time_text(version: bytes) -> str:
+    """The event time of a row, by the first half of its version, as Feast writes it."""
+    at = event_time(version)
+    kind = "seconds" if not at.microsecond else "microseconds"
+    if at.microsecond and at.microsecond % 1_000 == 0:
+        kind = "milliseconds"
+    return at.replace(tzinfo=None).isoformat(timespec=kind) + "Z"

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import math
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from pipelines.features.materialize import materialize
 from pipelines.features.registry import feature_store, load_definitions
 from pipelines.features.retrieval import service_definition, service_names
 from pipelines.serving.server import create_app
+from pipelines.settings import get_settings
 from tests.feature_store.tables import DAY, START, Fill, Publish
 from tests.feature_store.test_online import random_tables
 
@@ -28,16 +31,40 @@ def by_name(answer: dict[str, Any]) -> dict[str, Any]:
     return dict(zip(answer["metadata"]["feature_names"], answer["results"], strict=True))
 
 
-def stock(body: dict[str, Any]) -> dict[str, Any]:
-    """What Feast itself makes of the same request on the same store."""
+def stock(body: dict[str, Any], online_store: str) -> dict[str, Any]:
+    """What Feast makes of the same request with its own stores, filled by itself."""
     from feast.feature_server_utils import convert_response_to_dict
 
-    store = feature_store()
+    store = _stock_store(get_settings().home / "stock", online_store)
     features: Any = body.get("features") or store.get_feature_service(body["feature_service"])
     response = store.get_online_features(
         features, body["entities"], full_feature_names=body.get("full_feature_names", False)
     )
     return json.loads(json.dumps(convert_response_to_dict(response.proto)))
+
+
+@lru_cache(maxsize=1)
+def _stock_store(folder: Path, online_store: str) -> Any:
+    from feast import FeatureStore
+    from feast.repo_config import RepoConfig
+
+    folder.mkdir()
+    kept: dict[str, Any] = {
+        "sqlite": {"type": "sqlite", "path": str(folder / "online.db")},
+        "redis": {"type": "redis", "connection_string": get_settings().redis_url},
+    }
+    config = RepoConfig(
+        project="stock",
+        provider="local",
+        registry=str(folder / "registry.db"),
+        entity_key_serialization_version=3,
+        offline_store={"type": "duckdb"},
+        online_store=kept[online_store],
+    )
+    store = FeatureStore(config=config)
+    store.apply(list(load_definitions().objects))
+    store.materialize(START - DAY, START + 60 * DAY)
+    return store
 
 
 def entities(service: str, size: int) -> dict[str, list[Any]]:
@@ -49,6 +76,14 @@ def entities(service: str, size: int) -> dict[str, list[Any]]:
     return columns | {
         name: [values[(i + at) % len(values)] for i in range(size + 2)]
         for at, name in enumerate(taken.request)
+    }
+
+
+def tables_that_floats_hold(seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Feast's own materialisation turns whole numbers beside a null into floats; ours does not."""
+    return {
+        name: [{k: 2**53 if v == 2**53 + 1 else v for k, v in row.items()} for row in rows]
+        for name, rows in random_tables(seed).items()
     }
 
 
@@ -68,14 +103,14 @@ def same(ours: Any, theirs: Any, *, is_redis: bool) -> None:
 def test_every_feature_is_answered_as_feast_does(
     online_store: str, fill: Fill, publish_all: Publish
 ) -> None:
-    fill(**random_tables(3))
+    fill(**tables_that_floats_hold(3))
     publish_all()
     materialize(end=START + 40 * DAY)
     is_redis = online_store == "redis"
     for service in service_names():
         for size in (1, 25):
             body: dict[str, Any] = {"feature_service": service, "entities": entities(service, size)}
-            same(by_name(ask(body)), by_name(stock(body)), is_redis=is_redis)
+            same(by_name(ask(body)), by_name(stock(body, online_store)), is_redis=is_redis)
     views = load_definitions().views
     body = {
         "features": [f"{v}:{f}" for v in ("card_velocity_features", "merchant_risk_features")
@@ -83,7 +118,7 @@ def test_every_feature_is_answered_as_feast_does(
         "entities": {"card_id": ["card_id-1", "x"], "merchant_id": ["merchant_id-2", "y"]},
         "full_feature_names": True,
     }  # fmt: skip
-    same(by_name(ask(body)), by_name(stock(body)), is_redis=is_redis)
+    same(by_name(ask(body)), by_name(stock(body, online_store)), is_redis=is_redis)
 
 
 def test_numbers_that_json_cannot_hold_are_told_as_feast_does(
@@ -97,7 +132,8 @@ def test_numbers_that_json_cannot_hold_are_told_as_feast_does(
     materialize(end=START + DAY)
     body = {"feature_service": "account_behaviour_v1", "entities": {"account_id": [*strange]}}
     assert by_name(ask(body))[name]["values"] == ["NaN", "Infinity", "-Infinity"]
-    assert by_name(stock(body))[name]["values"] == ["NaN", "Infinity", "-Infinity"]
+    # Its materialisation makes a null of what is no number.
+    assert by_name(stock(body, online_store))[name]["values"][1:] == ["Infinity", "-Infinity"]
 
 
 def test_a_key_without_a_row_is_told_from_a_null(
