@@ -35,6 +35,9 @@ app.add_typer(programs_app, name="programs")
 rewards_app = typer.Typer(help="The rewards ledger: why and how many.", no_args_is_help=True)
 app.add_typer(rewards_app, name="rewards")
 
+tokens_app = typer.Typer(help="Tokens of the feature server.", no_args_is_help=True)
+app.add_typer(tokens_app, name="tokens")
+
 exceptions_app = typer.Typer(help="The exception queue of finance.", no_args_is_help=True)
 app.add_typer(exceptions_app, name="exceptions")
 
@@ -170,11 +173,54 @@ def _as_known(text: str | None) -> datetime | None:
 def serve(
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to bind.")] = 6566,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="Certificate chain (PEM); with it, TLS.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
 ) -> None:
-    """Serve online features over HTTP, on loopback unless a token is set."""
-    from pipelines.features.server import serve as serve_features
+    """Serve online features and scores over HTTP, on loopback unless there is a token."""
+    from pipelines.serving.server import serve as serve_features
 
-    serve_features(host, port)
+    serve_features(host, port, tls_certificate, tls_key)
+
+
+@tokens_app.command("create")
+def tokens_create(
+    name: Annotated[str, typer.Argument(help="Who it is for; stands in the audit log.")],
+    scope: Annotated[
+        list[str],
+        typer.Option(help="features:<service>, score:<model>, metrics or *; may be repeated."),
+    ],
+    days: Annotated[int | None, typer.Option(min=1, help="Valid for; default for good.")] = None,
+) -> None:
+    """Make a token and print it: it is shown this once, only its hash is kept."""
+    from pipelines.serving.tokens import create_token
+
+    print(create_token(name, scope, days))
+
+
+@tokens_app.command("revoke")
+def tokens_revoke(name: Annotated[str, typer.Argument(help="Whose token.")]) -> None:
+    """Close a token for good, also in a server that runs."""
+    from pipelines.serving.tokens import revoke_token
+
+    revoke_token(name)
+
+
+@tokens_app.command("list")
+def tokens_list(json_output: JsonFlag = False) -> None:
+    """Every token of this home: owner, scopes, and whether it is still valid."""
+    from pipelines.serving.tokens import list_tokens
+    from pipelines.settings import get_settings
+
+    kept = list_tokens(get_settings())
+    if json_output:
+        shown = ("name", "scopes", "created_at", "expires_at", "revoked_at")
+        print(json.dumps([{field: getattr(token, field) for field in shown} for token in kept]))
+        return
+    for token in kept:
+        until = f"revoked {token.revoked_at}" if token.revoked_at else token.expires_at or "valid"
+        print(f"{token.name:<24}{until:<36}{' '.join(token.scopes)}")
 
 
 @app.command()

@@ -45,7 +45,15 @@ class Settings(BaseSettings):
     )
     redis_url: str = Field("localhost:6379", description="`host:port[,option=value]` of the Redis.")
     serve_token: SecretStr | None = Field(
-        None, description="Bearer token of the feature server; required beyond loopback."
+        None,
+        description="Bearer token of the feature server that opens everything; beyond loopback it "
+        "or a token of `cardline tokens` is required.",
+    )
+    serve_deadline_ms: int = Field(
+        1_000, ge=1, description="Milliseconds that the feature server waits for the online store."
+    )
+    serve_requests_per_second: int = Field(
+        5_000, ge=0, description="Requests of one client that the feature server takes; 0: all."
     )
     performance_months: int = Field(
         12, ge=1, le=36, description="Months on book after which an account's outcome is known."
@@ -177,6 +185,16 @@ class Settings(BaseSettings):
     def dbt_target_dir(self) -> Path:
         """dbt's manifest, run results and logs."""
         return self.home / "dbt"
+
+    @property
+    def decisions_path(self) -> Path:
+        """The decision log of the feature server (SQLite)."""
+        return self.home / "decisions" / "decisions.sqlite"
+
+    @property
+    def serve_logs_dir(self) -> Path:
+        """Audit log of the feature server: `<date>.jsonl`."""
+        return self.home / "logs" / "serve"
 
     @property
     def secrets_dir(self) -> Path:

@@ -1,14 +1,18 @@
-"""Rows of a feature view as the bytes that Feast's online stores keep, a column at a time.
+"""Rows of a feature view as the online stores keep them: one packed value per key and view.
 
-Feast builds a message per value; here equal values are built once. The bytes are the same.
+Feast keeps a message per value; here a row is its version, a mark of its layout, which values are
+null, and the values side by side. Writing packs whole columns, reading is one lookup a view.
 """
 
+import hashlib
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from pipelines.errors import CardlineError
@@ -16,33 +20,122 @@ from pipelines.errors import CardlineError
 if TYPE_CHECKING:
     from pipelines.features.registry import View
 
-# Named like no feature can be (names start with a letter): Feast reads past it.
-VERSION_FIELD = "__version__"
-NULL = b""
+VERSION_BYTES = 38
 # Versions are compared as text of fixed width; the offset keeps times before 1970 positive.
 _OFFSET = 10**18
 _EPOCH = datetime(1970, 1, 1)
+# By Feast's value type: how `struct` and NumPy call what is packed. A text leaves its length there
+# and follows behind the others.
+_PACKED = {
+    "INT64": ("q", "<i8"),
+    "DOUBLE": ("d", "<f8"),
+    "BOOL": ("?", "?"),
+    "STRING": ("I", "<u4"),
+}
+_POLARS: dict[str, Any] = {"INT64": pl.Int64, "DOUBLE": pl.Float64, "BOOL": pl.Boolean}
 
 
 @dataclass(frozen=True)
 class OnlineRows:
-    """One row per key, column by column, ready to be written.
-
-    `keys` are serialised entity keys, `columns` serialised values by feature, and the times are
-    microseconds since 1970 UTC: what the row is about, and when it became known.
-    """
+    """Rows ready to be written: serialised entity keys and packed values, one for one."""
 
     keys: list[bytes]
-    columns: dict[str, list[bytes]]
-    event_us: list[int]
-    created_us: list[int]
+    values: list[bytes]
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def versions(self) -> list[str]:
-        """Each row's place in the order that decides which of two rows stays."""
-        return [version(e, c) for e, c in zip(self.event_us, self.created_us, strict=True)]
+
+class Layout:
+    """How the features of one view are packed; two layouts with equal `digest` are the same."""
+
+    def __init__(self, features: Mapping[str, str]) -> None:
+        unknown = [name for name, kind in features.items() if kind not in _PACKED]
+        if unknown:
+            raise CardlineError(
+                f"feature {unknown[0]}: type {features[unknown[0]]} is not one that is served "
+                "online"
+            )
+        self.names = tuple(features)
+        self.kinds = tuple(features.values())
+        self._texts = tuple(at for at, kind in enumerate(self.kinds) if kind == "STRING")
+        self._bits = (len(self.names) + 7) // 8
+        self.digest = hashlib.sha256(repr(tuple(features.items())).encode()).digest()[:4]
+        codes = "".join(_PACKED[kind][0] for kind in self.kinds)
+        self._struct = struct.Struct(f"<{VERSION_BYTES}s4s{self._bits}s{codes}")
+        head = [("version", f"S{VERSION_BYTES}"), ("digest", "S4"), ("nulls", "u1", (self._bits,))]
+        fixed = [(f"v{at}", _PACKED[kind][1]) for at, kind in enumerate(self.kinds)]
+        self._dtype = np.dtype([*head, *fixed])
+
+    def pack_columns(self, versions: list[str], columns: Sequence[pl.Series]) -> list[bytes]:
+        """One packed value per row; `columns` are the features, in order."""
+        rows = np.zeros(len(versions), self._dtype)
+        rows["version"] = versions
+        rows["digest"] = self.digest
+        nulls = np.zeros((len(versions), self._bits * 8), bool)
+        texts: dict[int, list[bytes]] = {}
+        for at, (column, kind) in enumerate(zip(columns, self.kinds, strict=True)):
+            nulls[:, at] = column.is_null().to_numpy()
+            if kind == "STRING":
+                texts[at] = [(value or "").encode() for value in column.to_list()]
+                rows[f"v{at}"] = [len(value) for value in texts[at]]
+            else:
+                nothing = False if kind == "BOOL" else 0
+                rows[f"v{at}"] = column.cast(_POLARS[kind]).fill_null(nothing).to_numpy()
+        rows["nulls"] = np.packbits(nulls, axis=1, bitorder="little")
+        data, width = rows.tobytes(), self._dtype.itemsize
+        packed = [data[start : start + width] for start in range(0, len(data), width)]
+        if not texts:
+            return packed
+        return [b"".join(parts) for parts in zip(packed, *texts.values(), strict=True)]
+
+    def pack(self, row_version: str, values: Mapping[str, Any]) -> bytes:
+        """One row from Python values by name."""
+        bits, fixed, texts = 0, [], []
+        for at, (name, kind) in enumerate(zip(self.names, self.kinds, strict=True)):
+            value = values[name]
+            if value is None:
+                bits |= 1 << at
+            if kind == "STRING":
+                texts.append((value or "").encode())
+                fixed.append(len(texts[-1]))
+            else:
+                fixed.append(value or 0)
+        nulls = bits.to_bytes(self._bits, "little")
+        head = self._struct.pack(row_version.encode(), self.digest, nulls, *fixed)
+        return head + b"".join(texts)
+
+    def unpack(self, data: bytes) -> Sequence[Any]:
+        """The values of a row in order. Raises `LayoutChanged` for a row of another layout."""
+        if data[VERSION_BYTES : VERSION_BYTES + 4] != self.digest:
+            raise LayoutChanged(
+                "the online store holds rows with other columns: run `cardline run`"
+            )
+        _, _, nulls, *values = self._struct.unpack_from(data)
+        if self._texts:
+            start = self._struct.size
+            for at in self._texts:
+                end = start + values[at]
+                values[at] = data[start:end].decode()
+                start = end
+        bits = int.from_bytes(nulls, "little")
+        if bits:
+            return [None if bits >> at & 1 else value for at, value in enumerate(values)]
+        return values
+
+
+class LayoutChanged(CardlineError):
+    """A row was packed before the columns of its view changed."""
+
+
+@lru_cache(maxsize=256)
+def _layout(features: tuple[tuple[str, str], ...]) -> Layout:
+    return Layout(dict(features))
+
+
+def layout_of(table: Any) -> Layout:
+    """The layout of a Feast feature view."""
+    return _layout(tuple((f.name, f.dtype.to_value_type().name) for f in table.features))
 
 
 def version(event_us: int, created_us: int) -> str:
@@ -50,89 +143,105 @@ def version(event_us: int, created_us: int) -> str:
     return f"{event_us + _OFFSET:019d}{created_us + _OFFSET:019d}"
 
 
+def event_time(data: bytes) -> datetime:
+    """The event time (UTC, with its zone) of a packed row."""
+    at = timedelta(microseconds=int(data[: VERSION_BYTES // 2]) - _OFFSET)
+    return (_EPOCH + at).replace(tzinfo=UTC)
+
+
 def encode_frame(view: "View", frame: pl.DataFrame) -> OnlineRows:
-    """`frame` (key, features, event_timestamp, created_timestamp; one row a key) as bytes."""
+    """`frame` (key, features, event_timestamp, created_timestamp; one row a key), packed."""
+    times = zip(
+        frame["event_timestamp"].dt.timestamp("us").to_list(),
+        frame["created_timestamp"].dt.timestamp("us").to_list(),
+        strict=True,
+    )
+    known: dict[tuple[int, int], str] = {}
+    versions = [known.get(pair) or known.setdefault(pair, version(*pair)) for pair in times]
+    layout = _layout(tuple(view.features.items()))
+    columns = [frame[name] for name in view.features]
     return OnlineRows(
-        keys=encode_keys(view.key, frame[view.key]),
-        columns={name: encode_values(frame[name], kind) for name, kind in view.features.items()},
-        event_us=frame["event_timestamp"].dt.timestamp("us").to_list(),
-        created_us=frame["created_timestamp"].dt.timestamp("us").to_list(),
+        encode_keys(view.key, frame[view.key]), layout.pack_columns(versions, columns)
     )
 
 
-def encode_keys(join_key: str, values: pl.Series) -> list[bytes]:
+def encode_keys(join_key: str, values: Iterable[str]) -> list[bytes]:
     """Feast's serialised entity keys (version 3) of one string key."""
+    prefix = _key_prefix(join_key)
+    length = struct.Struct("<I").pack
+    encoded = (value.encode() for value in values)
+    return [prefix + length(len(value)) + value for value in encoded]
+
+
+@lru_cache(maxsize=64)
+def _key_prefix(join_key: str) -> bytes:
     from feast.infra.key_encoding_utils import serialize_entity_key_prefix
     from feast.protos.feast.types.Value_pb2 import ValueType
 
-    prefix = serialize_entity_key_prefix([join_key], 3) + struct.pack("<I", ValueType.STRING)
-    encoded = (value.encode() for value in values.to_list())
-    return [prefix + struct.pack("<I", len(value)) + value for value in encoded]
+    return serialize_entity_key_prefix([join_key], 3) + struct.pack("<I", ValueType.STRING)
 
 
-def encode_values(values: pl.Series, kind: str) -> list[bytes]:
-    """Feast's serialised values of a column; null is the empty message.
+def encode_messages(
+    table: Any, data: Iterable[tuple[Any, dict[str, Any], datetime, Any]]
+) -> OnlineRows:
+    """Feast's own write batch, packed; of rows of one key the latest counts.
 
-    `kind` is a Feast value type name: `INT64`, `DOUBLE`, `STRING` or `BOOL`.
-    """
-    from feast.protos.feast.types.Value_pb2 import Value
-
-    makers: dict[str, Callable[[Any], Any]] = {
-        "INT64": lambda value: Value(int64_val=value),
-        "STRING": lambda value: Value(string_val=value),
-        "BOOL": lambda value: Value(bool_val=value),
-    }
-    if kind == "DOUBLE":
-        # A double is a tag and eight bytes; sharing equal ones would only cost a lookup.
-        tag = Value(double_val=1.0).SerializeToString()[:-8]
-        pack = struct.Struct("<d").pack
-        doubles = values.cast(pl.Float64).to_list()
-        return [NULL if value is None else tag + pack(value) for value in doubles]
-    if kind not in makers:
-        raise CardlineError(f"feature {values.name}: type {kind} is not one that is served online")
-    make = makers[kind]
-    known: dict[Any, bytes] = {
-        value: make(value).SerializeToString() for value in values.drop_nulls().unique().to_list()
-    }
-    known[None] = NULL
-    return [known[value] for value in values.to_list()]
-
-
-def encode_messages(data: Iterable[tuple[Any, dict[str, Any], datetime, Any]]) -> list[OnlineRows]:
-    """Feast's own write batch as rows; keys that occur twice keep the later version.
-
-    One element per set of features, since a push may hold rows that differ in them.
+    Raises `CardlineError` where a row lacks a feature: a packed row is written whole.
     """
     from feast.infra.key_encoding_utils import serialize_entity_key
 
-    latest: dict[tuple[bytes, tuple[str, ...]], tuple[str, dict[str, Any], int, int]] = {}
+    layout = layout_of(table)
+    latest: dict[bytes, bytes] = {}
     for entity_key, values, event_at, created_at in data:
+        missing = [name for name in layout.names if name not in values]
+        if missing:
+            raise CardlineError(f"a row of {table.name} lacks {', '.join(missing)}")
         key = serialize_entity_key(entity_key, 3)
         event_us = _microseconds(event_at)
         created_us = event_us if created_at is None else _microseconds(created_at)
-        row = (version(event_us, created_us), values, event_us, created_us)
-        known = latest.get((key, tuple(sorted(values))))
-        if known is None or known[0] <= row[0]:
-            latest[key, tuple(sorted(values))] = row
-    groups: dict[tuple[str, ...], OnlineRows] = {}
-    for (key, names), (_, values, event_us, created_us) in latest.items():
-        rows = groups.setdefault(names, OnlineRows([], {name: [] for name in names}, [], []))
-        rows.keys.append(key)
-        rows.event_us.append(event_us)
-        rows.created_us.append(created_us)
-        for name in names:
-            rows.columns[name].append(values[name].SerializeToString())
-    return list(groups.values())
+        plain = {name: _plain(values[name]) for name in layout.names}
+        packed = layout.pack(version(event_us, created_us), plain)
+        if key not in latest or latest[key][:VERSION_BYTES] <= packed[:VERSION_BYTES]:
+            latest[key] = packed
+    return OnlineRows(list(latest), list(latest.values()))
+
+
+def as_messages(
+    table: Any, data: bytes | None, requested: Sequence[str] | None
+) -> tuple[datetime | None, dict[str, Any] | None]:
+    """A packed row as Feast's stores answer: event time and messages by feature."""
+    if data is None:
+        return None, None
+    layout = layout_of(table)
+    wanted = set(layout.names if requested is None else requested)
+    found = zip(layout.names, layout.kinds, layout.unpack(data), strict=True)
+    return event_time(data), {
+        name: _message(kind, value) for name, kind, value in found if name in wanted
+    }
+
+
+def _plain(message: Any) -> Any:
+    kind = message.WhichOneof("val")
+    return None if kind is None or kind == "null_val" else getattr(message, kind)
+
+
+def _message(kind: str, value: Any) -> Any:
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    if value is None:
+        return Value()
+    makers: dict[str, Callable[[Any], Any]] = {
+        "INT64": lambda value: Value(int64_val=value),
+        "DOUBLE": lambda value: Value(double_val=value),
+        "STRING": lambda value: Value(string_val=value),
+        "BOOL": lambda value: Value(bool_val=value),
+    }
+    return makers[kind](value)
 
 
 def chunks(size: int, length: int) -> Iterable[range]:
     """Consecutive ranges of at most `length` that cover `size`."""
     return (range(at, min(at + length, size)) for at in range(0, size, length))
-
-
-def take(values: Sequence[Any], where: Iterable[int]) -> list[Any]:
-    """The elements of `values` at `where`."""
-    return [values[index] for index in where]
 
 
 def _microseconds(at: datetime) -> int:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -98,8 +99,12 @@ def materialized_through(view: str) -> datetime | None:
 def read_mark(store: "FeatureStore", view: str) -> Mark | None:
     """How far `view` is materialised in the online store of this home."""
     text = _online(store).read_mark(store.config, store.get_feature_view(view))
-    if text is None:
-        return None
+    return None if text is None else parse_mark(text)
+
+
+@lru_cache(maxsize=64)
+def parse_mark(text: str) -> Mark:
+    """A mark as the stores keep it."""
     raw = json.loads(text)
     through = datetime.fromisoformat(raw["known_through"])
     return Mark(raw["publication"], through, raw["columns"])
@@ -116,11 +121,11 @@ def _materialize_view(
 ) -> Materialized:
     online, table = _online(store), store.get_feature_view(view.name)
     manifest = read_manifest(view.name)
-    if is_full:
+    mark = None if is_full else read_mark(store, view.name)
+    if mark is None or mark.columns != view.features:
+        # Rows that are packed otherwise cannot be read, nor compared with: load everything.
         online.clear(store.config, table)
-    mark = read_mark(store, view.name)
-    if mark is not None and mark.columns != view.features:
-        mark = None  # Older rows lack a column: load everything.
+        mark = None
     if mark is None:
         since, through = datetime.min, end
     else:

@@ -1,36 +1,78 @@
-"""Feast's Redis online store in which an older row never replaces a newer one.
+"""Feast's Redis online store, one packed row per key, in which an older never replaces a newer.
 
 Stock Feast compares event times in the client, between a read and a write, and drops a correction
-of the same event time. Here one script in the server compares (event time, known time), kept in the
-entity's hash as `__version__:<view>`, and writes the row or leaves it. One Redis, not a cluster.
+of the same event time. Here one script in the server compares (event time, known time) and writes
+the rows or leaves them. A view is one field, `cardline:<view>`, of the entity's hash. One Redis,
+not a cluster.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from feast import FeatureView, RepoConfig
-from feast.infra.online_stores.helpers import _mmh3, _redis_key_prefix
+from feast.infra.key_encoding_utils import serialize_entity_key
+from feast.infra.online_stores.helpers import _redis_key_prefix
+from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.online_stores.redis import (
     RedisOnlineStore,
     RedisOnlineStoreConfig,
     _versioned_fv_name,
 )
-from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import ConfigDict
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
-from pipelines.features.encoding import VERSION_FIELD, OnlineRows, chunks, encode_messages
+from pipelines.features.encoding import (
+    VERSION_BYTES,
+    OnlineRows,
+    as_messages,
+    chunks,
+    encode_messages,
+)
+from pipelines.features.reading import StoredRows, StoreUnavailable, ViewRead
 
 _ROWS_PER_PIPELINE = 1_000
+_ROWS_PER_SCRIPT = 200
 
-# KEYS: the entity. ARGV: the version field and value, then the other fields and values.
-# Versions are digits of equal length, so comparing them as text is the order of time.
-_WRITE_IF_NEWER = """
-local current = redis.call('HGET', KEYS[1], ARGV[1])
-if current and current > ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV))
-return 1
+# KEYS: the entities. ARGV: the field, whether to write whatever is there, the seconds to live (0 is
+# for good), then a packed row for each. Rows begin with their version: digits of equal length, so
+# comparing them as text is the order of time.
+_WRITE_IF_NEWER = f"""
+local written = 0
+for at, key in ipairs(KEYS) do
+    local row = ARGV[at + 3]
+    local current = ARGV[2] == '0' and redis.call('HGET', key, ARGV[1])
+    if not current or string.sub(current, 1, {VERSION_BYTES}) <= string.sub(row, 1, {VERSION_BYTES})
+    then
+        redis.call('HSET', key, ARGV[1], row)
+        written = written + 1
+    end
+    if ARGV[3] ~= '0' then redis.call('EXPIRE', key, ARGV[3]) end
+end
+return written
 """
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    """Names the setting, never its value: that may hold a password."""
+    return StoreUnavailable(
+        "the Redis of CARDLINE_REDIS_URL cannot be reached or used now "
+        f"({type(error).__name__}): start it, or set CARDLINE_REDIS_URL"
+    )
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Redis' own errors as one that says what to do."""
+    try:
+        yield
+    except RedisError as error:
+        raise _unavailable(error) from error
 
 
 class GuardedOnlineStoreConfig(RedisOnlineStoreConfig):
@@ -52,8 +94,7 @@ class GuardedOnlineStore(RedisOnlineStore):
         progress: Callable[[int], Any] | None,
     ) -> None:
         """Feast's way in (push, write_to_online_store), through the same guard."""
-        for rows in encode_messages(data):
-            self.write_rows(config, table, rows)
+        self.write_rows(config, table, encode_messages(table, data))
         if progress:
             progress(len(data))
 
@@ -67,6 +108,38 @@ class GuardedOnlineStore(RedisOnlineStore):
         """As `online_write_batch`: Feast's asynchronous writer would pass by the guard."""
         self.online_write_batch(config, table, data, progress)
 
+    @_told()
+    def online_read(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        entity_keys: list[Any],
+        requested_features: list[str] | None = None,
+    ) -> list[tuple[datetime | None, dict[str, Any] | None]]:
+        """Feast's way out: event time and messages per key, in order."""
+        client: Any = self._get_client(_options(config))
+        field = _field(config, table)
+        with client.pipeline(transaction=False) as pipe:
+            for key in entity_keys:
+                pipe.hget(serialize_entity_key(key, 3) + config.project.encode(), field)
+            found = pipe.execute()
+        return [as_messages(table, data, requested_features) for data in found]
+
+    async def online_read_async(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        entity_keys: list[Any],
+        requested_features: list[str] | None = None,
+    ) -> list[tuple[datetime | None, dict[str, Any] | None]]:
+        """As `online_read`."""
+        return self.online_read(config, table, entity_keys, requested_features)
+
+    # Feast's own ways around `online_read` read a field per feature.
+    _read_features_per_fv = OnlineStore._read_features_per_fv
+    _read_features_per_fv_async = OnlineStore._read_features_per_fv_async
+
+    @_told()
     def write_rows(
         self, config: RepoConfig, table: FeatureView, rows: OnlineRows, is_forced: bool = False
     ) -> int:
@@ -74,95 +147,144 @@ class GuardedOnlineStore(RedisOnlineStore):
 
         Returns how many were written.
         """
-        if is_forced:
-            self.delete_keys(config, table, rows.keys)
         client: Any = self._get_client(_options(config))
-        key_ttl = _options(config).key_ttl_seconds
-        view = _versioned_fv_name(table, config)
+        head = [_field(config, table), int(is_forced), _options(config).key_ttl_seconds or 0]
         project = config.project.encode()
-        version_field = _version_field(view)
-        time_field = f"_ts:{view}".encode()
-        fields = [(_mmh3(f"{view}:{name}"), values) for name, values in rows.columns.items()]
-        times = {us: _timestamp(us) for us in set(rows.event_us)}
-        versions = rows.versions()
         digest = client.script_load(_WRITE_IF_NEWER)
         written = 0
-        for part in chunks(len(rows), _ROWS_PER_PIPELINE):
+        for batch in chunks(len(rows), 10 * _ROWS_PER_SCRIPT):
             with client.pipeline(transaction=False) as pipe:
-                for index in part:
-                    arguments: list[Any] = [version_field, versions[index]]
-                    arguments += [time_field, times[rows.event_us[index]]]
-                    for field, values in fields:
-                        arguments += [field, values[index]]
-                    key = rows.keys[index] + project
-                    pipe.evalsha(digest, 1, key, *arguments)
-                    if key_ttl:
-                        pipe.expire(key, key_ttl)
-                results = pipe.execute()
-            written += sum(results[:: 2 if key_ttl else 1])
+                for part in chunks(len(batch), _ROWS_PER_SCRIPT):
+                    at = slice(batch.start + part.start, batch.start + part.stop)
+                    keys = [key + project for key in rows.keys[at]]
+                    pipe.evalsha(digest, len(keys), *keys, *head, *rows.values[at])
+                written += sum(pipe.execute())
         return written
 
+    @_told()
     def delete_keys(self, config: RepoConfig, table: FeatureView, keys: list[bytes]) -> None:
         """Forget the rows of these serialised entity keys."""
-        client: Any = self._get_client(_options(config))
-        view = _versioned_fv_name(table, config)
-        fields = [_version_field(view), f"_ts:{view}".encode()]
-        fields += [_mmh3(f"{view}:{feature.name}") for feature in table.features]
-        for part in chunks(len(keys), _ROWS_PER_PIPELINE):
-            with client.pipeline(transaction=False) as pipe:
-                for key in keys[part.start : part.stop]:
-                    pipe.hdel(key + config.project.encode(), *fields)
-                pipe.execute()
+        project = config.project.encode()
+        self._delete_fields(config, table, [key + project for key in keys])
 
     def clear(self, config: RepoConfig, table: FeatureView) -> None:
         """Forget every row of a view, its mark included."""
         self.delete_table(config, table)
 
+    @_told()
     def delete_table(self, config: RepoConfig, table: FeatureView) -> None:
-        """As Feast does, and the versions and the mark with it.
-
-        A version left behind would turn away the rows of a view that is made anew.
-        """
+        """Forget every row of a view and its mark; other views of the same entity stay."""
         client: Any = self._get_client(_options(config))
-        view = _versioned_fv_name(table, config)
+        client.hdel(_marks_key(config), _versioned_fv_name(table, config))
         keys = list(client.scan_iter(_pattern(config, table), count=1_000))
-        super().delete_table(config, table)
+        self._delete_fields(config, table, keys)
+
+    def _delete_fields(self, config: RepoConfig, table: FeatureView, keys: list[bytes]) -> None:
+        client: Any = self._get_client(_options(config))
+        field = _field(config, table)
         for part in chunks(len(keys), _ROWS_PER_PIPELINE):
             with client.pipeline(transaction=False) as pipe:
                 for key in keys[part.start : part.stop]:
-                    pipe.hdel(key, _version_field(view))
+                    pipe.hdel(key, field)
                 pipe.execute()
-        client.hdel(_marks_key(config), view)
 
+    @_told()
     def read_mark(self, config: RepoConfig, table: FeatureView) -> str | None:
         """What `write_mark` last kept for a view."""
         client: Any = self._get_client(_options(config))
         value = client.hget(_marks_key(config), _versioned_fv_name(table, config))
         return None if value is None else value.decode()
 
+    @_told()
     def write_mark(self, config: RepoConfig, table: FeatureView, mark: str) -> None:
         """Keep how far a view has been materialised, in the same Redis."""
         client: Any = self._get_client(_options(config))
         client.hset(_marks_key(config), _versioned_fv_name(table, config), mark)
 
 
+def reader(config: RepoConfig) -> "RedisReader":
+    """The reader of the Redis that `CARDLINE_REDIS_URL` names; it connects at the first read."""
+    return RedisReader(config)
+
+
+class RedisReader:
+    """Reads packed rows, all that a request needs in one round trip."""
+
+    def __init__(self, config: RepoConfig) -> None:
+        self._config = config
+        self._project = config.project.encode()
+        self._client: Any = None
+
+    async def __call__(
+        self, asked: Sequence[tuple[ViewRead, Sequence[bytes]]], seconds: float
+    ) -> list[StoredRows]:
+        """What is stored of each view and its keys. Raises `StoreUnavailable`."""
+        try:
+            # Cut off in the middle of an answer, the client drops the connection: what comes late
+            # is never taken for the answer to another request.
+            async with asyncio.timeout(seconds):
+                answers = await self._ask(asked)
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"the Redis of CARDLINE_REDIS_URL did not answer within {seconds:g} s"
+            ) from error
+        except (RedisError, OSError) as error:
+            raise _unavailable(error) from error
+        marks = answers.pop()
+        stored = []
+        at = 0
+        for (_, keys), mark in zip(asked, marks, strict=True):
+            values = zip(keys, answers[at : at + len(keys)], strict=True)
+            rows = {key: value for key, value in values if value is not None}
+            at += len(keys)
+            stored.append(StoredRows(None if mark is None else mark.decode(), rows))
+        return stored
+
+    async def close(self) -> None:
+        """Close the connections; the next read opens new ones."""
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
+
+    async def _ask(self, asked: Sequence[tuple[ViewRead, Sequence[bytes]]]) -> list[Any]:
+        """One answer per view and key, then the marks.
+
+        The marks come last: were the store emptied in between, they would be missing, too.
+        """
+        client = self._client or self._connect()
+        views = []
+        async with client.pipeline(transaction=False) as pipe:
+            for view, keys in asked:
+                views.append(_versioned_fv_name(view.table, self._config))
+                field = _field(self._config, view.table)
+                for key in keys:
+                    pipe.hget(key + self._project, field)
+            pipe.hmget(_marks_key(self._config), views)
+            return await pipe.execute()
+
+    def _connect(self) -> Any:
+        nodes, options = GuardedOnlineStore._parse_connection_string(
+            _options(self._config).connection_string
+        )
+        # Once more on a new connection: those of a Redis that was restarted are gone.
+        retry = Retry(NoBackoff(), 1)
+        self._client = Redis(
+            host=nodes[0]["host"], port=int(nodes[0]["port"]), retry=retry, **options
+        )
+        return self._client
+
+
 def _options(config: RepoConfig) -> Any:
     return config.online_store
 
 
-def _version_field(view: str) -> bytes:
-    return f"{VERSION_FIELD}:{view}".encode()
+def _field(config: RepoConfig, table: FeatureView) -> bytes:
+    return f"cardline:{_versioned_fv_name(table, config)}".encode()
 
 
 def _marks_key(config: RepoConfig) -> str:
-    return f"cardline:marks:{config.project}"
+    return f"cardline:packed_marks:{config.project}"
 
 
 def _pattern(config: RepoConfig, table: FeatureView) -> bytes:
     return _redis_key_prefix(table.join_keys) + b"*" + config.project.encode()
-
-
-def _timestamp(us: int) -> bytes:
-    stamp = Timestamp()
-    stamp.FromMicroseconds(us)
-    return stamp.SerializeToString()

@@ -269,20 +269,6 @@ def _not_taken(wanted: Service, names: Iterable[str]) -> CardlineError:
     )
 
 
-def require_features(references: Sequence[str]) -> None:
-    """Raise `CardlineError` unless `references` (`view:feature`) name declared features."""
-    if not references:
-        raise CardlineError("the request names neither a feature_service nor features")
-    declared = {
-        f"{view.name}:{field.name}"
-        for view in load_definitions().objects
-        for field in getattr(view, "features", ())
-        if hasattr(view, "name")
-    }
-    if unknown := [reference for reference in references if reference not in declared]:
-        raise CardlineError(f"there is no feature {', '.join(unknown)}: write view:feature")
-
-
 def require_anything_published() -> None:
     """Raise `CardlineError` where no feature table of this home has been published yet."""
     if not any(is_published(view) for view in load_definitions().views):

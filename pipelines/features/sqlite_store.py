@@ -1,27 +1,37 @@
-"""Feast's SQLite online store in which an older row never replaces a newer one.
+"""Feast's SQLite online store, one packed row per key, in which an older never replaces a newer.
 
-Stock Feast overwrites whatever is there and keeps times to the second. Here every entity has one
-more row, named `__version__`, with its (event time, known time) to the microsecond; a write reads
-it, drops what is older, and writes the rest, all in one immediate transaction. Since it lives in
-Feast's own table it goes when the table goes.
+Stock Feast keeps a row per feature, overwrites whatever is there and keeps times to the second.
+Here a write compares (event time, known time) to the microsecond with what is there, row by row,
+in one immediate transaction. The rows live in Feast's own table and go when the table goes.
 """
 
 import sqlite3
-from collections.abc import Callable
-from datetime import datetime, timedelta
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from feast import FeatureView, RepoConfig
+from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig, _table_id
-from feast.protos.feast.types.Value_pb2 import Value
 from pydantic import ConfigDict
 
-from pipelines.features.encoding import VERSION_FIELD, OnlineRows, chunks, encode_messages, take
+from pipelines.features.encoding import (
+    VERSION_BYTES,
+    OnlineRows,
+    as_messages,
+    chunks,
+    encode_messages,
+    event_time,
+)
+from pipelines.features.reading import StoredRows, StoreUnavailable, ViewRead
 
 _KEYS_PER_QUERY = 500
-_MARK_KEY = b"__mark__"
-_EPOCH = datetime(1970, 1, 1)
+# Named like no feature can be: names start with a letter.
+_PACKED = "__packed__"
+_MARK_KEY = b"__packed_mark__"
+_STEPS_BETWEEN_LOOKS = 10_000
 
 
 class GuardedOnlineStoreConfig(SqliteOnlineStoreConfig):
@@ -57,10 +67,21 @@ class GuardedOnlineStore(SqliteOnlineStore):
         progress: Callable[[int], Any] | None,
     ) -> None:
         """Feast's way in (push, write_to_online_store), through the same guard."""
-        for rows in encode_messages(data):
-            self.write_rows(config, table, rows)
+        self.write_rows(config, table, encode_messages(table, data))
         if progress:
             progress(len(data))
+
+    def online_read(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        entity_keys: list[Any],
+        requested_features: list[str] | None = None,
+    ) -> list[tuple[datetime | None, dict[str, Any] | None]]:
+        """Feast's way out: event time and messages per key, in order."""
+        keys = [serialize_entity_key(key, 3) for key in entity_keys]
+        found = _read_packed(self._get_conn(config), _quoted(config, table), keys)
+        return [as_messages(table, found.get(key), requested_features) for key in keys]
 
     def write_rows(
         self, config: RepoConfig, table: FeatureView, rows: OnlineRows, is_forced: bool = False
@@ -70,22 +91,36 @@ class GuardedOnlineStore(SqliteOnlineStore):
         Returns how many were written.
         """
         con = self._get_conn(config)
-        name = _quoted(config, table)
-        versions = rows.versions()
+        guard = (
+            f" where substr(excluded.value, 1, {VERSION_BYTES}) "
+            f">= substr(value, 1, {VERSION_BYTES})"
+        )
+        statement = (
+            f"insert into {_quoted(config, table)} as kept "  # noqa: S608
+            "(entity_key, feature_name, value, event_ts) values (?, ?, ?, ?) "
+            "on conflict (entity_key, feature_name) do update set "
+            f"value = excluded.value, event_ts = excluded.event_ts{'' if is_forced else guard}"
+        )
+        seconds: dict[bytes, int] = {}
+        for value in rows.values:
+            at = value[: VERSION_BYTES // 2]
+            if at not in seconds:
+                seconds[at] = int(event_time(value).timestamp())
+        # Ordered by key, as the table is: each page is touched once.
+        given = sorted(zip(rows.keys, rows.values, strict=True))
         con.execute("begin immediate")
         try:
-            current = {} if is_forced else _current_versions(con, name, rows.keys)
-            fresh = [
-                index
-                for index, key in enumerate(rows.keys)
-                if versions[index] >= current.get(key, "")
-            ]
-            _upsert(con, name, rows, fresh, versions)
+            before = con.total_changes
+            con.executemany(
+                statement,
+                ((k, _PACKED, v, seconds[v[: VERSION_BYTES // 2]]) for k, v in given),
+            )
+            written = con.total_changes - before
         except BaseException:
             con.rollback()
             raise
         con.commit()
-        return len(fresh)
+        return written
 
     def delete_keys(self, config: RepoConfig, table: FeatureView, keys: list[bytes]) -> None:
         """Forget the rows of these serialised entity keys."""
@@ -102,9 +137,8 @@ class GuardedOnlineStore(SqliteOnlineStore):
 
     def read_mark(self, config: RepoConfig, table: FeatureView) -> str | None:
         """What `write_mark` last kept for a view."""
-        query = f"select value from {_quoted(config, table)} where entity_key = ?"  # noqa: S608
-        row = self._get_conn(config).execute(query, [_MARK_KEY]).fetchone()
-        return None if row is None else row[0].decode()
+        found = _read_packed(self._get_conn(config), _quoted(config, table), [_MARK_KEY])
+        return found[_MARK_KEY].decode() if found else None
 
     def write_mark(self, config: RepoConfig, table: FeatureView, mark: str) -> None:
         """Keep how far a view has been materialised, beside its rows."""
@@ -113,8 +147,68 @@ class GuardedOnlineStore(SqliteOnlineStore):
             con.execute(
                 f"insert or replace into {_quoted(config, table)} "  # noqa: S608
                 "(entity_key, feature_name, value, event_ts) values (?, ?, ?, 0)",
-                [_MARK_KEY, VERSION_FIELD, mark.encode()],
+                [_MARK_KEY, _PACKED, mark.encode()],
             )
+
+
+def reader(config: RepoConfig) -> "SqliteReader":
+    """The reader of this home's store; it opens the file at the first read."""
+    return SqliteReader(config)
+
+
+class SqliteReader:
+    """Reads packed rows on a connection of its own, which never waits for the writer."""
+
+    def __init__(self, config: RepoConfig) -> None:
+        self._config = config
+        options: Any = config.online_store
+        self._path = Path(options.path)
+        self._con: sqlite3.Connection | None = None
+        self._until = 0.0
+
+    async def __call__(
+        self, asked: Sequence[tuple[ViewRead, Sequence[bytes]]], seconds: float
+    ) -> list[StoredRows]:
+        """What is stored of each view and its keys. Raises `StoreUnavailable`."""
+        self._until = time.monotonic() + seconds
+        try:
+            con = self._con or self._connect()
+            return [self._read(con, view, keys) for view, keys in asked]
+        except sqlite3.Error as error:
+            await self.close()
+            raise StoreUnavailable(f"the online store cannot be read now: {error}") from error
+
+    async def close(self) -> None:
+        """Close the file; the next read opens it anew."""
+        if self._con is not None:
+            self._con.close()
+            self._con = None
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = self._path.as_uri() + "?mode=ro"
+        con = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+        con.set_progress_handler(lambda: time.monotonic() > self._until, _STEPS_BETWEEN_LOOKS)
+        self._con = con
+        return con
+
+    def _read(self, con: sqlite3.Connection, view: ViewRead, keys: Sequence[bytes]) -> StoredRows:
+        rows = _read_packed(con, _quoted(self._config, view.table), [*keys, _MARK_KEY])
+        mark = rows.pop(_MARK_KEY, None)
+        return StoredRows(None if mark is None else mark.decode(), rows)
+
+
+def _read_packed(con: sqlite3.Connection, name: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+    """What is kept under `keys`; the mark comes last, from no earlier a state than the rows."""
+    found: dict[bytes, bytes] = {}
+    for part in chunks(len(keys), _KEYS_PER_QUERY):
+        some = keys[part.start : part.stop]
+        marks = ",".join("?" * len(some))
+        query = (
+            f"select entity_key, value from {name} "  # noqa: S608
+            f"where feature_name = ? and entity_key in ({marks})"
+        )
+        found.update(con.execute(query, [_PACKED, *some]).fetchall())
+    return found
 
 
 def _quoted(config: RepoConfig, table: FeatureView) -> str:
@@ -122,51 +216,3 @@ def _quoted(config: RepoConfig, table: FeatureView) -> str:
     registry: Any = config.registry
     is_versioned = registry.enable_online_feature_view_versioning
     return '"' + _table_id(config.project, table, is_versioned).replace('"', '""') + '"'
-
-
-def _current_versions(con: sqlite3.Connection, name: str, keys: list[bytes]) -> dict[bytes, str]:
-    found: dict[bytes, str] = {}
-    for part in chunks(len(keys), _KEYS_PER_QUERY):
-        wanted = keys[part.start : part.stop]
-        marks = ",".join("?" * len(wanted))
-        query = (
-            f"select entity_key, value from {name} "  # noqa: S608
-            f"where entity_key in ({marks}) and feature_name = ?"
-        )
-        for key, value in con.execute(query, [*wanted, VERSION_FIELD]):
-            found[key] = Value.FromString(value).string_val
-    return found
-
-
-def _upsert(
-    con: sqlite3.Connection, name: str, rows: OnlineRows, fresh: list[int], versions: list[str]
-) -> None:
-    statement = (
-        f"insert into {name} (entity_key, feature_name, value, event_ts, created_ts) "  # noqa: S608
-        "values (?, ?, ?, ?, ?) on conflict (entity_key, feature_name) do update set "
-        "value = excluded.value, event_ts = excluded.event_ts, created_ts = excluded.created_ts"
-    )
-    keys = take(rows.keys, fresh)
-    event_s = _feast_seconds(take(rows.event_us, fresh))
-    created_s = _feast_seconds(take(rows.created_us, fresh))
-    stamps = [Value(string_val=versions[index]).SerializeToString() for index in fresh]
-    # Ordered by key, as the table is: each page is touched once.
-    order = sorted(range(len(fresh)), key=keys.__getitem__)
-    columns = {VERSION_FIELD: stamps} | {
-        feature: take(values, fresh) for feature, values in rows.columns.items()
-    }
-    con.executemany(
-        statement,
-        (
-            (keys[i], feature, values[i], event_s[i], created_s[i])
-            for i in order
-            for feature, values in columns.items()
-        ),
-    )
-
-
-def _feast_seconds(times_us: list[int]) -> list[int]:
-    """Times as Feast's reader expects them: it takes the seconds for local time, then calls the
-    result UTC."""
-    known = {us: int((_EPOCH + timedelta(microseconds=us)).timestamp()) for us in set(times_us)}
-    return [known[us] for us in times_us]

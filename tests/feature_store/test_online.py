@@ -1,5 +1,6 @@
 """The online stores: the latest known row, never an older one, equal to point-in-time."""
 
+import math
 import random
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,11 +12,17 @@ import polars as pl
 import pytest
 
 from pipelines.errors import CardlineError
-from pipelines.features.encoding import encode_keys, encode_values
+from pipelines.features.encoding import (
+    Layout,
+    LayoutChanged,
+    OnlineRows,
+    encode_keys,
+    version,
+)
 from pipelines.features.materialize import materialize, materialized_through
 from pipelines.features.parity import parity
 from pipelines.features.registry import feature_store, load_definitions
-from pipelines.features.retrieval import feature_vector, online
+from pipelines.features.retrieval import POLARS_TYPES, feature_vector, online
 from tests.feature_store.tables import DAY, START, Fill, Publish, insert
 
 CARD = "card_velocity_features"
@@ -233,7 +240,7 @@ def test_several_rows_at_once_equal_one_at_a_time(
     assert online(SERVICE, rows) == [online(SERVICE, [row])[0] for row in rows]
 
 
-def test_bytes_are_those_that_feast_writes(home: Path) -> None:
+def test_keys_are_those_that_feast_writes(home: Path) -> None:
     from feast.infra.key_encoding_utils import serialize_entity_key
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
@@ -245,14 +252,50 @@ def test_bytes_are_those_that_feast_writes(home: Path) -> None:
         for k in keys
     ]
     assert ours == stock
-    examples: dict[str, tuple[str, list[Any]]] = {
-        "INT64": ("int64_val", [0, -1, 2**62, None]),
-        "DOUBLE": ("double_val", [0.0, -0.0, 1.5, float("inf"), float("nan"), None]),
-        "STRING": ("string_val", ["", "é", None]),
-        "BOOL": ("bool_val", [True, False, None]),
+
+
+def test_packed_rows_hold_every_value() -> None:
+    columns: dict[str, tuple[str, list[Any]]] = {
+        "whole": ("INT64", [0, -1, 2**63 - 1, -(2**63), None, 7]),
+        "real": ("DOUBLE", [0.0, -0.5, 1e300, float("inf"), None, 5e-324]),
+        "name": ("STRING", ["", "é", "x" * 300, "\x00", None, "z"]),
+        "flag": ("BOOL", [True, False, True, None, None, False]),
+        "other": ("STRING", ["a", None, "", "b", None, "ключ"]),
+        **{f"more_{i}": ("INT64", [i, None, i, None, i, i]) for i in range(9)},
     }
-    for kind, (name, values) in examples.items():
-        encoded = encode_values(pl.Series("v", values), kind)
-        assert encoded == [
-            b"" if v is None else Value(**{name: v}).SerializeToString() for v in values
-        ]
+    layout = Layout({name: kind for name, (kind, _) in columns.items()})
+    series = [pl.Series(n, values, POLARS_TYPES[kind]) for n, (kind, values) in columns.items()]
+    rows = [list(row) for row in zip(*(values for _, values in columns.values()), strict=True)]
+    versions = [version(i, i + 1) for i in range(len(rows))]
+    packed = layout.pack_columns(versions, series)
+    assert [list(layout.unpack(data)) for data in packed] == rows
+    assert packed == [
+        layout.pack(v, dict(zip(columns, row, strict=True)))
+        for v, row in zip(versions, rows, strict=True)
+    ]
+    nan = layout.pack_columns(versions[:1], [s.head(1) if s.name != "real" else
+                              pl.Series([float("nan")]) for s in series])  # fmt: skip
+    assert math.isnan(layout.unpack(nan[0])[1])
+    with pytest.raises(LayoutChanged, match="run `cardline run`"):
+        Layout({"whole": "INT64"}).unpack(packed[0])
+
+
+def test_rows_with_other_columns_are_no_answer(
+    online_store: str, fill: Fill, publish_all: Publish
+) -> None:
+    """A view that gains a column is loaded anew; until then its old rows are not read."""
+    fill(card_velocity_features=[card_row("c1", START, START, 1)])
+    publish_all()
+    materialize(end=START + DAY, views=[CARD])
+    assert value_of("c1") == 1
+    other = Layout({"a": "INT64"})
+    table = feature_store().get_feature_view(CARD)
+    rows = OnlineRows(
+        encode_keys("card_id", ["c1"]), [other.pack(version(10**16, 10**16), {"a": 3})]
+    )
+    store: Any = feature_store()._get_provider().online_store
+    store.write_rows(feature_store().config, table, rows, is_forced=True)
+    with pytest.raises(CardlineError, match="other columns"):
+        value_of("c1")
+    materialize(end=START + DAY, views=[CARD], is_full=True)
+    assert value_of("c1") == 1

@@ -1,5 +1,6 @@
-"""The feature server: reading only, on loopback unless a token is set."""
+"""The feature server: what it answers, to whom, and what it refuses."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ import pytest
 
 from pipelines.errors import CardlineError
 from pipelines.features.materialize import materialize
-from pipelines.features.server import create_app, require_safe_binding
+from pipelines.serving.app import MAX_BODY_BYTES, MAX_ROWS
+from pipelines.serving.server import create_app, require_safe_binding
+from pipelines.serving.tokens import create_token, revoke_token
 from pipelines.settings import get_settings
 from tests.feature_store.tables import DAY, START, Fill, Publish
 
@@ -61,7 +64,7 @@ def test_it_answers_and_counts_what_is_missing_as_null(client: Any) -> None:
     answer = client.post("/get-online-features", json=ASK)
     assert answer.status_code == 200
     assert column(answer, "amount_count_30d") == [3, None]
-    asked = {"account_id": ["a1", None, "a1"]}
+    asked = {"account_id": ["a1", "nobody", "a1"]}
     answer = client.post(
         "/get-online-features",
         json={"feature_service": "fraud_authorization_v1", "entities": asked},
@@ -71,12 +74,200 @@ def test_it_answers_and_counts_what_is_missing_as_null(client: Any) -> None:
 
 
 def test_bad_requests_are_the_clients_fault(client: Any) -> None:
-    for entities in ({}, {"amount_minor": ["much"]}, {"card_id": ["a"], "amount_minor": [1, 2]}):
+    for entities in (
+        {},
+        {"card_id": []},
+        {"card_id": "a"},
+        {"amount_minor": ["much"]},
+        {"amount_minor": [2**63]},
+        {"amount_minor": [True]},
+        {"card_id": ["a"], "amount_minor": [1, 2]},
+        {"card_id": [{"a": 1}]},
+        ["card_id"],
+    ):
         answer = client.post(
             "/get-online-features",
             json={"feature_service": "fraud_authorization_v1", "entities": entities},
         )
-        assert answer.status_code == 422
+        assert answer.status_code == 422, entities
+
+
+def test_a_null_key_is_refused_and_never_present(client: Any) -> None:
+    """A null is no key: an answer would pass for what is known about somebody."""
+    asked = {"feature_service": "account_behaviour_v1", "entities": {"account_id": ["a1", None]}}
+    answer = client.post("/get-online-features", json=asked)
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("account_id is null")
+
+
+def test_single_features_and_full_names(client: Any) -> None:
+    asked = {
+        "features": ["account_amount_features:amount_count_30d", "authorization_context:is_night"],
+        "entities": {"account_id": ["a1"], "event_hour": [3], "event_weekday": [1],
+                     "amount_minor": [5]},
+        "full_feature_names": True,
+    }  # fmt: skip
+    answer = client.post("/get-online-features", json=asked)
+    assert column(answer, "account_amount_features__amount_count_30d") == [3]
+    assert column(answer, "authorization_context__is_night") == [True]
+
+
+def test_too_much_and_what_is_no_json_is_refused(client: Any) -> None:
+    path = "/get-online-features"
+    json_type = {"content-type": "application/json"}
+    many = {**ASK, "entities": {"account_id": ["a"] * (MAX_ROWS + 1)}}
+    assert client.post(path, json=many).status_code == 413
+    assert (
+        client.post(path, content=b" " * (MAX_BODY_BYTES + 1), headers=json_type).status_code == 413
+    )
+    for body in (b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"entities": NaN}'):
+        assert client.post(path, content=body, headers=json_type).status_code == 422, body[:9]
+    assert (
+        client.post(path, content=b"{}", headers={"content-type": "text/plain"}).status_code == 415
+    )
+    assert client.get(path).status_code == 405
+
+
+def test_it_says_whether_it_is_alive_and_ready(client: Any) -> None:
+    assert client.get("/health").status_code == 200
+    assert client.get("/ready").json() == {"status": "ready"}
+
+
+def test_a_store_that_was_never_filled_is_not_an_answer(
+    home: Path, fill: Fill, publish_all: Publish
+) -> None:
+    from fastapi.testclient import TestClient
+
+    fill()
+    publish_all()
+    with TestClient(create_app(), base_url="http://127.0.0.1") as client:
+        assert client.get("/health").status_code == 200
+        for answer in (client.get("/ready"), client.post("/get-online-features", json=ASK)):
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) >= 1
+            assert "run `cardline run`" in answer.json()["detail"]
+        materialize(end=START + DAY)
+        assert client.get("/ready").status_code == 200
+        assert client.post("/get-online-features", json=ASK).status_code == 200
+
+
+def test_metrics_count_requests_misses_and_ages(client: Any) -> None:
+    client.post("/get-online-features", json=ASK)
+    client.get("/some-secret-4111111111111111")
+    text = client.get("/metrics").text
+    assert (
+        'cardline_request_seconds_count{route="/get-online-features",'
+        'service="account_behaviour_v1",status="200"} 1.0' in text
+    )
+    # One value of a1 and none of a2 among the service's features.
+    values = len(column(client.post("/get-online-features", json=ASK), "amount_count_30d"))
+    assert values == 2
+    assert 'cardline_feature_values_missing_total{service="account_behaviour_v1"}' in text
+    assert 'cardline_feature_age_seconds{view="account_amount_features"}' in text
+    assert "4111" not in text
+
+
+def test_the_audit_log_names_the_client_and_nobody_else(
+    home: Path, fill: Fill, publish_all: Publish
+) -> None:
+    from fastapi.testclient import TestClient
+
+    fill()
+    publish_all()
+    materialize(end=START + DAY)
+    token = create_token("team-a", ["features:account_behaviour_v1"])
+    entities = {"account_id": ["4111111111111111"]}
+    with TestClient(create_app(), base_url="http://10.0.0.1") as client:
+        client.headers["Authorization"] = f"Bearer {token}"
+        client.post("/get-online-features", json={**ASK, "entities": entities})
+        client.get("/4111111111111111")
+        client.request("4111", "/4111")
+        client.post("/get-online-features", json={**ASK, "feature_service": "4111111111111111"})
+    (path,) = get_settings().serve_logs_dir.glob("*.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["status"] for line in lines] == [200, 404, 404, 404]
+    first = {k: lines[0][k] for k in ("client", "method", "route", "service", "rows")}
+    assert first == {
+        "client": "team-a", "method": "POST", "route": "/get-online-features",
+        "service": "account_behaviour_v1", "rows": 1,
+    }  # fmt: skip
+    assert "4111" not in path.read_text()
+    assert token not in path.read_text()
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_token_opens_its_scopes_until_it_is_revoked(
+    home: Path, fill: Fill, publish_all: Publish
+) -> None:
+    from fastapi.testclient import TestClient
+
+    fill()
+    publish_all()
+    materialize(end=START + DAY)
+    token = create_token("team-a", ["features:account_behaviour_v1"])
+    kept = get_settings().secrets_dir / "serve_tokens.json"
+    assert token not in kept.read_text()
+    assert kept.stat().st_mode & 0o077 == 0
+    refs = {"features": ["account_amount_features:amount_count_30d"], "entities": ASK["entities"]}
+    other = {"feature_service": "fraud_authorization_v1", "entities": {"card_id": ["c"]}}
+    foreign = {
+        "features": ["card_velocity_features:declined_count_1d"],
+        **{"entities": {"card_id": ["c"]}},
+    }
+    with TestClient(create_app(), base_url="http://10.0.0.1") as client:
+        assert client.post("/get-online-features", json=ASK).status_code == 401
+        client.headers["Authorization"] = f"Bearer {token}"
+        assert client.post("/get-online-features", json=ASK).status_code == 200
+        assert client.post("/get-online-features", json=refs).status_code == 200
+        assert client.get("/health").status_code == 200
+        for refused in (other, foreign):
+            assert client.post("/get-online-features", json=refused).status_code == 403
+        for path in ("/score/fraud", "/v1/score/underwriting", "/score/fraud/batch"):
+            assert client.post(path, json={}).status_code == 403
+        assert client.get("/metrics").status_code == 403
+        revoke_token("team-a")
+        assert client.post("/get-online-features", json=ASK).status_code == 401
+    with pytest.raises(CardlineError, match="has no token"):
+        revoke_token("team-a")
+
+
+def test_a_token_ends_with_its_days(home: Path) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    from pipelines.serving.tokens import list_tokens
+
+    create_token("team-a", ["*"], days=2)
+    (token,) = list_tokens(get_settings())
+    now = datetime.now(UTC).replace(tzinfo=None)
+    assert token.is_valid(now + timedelta(days=1))
+    assert not token.is_valid(now + timedelta(days=3))
+    with pytest.raises(CardlineError, match="there is no scope"):
+        create_token("team-b", ["features:everything"])
+    with pytest.raises(CardlineError, match="team-a has a token"):
+        create_token("team-a", ["*"])
+
+
+def test_a_client_that_asks_too_often_waits() -> None:
+    from pipelines.serving.limits import RateLimit
+
+    now = 0.0
+    limit = RateLimit(2, clock=lambda: now)
+    assert [limit.wait("a"), limit.wait("a"), limit.wait("b")] == [0, 0, 0]
+    assert limit.wait("a") == 1
+    now = 0.5
+    assert [limit.wait("a"), limit.wait("a")] == [0, 1]
+    assert not any(RateLimit(0, clock=lambda: now).wait("a") for _ in range(9))
+
+
+def test_the_limit_answers_429(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastapi.testclient import TestClient
+
+    monkeypatch.setenv("CARDLINE_SERVE_REQUESTS_PER_SECOND", "1")
+    get_settings.cache_clear()
+    with TestClient(create_app(), base_url="http://127.0.0.1") as client:
+        answers = [client.get("/health") for _ in range(9)]
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 429)
 
 
 def test_nothing_can_be_written_through_it(client: Any) -> None:
@@ -85,13 +276,21 @@ def test_nothing_can_be_written_through_it(client: Any) -> None:
 
 
 def test_other_host_names_are_refused_without_a_token(client: Any) -> None:
-    answer = client.post("/get-online-features", json=ASK, headers={"host": "evil.example"})
-    assert answer.status_code == 400
+    for headers in ({"host": "evil.example"}, {"origin": "https://evil.example"}):
+        answer = client.post("/get-online-features", json=ASK, headers=headers)
+        assert answer.status_code == 400
+    for host in ("localhost:6566", "[::1]:6566", "127.0.0.1"):
+        assert client.get("/health", headers={"host": host}).status_code == 200
 
 
-def test_with_a_token_every_request_needs_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_token_every_request_needs_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, fill: Fill, publish_all: Publish
+) -> None:
     from fastapi.testclient import TestClient
 
+    fill()
+    publish_all()
+    materialize(end=START + DAY)
     monkeypatch.setenv("CARDLINE_SERVE_TOKEN", "s3cret-tökén")
     get_settings.cache_clear()
     right = "Bearer s3cret-tökén".encode()
@@ -124,3 +323,8 @@ def test_other_machines_need_a_token(
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"])
 def test_loopback_needs_none(home: Path, host: str) -> None:
     require_safe_binding(host)
+
+
+def test_a_token_of_the_home_is_enough_for_other_machines(home: Path) -> None:
+    create_token("team-a", ["*"])
+    require_safe_binding("0.0.0.0")

@@ -1,0 +1,333 @@
+"""The read path of the server: columns of values, statuses and event times from packed rows.
+
+What a request asks for is resolved once and kept as a plan, and no message of Feast is built on the
+way out. The answer equals Feast's, except that Redis, too, tells a key that it does not have
+(`NOT_FOUND`) from a null (`PRESENT`).
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Protocol
+
+from pipelines.errors import CardlineError
+from pipelines.features.encoding import (
+    VERSION_BYTES,
+    Layout,
+    LayoutChanged,
+    encode_keys,
+    event_time,
+    layout_of,
+)
+from pipelines.features.materialize import parse_mark
+from pipelines.features.registry import feature_store, load_definitions
+
+PRESENT = "PRESENT"
+NOT_FOUND = "NOT_FOUND"
+NO_TIME = "1970-01-01T00:00:00Z"
+"""How Feast writes the event time of what has none."""
+_INT64 = range(-(2**63), 2**63)
+
+
+class StoreUnavailable(CardlineError):
+    """The online store cannot answer now; asking again later may help."""
+
+
+class UnknownName(CardlineError):
+    """A service or feature that is not declared."""
+
+
+@dataclass(frozen=True)
+class ViewRead:
+    """What is to be read of one view: its Feast object, its key and its features.
+
+    `places` says where in a row of `layout` each of `features` is.
+    """
+
+    table: Any
+    name: str
+    key: str
+    features: tuple[str, ...]
+    layout: Layout
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class OnDemand:
+    """A function of columns: what it takes, and what it gives by Feast type name."""
+
+    name: str
+    function: Callable[[dict[str, list[Any]]], dict[str, list[Any]]]
+    inputs: tuple[str, ...]
+    outputs: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one request needs: `keys` and `request` go in, `columns` (view, feature) come out."""
+
+    label: str
+    keys: tuple[str, ...]
+    request: dict[str, str]
+    views: tuple[ViewRead, ...]
+    on_demand: tuple[OnDemand, ...]
+    columns: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """What a store holds of one view: its mark, and packed rows by serialised key, if there."""
+
+    mark: str | None
+    rows: Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One feature of every row asked for."""
+
+    view: str
+    name: str
+    values: list[Any]
+    statuses: list[str]
+    event_times: list[str]
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The answer: a column per feature, and through when what is known of each view is in it."""
+
+    columns: list[Column]
+    known_through: dict[str, datetime]
+
+
+class Reader(Protocol):
+    """A store as the server reads it; it raises `StoreUnavailable`."""
+
+    def __call__(
+        self, asked: Sequence[tuple[ViewRead, Sequence[bytes]]], seconds: float
+    ) -> Awaitable[list[StoredRows]]: ...
+
+
+class Plans:
+    """Everything that can be asked for in this home, resolved from `feature_repo/` once."""
+
+    def __init__(self) -> None:
+        from feast import FeatureService, OnDemandFeatureView
+
+        definitions = load_definitions()
+        self.views = definitions.views
+        store = feature_store()
+        self._tables = {name: store.get_feature_view(name) for name in self.views}
+        self._on_demand = {
+            item.name: item for item in definitions.objects if isinstance(item, OnDemandFeatureView)
+        }
+        self._references = {
+            item.name: tuple(
+                (projection.name, column.name)
+                for projection in item.feature_view_projections
+                for column in projection.features
+            )
+            for item in definitions.objects
+            if isinstance(item, FeatureService)
+        }
+        self._services = {name: self._plan(name, refs) for name, refs in self._references.items()}
+        self._of_features = lru_cache(maxsize=256)(self._plan_features)
+
+    @property
+    def names(self) -> list[str]:
+        """Every feature service."""
+        return sorted(self._services)
+
+    def service(self, name: str) -> Plan:
+        """The plan of a feature service."""
+        if name not in self._services:
+            there_are = ", ".join(self.names)
+            raise UnknownName(f"no such feature service; there are {there_are}")
+        return self._services[name]
+
+    def features(self, references: Iterable[str]) -> Plan:
+        """The plan of single features, each as `view:feature`."""
+        return self._of_features(tuple(references))
+
+    def services_with(self, plan: Plan) -> set[str]:
+        """The services that give all that `plan` gives."""
+        return {
+            name for name, columns in self._references.items() if set(plan.columns) <= set(columns)
+        }
+
+    def _plan_features(self, references: tuple[str, ...]) -> Plan:
+        declared = {
+            (name, feature) for name, view in self.views.items() for feature in view.features
+        } | {
+            (name, field.name) for name, view in self._on_demand.items() for field in view.features
+        }
+        split = [tuple(reference.partition(":")[::2]) for reference in references]
+        if unknown := [":".join(pair) for pair in split if pair not in declared]:
+            raise CardlineError(f"there is no feature {', '.join(unknown)}: write view:feature")
+        return self._plan("features", tuple(dict.fromkeys((v, f) for v, f in split)))
+
+    def _plan(self, label: str, columns: tuple[tuple[str, str], ...]) -> Plan:
+        reads: dict[str, dict[str, None]] = {}
+        functions: list[OnDemand] = []
+        request: dict[str, str] = {}
+        for view, feature in columns:
+            if view in self.views:
+                reads.setdefault(view, {})[feature] = None
+        for name in dict.fromkeys(view for view, _ in columns if view in self._on_demand):
+            item: Any = self._on_demand[name]
+            needed = {k: kind.name for k, kind in item.get_request_data_schema().items()}
+            request |= needed
+            inputs = dict.fromkeys(needed)
+            for projection in item.source_feature_view_projections.values():
+                for column in projection.features:
+                    reads.setdefault(projection.name, {})[column.name] = None
+                    inputs[column.name] = None
+            kinds = {column.name: column.dtype.to_value_type().name for column in item.features}
+            udf = item.feature_transformation.udf
+            functions.append(OnDemand(name, udf, tuple(inputs), kinds))
+        views = tuple(self._read(name, tuple(features)) for name, features in reads.items())
+        keys = tuple(dict.fromkeys(view.key for view in views))
+        return Plan(label, keys, request, views, tuple(functions), columns)
+
+    def _read(self, name: str, features: tuple[str, ...]) -> ViewRead:
+        table, key = self._tables[name], self.views[name].key
+        layout = layout_of(table)
+        places = tuple(layout.names.index(feature) for feature in features)
+        return ViewRead(table, name, key, features, layout, places)
+
+
+def checked_inputs(plan: Plan, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """The keys and request values that `plan` takes, typed; all of one length.
+
+    A column may be left out: a key then finds nothing, a request value is null. Columns that the
+    plan does not take are passed over, unless a key is left out: then one was meant for it. Raises
+    `CardlineError` on that, on a null key and on a value that is not of its column's type.
+    """
+    strangers = columns.keys() - {*plan.keys, *plan.request}
+    if strangers and not set(plan.keys) <= columns.keys():
+        takes = ", ".join([*plan.keys, *plan.request])
+        raise CardlineError(
+            f"{plan.label} does not take {', '.join(sorted(strangers))}; it takes {takes}"
+        )
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) > 1:
+        raise CardlineError(f"the columns of a request differ in length: {sorted(lengths)}")
+    if not lengths or lengths == {0}:
+        raise CardlineError("the request has no rows")
+    given: dict[str, list[Any]] = {
+        key: [_as_key(key, value) for value in columns[key]] for key in plan.keys if key in columns
+    }
+    for name, kind in plan.request.items():
+        if name in columns:
+            given[name] = [_as_kind(name, kind, value) for value in columns[name]]
+        else:
+            given[name] = [None] * next(iter(lengths))
+    return given
+
+
+def _as_key(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is None:
+        raise CardlineError(f"{name} is null: give a key, or leave {name} out where none is known")
+    raise CardlineError(f"{name} is not string throughout")
+
+
+def _as_kind(name: str, kind: str, value: Any) -> Any:
+    """A request value as the declared type; a number may come as text."""
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float | str) and not isinstance(value, bool)
+    try:
+        if kind == "INT64" and is_number:
+            number = int(value)
+            if number in _INT64 and (isinstance(value, str) or number == value):
+                return number
+        elif kind == "DOUBLE" and is_number:
+            return float(value)
+        elif isinstance(value, {"STRING": str, "BOOL": bool}.get(kind, ())):
+            return value
+    except (ValueError, OverflowError) as error:
+        raise CardlineError(f"{name} is not {kind.lower()} throughout") from error
+    raise CardlineError(f"{name} is not {kind.lower()} throughout")
+
+
+async def read_vectors(
+    plan: Plan, given: Mapping[str, Sequence[Any]], read: Reader, seconds: float
+) -> Vectors:
+    """The features of `plan` for `given` (as `checked_inputs` made it), a column per feature.
+
+    Raises `StoreUnavailable` where the store does not answer within `seconds`, and where it was
+    never filled: nothing of an emptied store passes for a value that is not there.
+    """
+    size = len(next(iter(given.values())))
+    asked, positions = [], []
+    for view in plan.views:
+        keys = encode_keys(view.key, given[view.key]) if view.key in given else []
+        asked.append((view, list(dict.fromkeys(keys))))
+        positions.append(keys or [b""] * size)
+    stored = await read(asked, seconds)
+    known_through: dict[str, datetime] = {}
+    columns: dict[tuple[str, str], Column] = {}
+    for view, keys, found in zip(plan.views, positions, stored, strict=True):
+        if found.mark is None:
+            raise StoreUnavailable(
+                f"features.{view.name} is not in the online store: run `cardline run`"
+            )
+        known_through[view.name] = parse_mark(found.mark).known_through
+        try:
+            unpacked = {key: view.layout.unpack(data) for key, data in found.rows.items()}
+        except LayoutChanged as error:
+            raise StoreUnavailable(f"features.{view.name}: {error}") from error
+        texts = {key: _time_text(data[: VERSION_BYTES // 2]) for key, data in found.rows.items()}
+        rows = [unpacked.get(key) for key in keys]
+        statuses = [NOT_FOUND if row is None else PRESENT for row in rows]
+        times = [texts.get(key, NO_TIME) for key in keys]
+        for at, feature in zip(view.places, view.features, strict=True):
+            values = [None if row is None else row[at] for row in rows]
+            columns[view.name, feature] = Column(view.name, feature, values, statuses, times)
+    for item in plan.on_demand:
+        columns.update(_computed(item, columns, given, size))
+    return Vectors([columns[name] for name in plan.columns], known_through)
+
+
+def _computed(
+    item: OnDemand,
+    columns: Mapping[tuple[str, str], Column],
+    given: Mapping[str, Sequence[Any]],
+    size: int,
+) -> dict[tuple[str, str], Column]:
+    known = {column.name: column.values for column in columns.values()} | dict(given)
+    answer = item.function({name: list(known[name]) for name in item.inputs})
+    return {
+        (item.name, name): Column(
+            item.name,
+            name,
+            [None if value is None else _PYTHON[kind](value) for value in answer[name]],
+            [PRESENT] * size,
+            [NO_TIME] * size,
+        )
+        for name, kind in item.outputs.items()
+    }
+
+
+_PYTHON: dict[str, Callable[[Any], Any]] = {
+    "INT64": int,
+    "DOUBLE": float,
+    "STRING": str,
+    "BOOL": bool,
+}
+
+
+@lru_cache(maxsize=4_096)
+def _time_text(version: bytes) -> str:
+    """The event time of a row, by the first half of its version, as Feast writes it."""
+    at = event_time(version)
+    kind = "seconds" if not at.microsecond else "microseconds"
+    if at.microsecond and at.microsecond % 1_000 == 0:
+        kind = "milliseconds"
+    return at.replace(tzinfo=None).isoformat(timespec=kind) + "Z"

@@ -1,0 +1,228 @@
+"""The server's OpenAPI document, from the feature services and the models that there are."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.features.retrieval import service_definition, service_names
+
+_JSON = {"INT64": "integer", "DOUBLE": "number", "STRING": "string", "BOOL": "boolean"}
+_REFUSALS = {
+    "400": "The host name, the origin or the length is not allowed.",
+    "401": "A bearer token is required.",
+    "403": "The token is not for this.",
+    "404": "There is no such service or model.",
+    "408": "The body did not arrive in time.",
+    "413": "The request is too large.",
+    "415": "The body is not JSON.",
+    "422": "The request cannot be meant; `detail` says why.",
+    "429": "Too many requests of this client.",
+    "503": "The online store does not answer now, or was never filled.",
+}
+
+
+def document(models: Mapping[str, str], limits: Mapping[str, int]) -> dict[str, Any]:
+    """OpenAPI 3.1. `models` maps a model that can score to its feature service."""
+    paths: dict[str, Any] = {
+        "/get-online-features": {"post": _get_features(limits["rows"])},
+        "/health": {"get": _plain("Whether the server is alive.")},
+        "/ready": {"get": _plain("Whether the online store answers and is filled.")},
+        "/metrics": {"get": _plain("Metrics for Prometheus.", "text/plain")},
+    }
+    for model, service in models.items():
+        row = _row(service)
+        batch = {
+            "type": "object",
+            "required": ["rows"],
+            "additionalProperties": False,
+            "properties": {
+                "rows": {
+                    "type": "array",
+                    "items": row,
+                    "minItems": 1,
+                    "maxItems": limits["score_rows"],
+                }
+            },
+        }
+        one = _score(model, row, f"Score one row by the {model} model.")
+        many = _score(model, batch, f"Score several rows by the {model} model.", is_batch=True)
+        for prefix in ("/v1", ""):
+            paths[f"{prefix}/score/{model}"] = {"post": one}
+            paths[f"{prefix}/score/{model}/batch"] = {"post": many}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Cardline", "version": "1", "description": "Features and scores online."},
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": {
+                "Refusal": {
+                    "type": "object",
+                    "required": ["detail"],
+                    "properties": {"detail": {"type": "string"}},
+                },
+                "Vectors": _VECTORS,
+                "Decision": _DECISION,
+            },
+        },
+        "security": [{"token": []}, {}],
+    }
+
+
+def _get_features(rows: int) -> dict[str, Any]:
+    column = {"type": "array", "minItems": 1, "maxItems": rows, "items": {}}
+    columns = {
+        name: column
+        for service in service_names()
+        for name in [*service_definition(service).keys, *service_definition(service).request]
+    }
+    body = {
+        "type": "object",
+        "required": ["entities"],
+        "properties": {
+            "feature_service": {"enum": [*service_names(), None]},
+            "features": {"type": "array", "items": {"type": "string"}},
+            "entities": {
+                "type": "object",
+                "properties": columns,
+                "description": "Columns of equal length: keys and request values.",
+            },
+            "full_feature_names": {"type": "boolean"},
+            "include_feature_view_version_metadata": {"type": "boolean"},
+        },
+    }
+    return {
+        "summary": "Feature vectors, a column per feature, as Feast answers.",
+        "requestBody": _body(body),
+        "responses": _responses({"$ref": "#/components/schemas/Vectors"}),
+    }
+
+
+def _score(
+    model: str, body: dict[str, Any], summary: str, *, is_batch: bool = False
+) -> dict[str, Any]:
+    answer: dict[str, Any] = {"$ref": "#/components/schemas/Decision"}
+    if is_batch:
+        answer = {
+            "type": "object",
+            "required": ["decisions"],
+            "properties": {"decisions": {"type": "array", "items": answer}},
+        }
+    responses = _responses(answer)
+    responses["409"] = _refusal("The same call is being answered at the moment.")
+    return {
+        "summary": summary,
+        "description": f"Needs the scope `score:{model}`. The answer is kept in the decision log.",
+        "parameters": [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+                "description": "The same call with the same key gives the same answer again.",
+            }
+        ],
+        "requestBody": _body(body),
+        "responses": responses,
+    }
+
+
+def _row(service: str) -> dict[str, Any]:
+    taken = service_definition(service)
+    properties: dict[str, Any] = {
+        "reference": {
+            "type": ["string", "null"],
+            "maxLength": 128,
+            "description": "The caller's own id of what is decided on; kept in the log.",
+        }
+    }
+    properties |= {key: {"type": "string"} for key in taken.keys}
+    for name, kind in taken.request.items():
+        schema: dict[str, Any] = {"type": [_JSON[kind], "null"]}
+        if kind == "INT64":
+            schema |= {"minimum": -(2**63), "maximum": 2**63 - 1}
+        properties[name] = schema
+    return {
+        "type": "object",
+        "properties": properties,
+        "anyOf": [{"required": [key]} for key in taken.keys],
+        "additionalProperties": False,
+    }
+
+
+def _plain(summary: str, media: str = "application/json") -> dict[str, Any]:
+    responses = {"200": {"description": "Yes.", "content": {media: {"schema": {}}}}}
+    refusals = {code: _refusal(_REFUSALS[code]) for code in ("400", "401", "403", "429", "503")}
+    return {"summary": summary, "responses": responses | refusals}
+
+
+def _body(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+def _responses(answer: dict[str, Any]) -> dict[str, Any]:
+    given = {"description": "The answer.", "content": {"application/json": {"schema": answer}}}
+    return {"200": given} | {code: _refusal(text) for code, text in _REFUSALS.items()}
+
+
+def _refusal(text: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Refusal"}
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+_VECTORS = {
+    "type": "object",
+    "required": ["metadata", "results"],
+    "properties": {
+        "metadata": {
+            "type": "object",
+            "required": ["feature_names"],
+            "properties": {"feature_names": {"type": "array", "items": {"type": "string"}}},
+        },
+        "results": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["values", "statuses", "event_timestamps"],
+                "properties": {
+                    "values": {"type": "array", "items": {}},
+                    "statuses": {
+                        "type": "array",
+                        "items": {"enum": ["PRESENT", "NOT_FOUND"]},
+                    },
+                    "event_timestamps": {
+                        "type": "array",
+                        "items": {"type": "string", "format": "date-time"},
+                    },
+                },
+            },
+        },
+    },
+}
+_DECISION = {
+    "type": "object",
+    "required": [
+        "decision_id", "decided_at", "reference", "model", "feature_service", "score", "reasons",
+        "features", "statuses", "views", "feature_vector_sha256",
+    ],
+    "properties": {
+        "decision_id": {"type": "string"},
+        "decided_at": {"type": "string", "format": "date-time"},
+        "reference": {"type": ["string", "null"]},
+        "model": {
+            "type": "object",
+            "required": ["name", "version", "state"],
+            "properties": {name: {"type": "string"} for name in ("name", "version", "state")},
+        },
+        "feature_service": {"type": "string"},
+        "score": {"type": "number"},
+        "pd": {"type": "number", "description": "Underwriting: probability of default."},
+        "reasons": {"type": "array", "items": {"type": "object"}},
+        "features": {"type": "object"},
+        "statuses": {"type": "object"},
+        "views": {
+            "type": "object",
+            "description": "By feature view: event time of the row, and age of what is known.",
+        },
+        "feature_vector_sha256": {"type": "string"},
+    },
+}  # fmt: skip

@@ -1,0 +1,170 @@
+"""Scores by the current model version, made as the batch scores of the warehouse are.
+
+The registry decides which version that is; a promotion counts from the next request on.
+"""
+
+import json
+import threading
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from pipelines.errors import CardlineError
+from pipelines.features.publish import POLARS_TYPES
+from pipelines.features.reading import NOT_FOUND, Vectors
+from pipelines.features.retrieval import service_definition
+from pipelines.training import FRAUD, UNDERWRITING, registry
+
+if TYPE_CHECKING:
+    from models.common.registry import ModelVersion
+
+
+class NoModel(CardlineError):
+    """No version of a model is registered in this home."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A version ready to score: its estimator, its wording of reasons and its feature service."""
+
+    version: "ModelVersion"
+    service: str
+    estimator: Any
+    reasons: dict[str, Any]
+
+    def score(
+        self, given: dict[str, list[Any]], vectors: Vectors, references: list[str | None]
+    ) -> list[dict[str, Any]]:
+        """One answer per row, ready for JSON: score, reasons, features, their states and ages."""
+        frame = self._frame(given, vectors)
+        results = _SCORE[self.version.name](self, frame)
+        at = datetime.now(UTC).replace(tzinfo=None)
+        shared = {
+            "decided_at": at.isoformat(timespec="milliseconds") + "Z",
+            "model": {
+                "name": self.version.name,
+                "version": self.version.version,
+                "state": self.version.state,
+            },
+            "feature_service": self.service,
+        }
+        return [
+            {
+                "decision_id": uuid.uuid4().hex,
+                "reference": references[row],
+                **shared,
+                **result,
+                "features": {c.name: c.values[row] for c in vectors.columns},
+                "statuses": {c.name: c.statuses[row] for c in vectors.columns},
+                "views": _freshness(vectors, row, at),
+            }
+            for row, result in enumerate(results)
+        ]
+
+    def _frame(self, given: dict[str, list[Any]], vectors: Vectors) -> pl.DataFrame:
+        service = service_definition(self.service)
+        columns = [
+            pl.Series(c.name, c.values, POLARS_TYPES[service.features[c.name]])
+            for c in vectors.columns
+        ]
+        columns += [
+            pl.Series(name, given[name], POLARS_TYPES[kind])
+            for name, kind in service.request.items()
+        ]
+        return pl.DataFrame(columns)
+
+
+class Scorer:
+    """The current version of one model, loaded anew when the registry's log of states changes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._seen: object = None
+        self._loaded: LoadedModel | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether `current` has to load something, which takes a moment."""
+        return self._log_state() != self._seen
+
+    def current(self) -> LoadedModel:
+        """The version to score with. Raises `NoModel` where there is none."""
+        with self._lock:
+            state = self._log_state()
+            if state != self._seen:
+                self._loaded = self._load()
+                self._seen = state
+        if self._loaded is None:
+            raise NoModel(
+                f"no {self.name} model is registered in this home: run `cardline train {self.name}`"
+            )
+        return self._loaded
+
+    def _load(self) -> LoadedModel | None:
+        version = registry().current(self.name)
+        if version is None:
+            return None
+        return LoadedModel(
+            version,
+            version.manifest["context"]["feature_service"],
+            registry().load(version.name, version.version),
+            json.loads((version.path / "reasons.json").read_text()),
+        )
+
+    def _log_state(self) -> object:
+        try:
+            status = (registry().root / self.name / "states.json").stat()
+        except FileNotFoundError:
+            return None
+        return (status.st_mtime_ns, status.st_ino)
+
+
+def _underwriting(model: LoadedModel, frame: pl.DataFrame) -> list[dict[str, Any]]:
+    from models.underwriting.scoring import score_frame
+
+    scored = score_frame(model.estimator, model.reasons, frame)
+    return [row | {"reasons": json.loads(row["reasons"])} for row in scored.to_dicts()]
+
+
+def _fraud(model: LoadedModel, frame: pl.DataFrame) -> list[dict[str, Any]]:
+    from models.common.dataset import vector_sha256
+    from models.fraud.scoring import row_reasons, score_frame
+
+    return [
+        {
+            "score": score,
+            "reasons": [
+                {"feature": feature, "log_odds_raised": round(gain, 6)} for feature, gain in raised
+            ],
+            "feature_vector_sha256": fingerprint,
+        }
+        for score, raised, fingerprint in zip(
+            score_frame(model.estimator, frame).to_list(),
+            row_reasons(model.estimator, frame),
+            vector_sha256(frame, model.estimator.features_),
+            strict=True,
+        )
+    ]
+
+
+_SCORE = {UNDERWRITING: _underwriting, FRAUD: _fraud}
+
+
+def _freshness(vectors: Vectors, row: int, at: datetime) -> dict[str, dict[str, Any]]:
+    """By view: what the row's values are as of, and how old what is known is."""
+    found: dict[str, dict[str, Any]] = {}
+    for column in vectors.columns:
+        if column.view in found or column.view not in vectors.known_through:
+            continue
+        known = vectors.known_through[column.view]
+        is_there = column.statuses[row] != NOT_FOUND
+        found[column.view] = {
+            "event_timestamp": column.event_times[row] if is_there else None,
+            "known_through": known.isoformat() + "Z",
+            "age_seconds": round((at - known).total_seconds(), 3),
+        }
+    return found
