@@ -588,6 +588,27 @@ def train(
         print(f"  {name:<32}{value}")
 
 
+@app.command()
+def explain(
+    application: Annotated[str | None, typer.Option(help="The application.")] = None,
+    account: Annotated[str | None, typer.Option(help="The account, where there are none.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="average, cutoff or maximum; default as it was logged.")
+    ] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Why an application or account has its score: reasons and key factors in words."""
+    from dataclasses import asdict
+
+    from pipelines.explanation import explain as explained
+    from pipelines.explanation import in_words
+
+    if (application is None) == (account is None):
+        raise CardlineError("ask for one --application or one --account")
+    found = explained(application or account or "", method)
+    print(json.dumps(asdict(found)) if json_output else in_words(found))
+
+
 @models_app.callback()
 def models_list(context: typer.Context, json_output: JsonFlag = False) -> None:
     """Versions in the registry, newest first."""
@@ -616,6 +637,20 @@ def models_promote(
     from pipelines.registry_view import promote
 
     print(promote(name, version, approver, reason))
+
+
+@models_app.command("reproduce")
+def models_reproduce(
+    version: Annotated[str, typer.Argument(help="Version of the underwriting model.")],
+) -> None:
+    """Train an underwriting version again from its manifest and pinned data set, and compare."""
+    from pipelines.registry_view import LARGEST_DIFFERENCE
+    from pipelines.training import reproduction_error
+
+    error = reproduction_error("underwriting", version)
+    print(f"underwriting {version}: probabilities differ by at most {error:.3g}")
+    if error > LARGEST_DIFFERENCE:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -60,6 +60,12 @@ class Settings(BaseSettings):
         100, ge=1, description="Fraud alerts that reviewers can work on in a day."
     )
 
+    reason_method: Literal["average", "cutoff"] = Field(
+        "average",
+        description="Whom principal reasons compare an applicant with: the average of all "
+        "applicants, or of those at or slightly above the cut-off.",
+    )
+
     chart_of_accounts: Path | None = Field(
         None,
         description="File (YAML) with numbers and names of the general ledger's accounts; default "

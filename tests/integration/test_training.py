@@ -1,6 +1,7 @@
 """From warehouse tables to registered versions, scores and alerts, through the feature store."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,12 +11,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pipelines.errors import CardlineError
+from pipelines.explanation import explain, in_words
 from pipelines.features.publish import publish
 from pipelines.features.registry import load_definitions
 from pipelines.features.retrieval import POLARS_TYPES
 from pipelines.registry_view import list_models, promote
 from pipelines.scoring import score_applications, score_transactions
-from pipelines.training import NotDue, is_due, newest, train
+from pipelines.training import NotDue, is_due, newest, reproduction_error, train
 from pipelines.training_frames import underwriting_outcomes
 from pipelines.warehouse import connect
 
@@ -26,7 +29,7 @@ create table risk.underwriting_spine (
     application_id varchar, customer_id varchar, person_id varchar, account_id varchar,
     pull_id varchar, decision_at timestamp, stated_income_minor bigint,
     housing_payment_minor bigint, requested_limit_minor bigint, outcome varchar,
-    outcome_known_at timestamp, exclusion varchar
+    outcome_known_at timestamp, exclusion varchar, decision varchar, decision_source varchar
 );
 create table marts.fct_credit_outcomes (
     outcome_id varchar, account_id varchar, is_bad boolean, observed_on date, known_at timestamp,
@@ -121,7 +124,7 @@ def test_underwriting_from_outcomes_to_scores_once(lake: duckdb.DuckDBPyConnecti
     assert first.metrics["sample"] == "out_of_time"
     assert train("underwriting").version == first.version
     assert not is_due("underwriting")
-    assert len(list_models()) == 1
+    assert [m["state"] for m in list_models()] == ["CANDIDATE", "CHALLENGER"]
 
     assert score_applications() == 500
     assert score_applications() == 0
@@ -133,6 +136,23 @@ def test_underwriting_from_outcomes_to_scores_once(lake: duckdb.DuckDBPyConnecti
     texts = {r["text"] for reasons in scores["reasons"] for r in json.loads(reasons)}
     assert "Proportion of balances to credit limits on revolving accounts is too high" in texts
 
+    # What was logged is enough to tell why, by either method, after the fact.
+    worst = scores.sort("pd")["application_id"][-1]
+    told = explain(worst)
+    assert told.pd == pytest.approx(scores["pd"].max())
+    assert told.reasons == json.loads(scores.sort("pd")["reasons"][-1])
+    assert "principal reasons" in in_words(explain(worst, "cutoff")).casefold()
+    assert explain(worst, "cutoff").reasons[0]["text"] in in_words(explain(worst, "cutoff"))
+    with pytest.raises(CardlineError, match="no score"):
+        explain("nobody")
+    lake.execute(
+        "update risk.model_decision_log set features = replace(features, '0.', '0.1') "
+        "where application_id = ?",
+        [worst],
+    )
+    with pytest.raises(CardlineError, match="does not give its logged score"):
+        explain(worst)
+
     # A new application is scored alone, after the promotion under the champion's flag.
     promote("underwriting", first.version, "chief risk officer", "first model")
     lake.execute(
@@ -143,6 +163,34 @@ def test_underwriting_from_outcomes_to_scores_once(lake: duckdb.DuckDBPyConnecti
     assert lake.execute(
         "select model_state from risk.scores where application_id = 'new'"
     ).fetchall() == [("CHAMPION",)]
+
+
+def test_a_version_is_trained_again_from_its_pinned_data_set(
+    lake: duckdb.DuckDBPyConnection, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    applications(lake)
+    train("underwriting")
+    for model in list_models():
+        assert reproduction_error("underwriting", model["version"]) <= 1e-9
+    candidate = next(m["version"] for m in list_models() if m["state"] == "CANDIDATE")
+    shadow = next(m["version"] for m in list_models() if m["state"] == "CHALLENGER")
+    with pytest.raises(CardlineError, match="beats the scorecard's by"):
+        promote("underwriting", shadow, "chief risk officer", "newer")
+
+    # A training that was killed after the retrieval goes on from the pinned data set.
+    shutil.rmtree(home / "models" / "underwriting" / candidate)
+    (home / "models" / "underwriting" / "states.json").unlink()
+    monkeypatch.setattr("pipelines.training_sets.with_features", None)
+    assert train("underwriting").version == candidate
+
+    (data,) = (home / "models" / "underwriting" / "datasets").iterdir()
+    rows = pl.read_parquet(data)
+    rows.with_columns((1 - pl.col("is_bad")).alias("is_bad")).write_parquet(data)
+    with pytest.raises(CardlineError, match="not that of its manifest"):
+        promote("underwriting", candidate, "chief risk officer", "first model")
+    data.unlink()
+    with pytest.raises(CardlineError, match="not kept"):
+        promote("underwriting", candidate, "chief risk officer", "first model")
 
 
 def test_an_outcome_known_later_and_exclusions_do_not_teach(lake: duckdb.DuckDBPyConnection):
