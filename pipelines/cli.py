@@ -609,6 +609,27 @@ def explain(
     print(json.dumps(asdict(found)) if json_output else in_words(found))
 
 
+@app.command("fair-lending")
+def fair_lending(
+    reference: Annotated[str, typer.Option(help="The group that others are compared with.")],
+    json_output: JsonFlag = False,
+) -> None:
+    """Approvals and scores by group; off until CARDLINE_FAIR_LENDING names a folder."""
+    from pipelines.fair_lending.report import compare_groups
+
+    found = compare_groups(reference)
+    if json_output:
+        print(found.write_json())
+        return
+    for row in found.iter_rows(named=True):
+        told = ", ".join(
+            f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}"
+            for k, v in row.items()
+            if k != "group" and v not in (None, "")
+        )
+        print(f"{row['group']:<24}{told}")
+
+
 @models_app.callback()
 def models_list(context: typer.Context, json_output: JsonFlag = False) -> None:
     """Versions in the registry, newest first."""

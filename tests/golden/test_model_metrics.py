@@ -20,6 +20,11 @@ from models.common.evaluation import (
 from models.common.reasons import principal_reasons
 from models.underwriting.binning import information_value, weight_of_evidence
 from models.underwriting.scorecard import pd_from_score, pdo_scale, score_from_pd
+from pipelines.fair_lending.measures import (
+    adverse_impact_ratio,
+    bisg,
+    standardised_mean_difference,
+)
 
 TOTALS = np.array([400.0, 300.0, 200.0, 80.0, 50.0, 20.0])
 BADS = np.array([8.0, 12.0, 20.0, 20.0, 10.0, 20.0])
@@ -187,3 +192,14 @@ def test_a_swap_set_declines_as_many_with_either_model():
     assert found["swapped_in"] == {"rows": 1, "bad_rate": 0.0}
     assert found["swapped_out"] == {"rows": 1, "bad_rate": 1.0}
     assert found["approved_by_both"] == {"rows": 5, "bad_rate": pytest.approx(0.2)}
+
+
+def test_adverse_impact_and_mean_difference_by_hand():
+    assert adverse_impact_ratio(270, 450, 560, 800) == pytest.approx(0.857143, abs=1e-6)
+    assert adverse_impact_ratio(0, 0, 560, 800) is None
+    found = standardised_mean_difference(np.array([1.0, 2.0, 3.0]), np.array([2.0, 3.0, 4.0]))
+    assert found == pytest.approx(-1.0)
+    # A surname of 60 : 40 in a place where the second group is three times as common.
+    shares = bisg(np.array([[0.6, 0.4], [0.0, 0.0]]), np.array([[0.1, 0.3], [0.1, 0.3]]))
+    assert shares[0] == pytest.approx([1 / 3, 2 / 3])
+    assert np.isnan(shares[1]).all()

@@ -13,11 +13,14 @@ import pytest
 
 from pipelines.errors import CardlineError
 from pipelines.explanation import explain, in_words
+from pipelines.fair_lending.report import compare_groups
 from pipelines.features.publish import publish
 from pipelines.features.registry import load_definitions
 from pipelines.features.retrieval import POLARS_TYPES
+from pipelines.monitoring import alerts, monitor
 from pipelines.registry_view import list_models, promote
 from pipelines.scoring import score_applications, score_transactions
+from pipelines.settings import get_settings
 from pipelines.training import NotDue, is_due, newest, reproduction_error, train
 from pipelines.training_frames import underwriting_outcomes
 from pipelines.warehouse import connect
@@ -35,7 +38,12 @@ create table marts.fct_credit_outcomes (
     outcome_id varchar, account_id varchar, is_bad boolean, observed_on date, known_at timestamp,
     received_at timestamp
 );
-create table marts.dim_accounts (account_id varchar, customer_id varchar, is_current boolean);
+create table marts.dim_accounts (
+    account_id varchar, customer_id varchar, is_current boolean, opened_on date
+);
+create table marts.fct_statements (
+    account_id varchar, period_end_on date, days_past_due integer
+);
 create table marts.fct_transaction_events (event_id varchar, event_at timestamp);
 create table intermediate.int_authorizations__known (
     transaction_id varchar, event_id varchar, card_id varchar, account_id varchar,
@@ -193,6 +201,52 @@ def test_a_version_is_trained_again_from_its_pinned_data_set(
         promote("underwriting", candidate, "chief risk officer", "first model")
 
 
+def test_monitoring_tells_shifted_scores_and_vintages_with_early_bads(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert monitor().is_empty()
+    applications(lake)
+    train("underwriting")
+    # A good vintage of the development months, a bad one after them, one too young to tell.
+    for month, opened, bads in (("2022-06", 100, 5), ("2023-10", 100, 20), ("2024-06", 100, 99)):
+        lake.execute(
+            "insert into marts.dim_accounts select ? || i, ? || i, true, (? || '-01')::date "
+            "from range(?) as t(i)",
+            [month, month, month, opened],
+        )
+        lake.execute(
+            "insert into marts.fct_statements select ? || i, (? || '-20')::date, "
+            "case when i < ? then 45 else 0 end from range(?) as t(i)",
+            [month, month, bads, opened],
+        )
+    # Sixty applications in one month of which nothing is known: no bureau file arrived.
+    lake.execute(
+        "insert into risk.underwriting_spine (application_id, decision_at, decision) "
+        "select 'new' || i, ?, if(i < 45, 'APPROVED', 'DECLINED') from range(60) as t(i)",
+        [CLOCK],
+    )
+    score_applications()
+    first = monitor()
+    assert monitor().equals(first)
+    told = {(r["measure"], r["subject"], r["month"]) for r in alerts().to_dicts()}
+    assert ("ever_30_at_3", "", "2023-10") in told
+    assert ("csi", "bur_util_rev", "2024-06") in told
+    assert not {month for measure, _, month in told if measure == "ever_30_at_3"} - {"2023-10"}
+    assert first.filter(pl.col("month") == "2024-06", pl.col("measure") == "approval_rate")[
+        "value"
+    ].to_list() == [0.75]
+
+    with pytest.raises(CardlineError, match="off"):
+        compare_groups("a")
+    groups = [{"application_id": f"new{i}", "group": "a" if i < 30 else "b"} for i in range(60)]
+    pl.DataFrame(groups).write_parquet(tmp_path / "groups.parquet")
+    monkeypatch.setenv("CARDLINE_FAIR_LENDING", str(tmp_path))
+    get_settings.cache_clear()
+    compared = compare_groups("a").to_dicts()
+    assert [row["air_decisions"] for row in compared] == [1.0, 0.5]
+    assert compared[1]["flag"] == "below 0.80"
+
+
 def test_an_outcome_known_later_and_exclusions_do_not_teach(lake: duckdb.DuckDBPyConnection):
     applications(lake, rows=50)
     lake.execute("update risk.underwriting_spine set exclusion = 'FRAUD' where person_id = 'p0001'")
@@ -232,7 +286,9 @@ def test_accounts_are_learned_from_where_there_are_no_applications(
     )
     lake.register("given", outcomes)
     lake.execute("insert into marts.fct_credit_outcomes by name select * from given")
-    lake.execute("insert into marts.dim_accounts select account_id, account_id, true from given")
+    lake.execute(
+        "insert into marts.dim_accounts select account_id, account_id, true, null from given"
+    )
     lake.unregister("given")
     features = pl.DataFrame(
         {
