@@ -118,6 +118,17 @@ def sql(
     print_query(query, format)
 
 
+@features_app.command("catalogue")
+def features_catalogue(json_output: JsonFlag = False) -> None:
+    """Underwriting features: meaning, null meaning, direction, reason and owner (Markdown)."""
+    from dataclasses import asdict
+
+    from pipelines.features.catalogue import as_markdown, feature_catalogue
+
+    rows = feature_catalogue()
+    print(json.dumps([asdict(r) for r in rows]) if json_output else as_markdown(rows), end="")
+
+
 @features_app.command("get")
 def features_get(
     service: Annotated[str, typer.Argument(help="Feature service, e.g. fraud_authorization_v1.")],

@@ -365,3 +365,36 @@ def test_settings_are_recorded(frame):
     assert found.parameters["pdo"] == 40
     assert "bur_util_rev" in found.tables["scorecard.csv"]
     assert entry_for("bur_util_rev") is not None
+
+
+def test_known_probabilities_are_recovered_within_their_band_by_decile():
+    """Where the truth is known: of later applicants, not seen in development."""
+    generator = np.random.default_rng(11)
+    rows = 30_000
+    util, inquiries = generator.beta(2, 3, rows), generator.poisson(2, rows)
+    truth = 1 / (1 + np.exp(4.2 - 3.5 * util - 0.3 * inquiries))
+    frame = pl.DataFrame(
+        {
+            "application_id": [f"a{i:05}" for i in range(rows)],
+            "person": [f"p{i:05}" for i in range(rows)],
+            "decision_at": [
+                datetime(2024, 1, 1) + timedelta(days=int(d))
+                for d in generator.integers(0, 480, rows)
+            ],
+            "is_bad": (generator.random(rows) < truth).astype(int),
+            "bur_util_rev": util,
+            "bur_inq_6m_n": inquiries,
+        }
+    )
+    card = train(frame, ["bur_util_rev", "bur_inq_6m_n"])
+    challenger = train(frame, ["bur_util_rev", "bur_inq_6m_n"], challenge=card)
+    later = (frame["decision_at"] >= datetime(2025, 2, 1)).to_numpy()
+    for model in (card, challenger):
+        values = matrix(frame, model.estimator.inputs_)
+        found = model.estimator.predict_proba(values)[:, 1]
+        order = np.argsort(found[later], kind="stable")
+        for decile in np.array_split(np.flatnonzero(later)[order], 10):
+            expected, known = found[decile].mean(), truth[decile].mean()
+            # The band of a bad rate measured on this decile's later applicants.
+            band = 1.96 * np.sqrt(known * (1 - known) / len(decile))
+            assert abs(expected - known) <= band
