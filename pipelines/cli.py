@@ -121,6 +121,17 @@ def sql(
     print_query(query, format)
 
 
+@features_app.command("catalogue")
+def features_catalogue(json_output: JsonFlag = False) -> None:
+    """Underwriting features: meaning, null meaning, direction, reason and owner (Markdown)."""
+    from dataclasses import asdict
+
+    from pipelines.features.catalogue import as_markdown, feature_catalogue
+
+    rows = feature_catalogue()
+    print(json.dumps([asdict(r) for r in rows]) if json_output else as_markdown(rows), end="")
+
+
 @features_app.command("get")
 def features_get(
     service: Annotated[str, typer.Argument(help="Feature service, e.g. fraud_authorization_v1.")],
@@ -634,6 +645,48 @@ def train(
         print(f"  {name:<32}{value}")
 
 
+@app.command()
+def explain(
+    application: Annotated[str | None, typer.Option(help="The application.")] = None,
+    account: Annotated[str | None, typer.Option(help="The account, where there are none.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="average, cutoff or maximum; default as it was logged.")
+    ] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Why an application or account has its score: reasons and key factors in words."""
+    from dataclasses import asdict
+
+    from pipelines.explanation import explain as explained
+    from pipelines.explanation import in_words
+
+    if (application is None) == (account is None):
+        raise CardlineError("ask for one --application or one --account")
+    found = explained(application or account or "", method)
+    print(json.dumps(asdict(found)) if json_output else in_words(found))
+
+
+@app.command("fair-lending")
+def fair_lending(
+    reference: Annotated[str, typer.Option(help="The group that others are compared with.")],
+    json_output: JsonFlag = False,
+) -> None:
+    """Approvals and scores by group; off until CARDLINE_FAIR_LENDING names a folder."""
+    from pipelines.fair_lending.report import compare_groups
+
+    found = compare_groups(reference)
+    if json_output:
+        print(found.write_json())
+        return
+    for row in found.iter_rows(named=True):
+        told = ", ".join(
+            f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}"
+            for k, v in row.items()
+            if k != "group" and v not in (None, "")
+        )
+        print(f"{row['group']:<24}{told}")
+
+
 @models_app.callback()
 def models_list(context: typer.Context, json_output: JsonFlag = False) -> None:
     """Versions in the registry, newest first."""
@@ -662,6 +715,20 @@ def models_promote(
     from pipelines.registry_view import promote
 
     print(promote(name, version, approver, reason))
+
+
+@models_app.command("reproduce")
+def models_reproduce(
+    version: Annotated[str, typer.Argument(help="Version of the underwriting model.")],
+) -> None:
+    """Train an underwriting version again from its manifest and pinned data set, and compare."""
+    from pipelines.registry_view import LARGEST_DIFFERENCE
+    from pipelines.training import reproduction_error
+
+    error = reproduction_error("underwriting", version)
+    print(f"underwriting {version}: probabilities differ by at most {error:.3g}")
+    if error > LARGEST_DIFFERENCE:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -32,8 +32,7 @@ def defs() -> dg.Definitions:
             finance.packs,
             models.underwriting,
             models.fraud,
-            models.underwriting_scores,
-            models.fraud_scores,
+            *models.SCORING,
         ],
         asset_checks=[
             landing.no_file_waits,
@@ -43,6 +42,7 @@ def defs() -> dg.Definitions:
             rewards.ledger_balances,
             rewards.every_posted_event_is_decided,
             finance.no_breaks,
+            models.underwriting_is_as_expected,
         ],
         jobs=jobs.JOBS,
         schedules=jobs.SCHEDULES,

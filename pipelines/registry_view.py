@@ -5,6 +5,8 @@ from typing import Any
 from pipelines.errors import CardlineError
 
 MODELS = ("underwriting", "fraud")
+LARGEST_DIFFERENCE = 1e-9
+"""Of a probability, between a version and its retraining."""
 LEAST_POSITIVES = 30
 """With fewer bad rows a rank statistic moves by a tenth when one of them moves."""
 
@@ -42,14 +44,31 @@ def list_models() -> list[dict[str, Any]]:
 
 
 def promote(name: str, version: str, approver: str, reason: str) -> str:
-    """Make `version` the champion; one line on what was done. Raises `CardlineError` if refused."""
+    """Make `version` the champion; one line on what was done. Raises `CardlineError` if refused.
+
+    An underwriting version is first trained again from its manifest and pinned data set: where
+    that gives other probabilities, nobody could answer for it later.
+    """
     from models.common.errors import ModelError
-    from pipelines.training import registry
+    from pipelines.training import UNDERWRITING, registry
 
     if name not in MODELS:
         raise CardlineError(f"there is no model {name!r}: it is one of {', '.join(MODELS)}")
     try:
+        if name == UNDERWRITING and registry().get(name, version).state != "CHAMPION":
+            _require_reproduction(name, version)
         promoted = registry().promote(name, version, approver, reason)
     except ModelError as error:
         raise CardlineError(str(error)) from error
     return f"{promoted.name} {promoted.version} is {promoted.state}, approved by {approver}"
+
+
+def _require_reproduction(name: str, version: str) -> None:
+    from pipelines.training import reproduction_error
+
+    error = reproduction_error(name, version)
+    if error > LARGEST_DIFFERENCE:
+        raise CardlineError(
+            f"{name} {version} is not promoted: trained again from its manifest its probabilities "
+            f"differ by up to {error:.2g}; train a version with the present code and libraries"
+        )

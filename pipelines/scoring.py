@@ -4,6 +4,7 @@ The champion scores; without one the newest candidate does, and `model_state` sa
 version and the same row write nothing new.
 """
 
+import hashlib
 import json
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,13 @@ create table if not exists risk.scores (
     model_state varchar, pd double, score double, reasons varchar, feature_vector_sha256 varchar,
     as_of_at timestamp, scored_at timestamp
 );
+create table if not exists risk.model_decision_log (
+    decision_id varchar, application_id varchar, account_id varchar, model_name varchar,
+    model_version varchar, model_state varchar, feature_service varchar, features varchar,
+    feature_vector_sha256 varchar, pd double, score double, cutoff_score double,
+    policy_inputs varchar, policy_reasons varchar, reason_method varchar, reasons varchar,
+    key_factors varchar, as_of_at timestamp, scored_at timestamp
+);
 create table if not exists fraud.scores (
     transaction_id varchar, score double, model_version varchar, model_state varchar,
     event_at timestamp, scored_at timestamp
@@ -44,7 +52,8 @@ def score_applications() -> int:
 
     An application is scored as it was known at its decision, which does not change. An account
     (where a source has no applications) is scored as it is known now: its row is replaced when
-    its features have changed. Returns 0 without a model.
+    its features have changed. Each scoring is appended to `risk.model_decision_log`. Returns 0
+    without a model.
     """
     with connect() as con:
         con.execute(_TABLES)
@@ -94,21 +103,57 @@ def _score_by_grain(
             "and account_id in (select account_id from scored where application_id is null)",
             [version.version],
         )
-        con.execute("insert into risk.scores by name select * from scored")
+        con.execute(
+            "insert into risk.scores by name "
+            "select * exclude (features, key_factors, policy_inputs, policy_reasons) from scored"
+        )
+        _log_decisions(con, version, scored)
     return scored.height
 
 
-def _scored(version: "ModelVersion", rows: pl.DataFrame) -> pl.DataFrame:
-    from models.underwriting.scoring import score_frame
+def _log_decisions(
+    con: duckdb.DuckDBPyConnection, version: "ModelVersion", scored: pl.DataFrame
+) -> None:
+    """Append what was scored, with the exact vector: reasons can be worked out again from it."""
+    reasons = json.loads((version.path / "reasons.json").read_text())
+    identity = scored.select(
+        pl.concat_str(
+            pl.lit(version.version),
+            pl.coalesce("application_id", "account_id"),
+            pl.col("as_of_at").cast(pl.String),
+            "feature_vector_sha256",
+            separator="|",
+        )
+    ).to_series()
+    decisions = scored.with_columns(
+        pl.Series("decision_id", [hashlib.sha256(i.encode()).hexdigest()[:32] for i in identity]),
+        pl.lit(version.manifest["context"]["feature_service"]).alias("feature_service"),
+        pl.lit(reasons["cutoff_score"]).alias("cutoff_score"),
+        pl.lit(get_settings().reason_method).alias("reason_method"),
+    )
+    con.register("decisions", decisions)
+    con.execute("insert into risk.model_decision_log by name select * from decisions")
+    con.unregister("decisions")
 
-    scorecard = registry().load(version.name, version.version)
+
+def _scored(version: "ModelVersion", rows: pl.DataFrame) -> pl.DataFrame:
+    from models.underwriting.policy import POLICY_INPUTS, policy_reasons
+    from models.underwriting.scoring import as_json, score_frame, vectors
+
+    model = registry().load(version.name, version.version)
     reasons: dict[str, Any] = json.loads((version.path / "reasons.json").read_text())
     service = version.manifest["context"]["feature_service"]
     frame = with_features(service, rows, "as_of_at")
     return pl.concat(
         [
             rows.select("application_id", "account_id", "as_of_at"),
-            score_frame(scorecard, reasons, frame),
+            score_frame(model, reasons, frame, get_settings().reason_method),
+            pl.DataFrame(
+                {
+                    "policy_inputs": vectors(frame, POLICY_INPUTS),
+                    "policy_reasons": [as_json(r) for r in policy_reasons(frame)],
+                }
+            ),
         ],
         how="horizontal",
     )

@@ -68,6 +68,17 @@ class Settings(BaseSettings):
         100, ge=1, description="Fraud alerts that reviewers can work on in a day."
     )
 
+    reason_method: Literal["average", "cutoff"] = Field(
+        "average",
+        description="Whom principal reasons compare an applicant with: the average of all "
+        "applicants, or of those at or slightly above the cut-off.",
+    )
+    fair_lending: Path | None = Field(
+        None,
+        description="Folder with protected or proxy groups of applicants for optional monitoring, "
+        "outside the home; unset, the module is off.",
+    )
+
     chart_of_accounts: Path | None = Field(
         None,
         description="File (YAML) with numbers and names of the general ledger's accounts; default "
@@ -104,7 +115,13 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "home", "landing", "programs", "chart_of_accounts", "rate_cards", mode="before"
+        "home",
+        "landing",
+        "programs",
+        "chart_of_accounts",
+        "rate_cards",
+        "fair_lending",
+        mode="before",
     )
     @classmethod
     def _is_named(cls, value: object) -> object:
@@ -121,7 +138,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{path} is no folder")
         return path
 
-    @field_validator("chart_of_accounts", "rate_cards", mode="after")
+    @field_validator("chart_of_accounts", "rate_cards", "fair_lending", mode="after")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()

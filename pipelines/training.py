@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from pipelines.warehouse import connect, data_clock
 
 if TYPE_CHECKING:
     from models.common.registry import ModelVersion, Registry, TrainedModel
+    from models.underwriting.training import OutcomeFrame, ScorecardParameters
 
 UNDERWRITING = "underwriting"
 FRAUD = "fraud"
@@ -62,28 +63,33 @@ def registry() -> "Registry":
 def train(name: str, trainer: str = TRAINER) -> Training:
     """Train `underwriting` or `fraud` on what is known now and register it as a candidate.
 
-    The same data give the same version: nothing is written twice. Raises `NotDue` where outcomes
-    are too few or of one class, `CardlineError` for an unknown model or unusable data.
+    Underwriting also registers a challenger from the same data set, in the shadow. The same data
+    give the same version: nothing is written twice. Returns the candidate. Raises `NotDue` where
+    outcomes are too few or of one class, `CardlineError` for an unknown model or unusable data.
     """
     from models.common.errors import ModelError, NotEnoughOutcomes
 
-    makers: dict[str, Callable[[], TrainedModel]] = {
+    makers: dict[str, Callable[[], list[TrainedModel]]] = {
         UNDERWRITING: _underwriting,
-        FRAUD: _fraud,
+        FRAUD: lambda: [_fraud()],
     }
     if name not in makers:
         raise CardlineError(f"there is no model {name!r}: it is one of {', '.join(makers)}")
     try:
-        version = registry().register(makers[name](), trainer=trainer, git_sha=_git_sha())
+        commit = _git_sha()
+        versions = [
+            registry().register(trained, trainer=trainer, git_sha=commit)
+            for trained in makers[name]()
+        ]
     except NotEnoughOutcomes as reason:
         raise NotDue(str(reason)) from reason
     except ModelError as error:
         raise CardlineError(str(error)) from error
-    return _training(version)
+    return _training(versions[-1])
 
 
 def train_underwriting(trainer: str = TRAINER) -> Training:
-    """Train and register the underwriting scorecard; see `train`."""
+    """Train and register the underwriting scorecard and its challenger; see `train`."""
     return train(UNDERWRITING, trainer)
 
 
@@ -146,15 +152,13 @@ def _has_frauds(window: FraudWindow) -> bool:
     return known >= FraudParameters().minimum_frauds
 
 
-def _underwriting() -> "TrainedModel":
+def _underwriting() -> "list[TrainedModel]":
+    """The challenger and, last, the scorecard, both from one pinned data set."""
     from models.common.errors import NotEnoughOutcomes
     from models.underwriting.catalogue import refuse_prohibited
-    from models.underwriting.training import OutcomeFrame, train_scorecard
-    from pipelines.training_frames import (
-        underwriting_features,
-        underwriting_outcomes,
-        with_features,
-    )
+    from models.underwriting.training import OutcomeFrame
+    from pipelines.training_frames import underwriting_features, underwriting_outcomes
+    from pipelines.training_sets import pinned
 
     with connect(read_only=True) as con:
         clock = data_clock(con)
@@ -168,9 +172,8 @@ def _underwriting() -> "TrainedModel":
         )
     features = underwriting_features(outcomes.service)
     refuse_prohibited(features)
-    frame = with_features(outcomes.service, outcomes.frame, "decision_at")
-    kind = "an application" if outcomes.grain == "application_id" else "an account"
-    return train_scorecard(
+    file, frame = pinned(UNDERWRITING, outcomes, features)
+    return _learned(
         OutcomeFrame(
             frame=frame,
             key=outcomes.grain,
@@ -181,13 +184,86 @@ def _underwriting() -> "TrainedModel":
             known_through=clock,
         ),
         features,
-        name=UNDERWRITING,
-        purpose=f"Probability that {kind} turns out bad, with the reasons that count against it.",
-        target="BAD against GOOD as in risk.underwriting_spine and risk.account_performance; "
-        "indeterminate and immature outcomes are not learned from",
+        dataset_file=file,
         champion_auc=_champion_metric(UNDERWRITING, "auc"),
         context={"feature_service": outcomes.service, "grain": outcomes.grain},
     )
+
+
+def _learned(
+    outcomes: "OutcomeFrame",
+    features: list[str],
+    *,
+    dataset_file: str | None,
+    champion_auc: float | None,
+    context: dict[str, Any],
+    parameters: "ScorecardParameters | None" = None,
+) -> "list[TrainedModel]":
+    from models.underwriting.training import train_challenger, train_scorecard
+
+    kind = "an application" if context["grain"] == "application_id" else "an account"
+    told: dict[str, Any] = {
+        "name": UNDERWRITING,
+        "purpose": f"Probability that {kind} turns out bad, with the reasons that count against "
+        "it.",
+        "target": "BAD against GOOD as in risk.underwriting_spine and risk.account_performance; "
+        "indeterminate and immature outcomes are not learned from",
+        "champion_auc": champion_auc,
+        "context": context,
+        "parameters": parameters,
+    }
+    scorecard = train_scorecard(outcomes, features, **told)
+    challenger = train_challenger(outcomes, features, scorecard, **told)
+    return [replace(model, dataset_file=dataset_file) for model in (challenger, scorecard)]
+
+
+def reproduction_error(name: str, version: str) -> float:
+    """Largest difference of probabilities between a version and its retraining from the manifest.
+
+    Over every row of the pinned data set. Raises `CardlineError` where the data set is missing or
+    is not the one of the manifest.
+    """
+    import numpy as np
+
+    from models.common.dataset import dataset_sha256, matrix
+    from models.underwriting.training import (
+        CHALLENGER,
+        OutcomeFrame,
+        ScorecardParameters,
+        pinned_columns,
+    )
+    from pipelines.training_sets import COLUMNS, read_pinned
+
+    found = registry().get(name, version)
+    manifest, context = found.manifest, found.manifest["context"]
+    frame = read_pinned(name, version, manifest)
+    outcomes = OutcomeFrame(
+        frame=frame,
+        key=context["grain"],
+        person="person",
+        decision_at="decision_at",
+        target="is_bad",
+        population=found.metrics["population"],
+        known_through=datetime.fromisoformat(manifest["window"]["end"]),
+    )
+    features = [c for c in frame.columns if c not in (context["grain"], *COLUMNS)]
+    if dataset_sha256(pinned_columns(outcomes, features)) != manifest["dataset_sha256"]:
+        raise CardlineError(f"the pinned data set of {name} {version} is not that of its manifest")
+    settings = {f.name: manifest["parameters"][f.name] for f in fields(ScorecardParameters)}
+    challenger, scorecard = _learned(
+        outcomes,
+        features,
+        dataset_file=None,
+        champion_auc=None,
+        context=context,
+        parameters=ScorecardParameters(**settings),
+    )
+    again = challenger if manifest["parameters"]["kind"] == CHALLENGER else scorecard
+    kept = registry().load(name, version)
+    difference = kept.predict_proba(matrix(frame, kept.inputs_)) - again.estimator.predict_proba(
+        matrix(frame, again.estimator.inputs_)
+    )
+    return float(np.abs(difference).max())
 
 
 def _fraud() -> "TrainedModel":

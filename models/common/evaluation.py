@@ -248,6 +248,64 @@ def summary(
     return result
 
 
+def curves(
+    target: np.ndarray, probability: np.ndarray, score: np.ndarray, points: int = 50
+) -> dict[str, Any]:
+    """What a validation report draws of one sample: ROC, score histogram, calibration by decile.
+
+    `cumulative` has the shares of goods and bads up to each score, thinned to about `points`;
+    their largest gap is KS. Scores are higher for safer rows.
+    """
+    distinct, position = np.unique(score, return_inverse=True)
+    bad = np.bincount(position, weights=target, minlength=len(distinct))
+    good = np.bincount(position, weights=1 - target, minlength=len(distinct))
+    kept = np.unique(np.linspace(0, len(distinct) - 1, points).astype(int))
+    edges = np.histogram_bin_edges(score, bins=20)
+    return {
+        "cumulative": {
+            "score": distinct[kept].round(4).tolist(),
+            "bads": (np.cumsum(bad) / max(1.0, bad.sum()))[kept].round(6).tolist(),
+            "goods": (np.cumsum(good) / max(1.0, good.sum()))[kept].round(6).tolist(),
+        },
+        "histogram": {
+            "edges": edges.round(4).tolist(),
+            "bads": np.histogram(score[target == 1], edges)[0].tolist(),
+            "goods": np.histogram(score[target == 0], edges)[0].tolist(),
+        },
+        "calibration": list(calibration(target, probability).bins),
+    }
+
+
+def swap_set(
+    target: np.ndarray, champion: np.ndarray, challenger: np.ndarray, declined_share: float
+) -> dict[str, dict[str, float | int | None]]:
+    """Champion × challenger decisions with both declining the same share of the lowest scores.
+
+    Each of the four cells has `rows` and the observed `bad_rate` (null where empty). Ties at the
+    cut fall to the earlier row, so that both decline exactly as many.
+    """
+    count = round(declined_share * len(target))
+    approved = []
+    for score in (champion, challenger):
+        passes = np.ones(len(target), dtype=bool)
+        passes[np.argsort(score, kind="stable")[:count]] = False
+        approved.append(passes)
+    old, new = approved
+    cells = {
+        "approved_by_both": old & new,
+        "swapped_in": ~old & new,
+        "swapped_out": old & ~new,
+        "declined_by_both": ~old & ~new,
+    }
+    return {
+        name: {
+            "rows": int(cell.sum()),
+            "bad_rate": float(target[cell].mean()) if cell.any() else None,
+        }
+        for name, cell in cells.items()
+    }
+
+
 def bootstrap_interval(
     target: np.ndarray,
     score: np.ndarray,
@@ -260,22 +318,49 @@ def bootstrap_interval(
 
     Null where a draw in ten or more has a single class.
     """
+    return _interval(_drawn_aucs(target, [score], group, draws, seed)[0])
+
+
+def paired_interval(
+    target: np.ndarray,
+    score: np.ndarray,
+    other: np.ndarray,
+    group: np.ndarray,
+    *,
+    draws: int = 200,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """95 % interval of AUC(score) − AUC(other), both measured on each draw of whole groups."""
+    ours, theirs = _drawn_aucs(target, [score, other], group, draws, seed)
+    return _interval(ours - theirs)
+
+
+def _interval(values: np.ndarray) -> tuple[float, float] | None:
+    known = values[~np.isnan(values)]
+    if len(known) < 0.9 * len(values):
+        return None
+    low, high = np.quantile(known, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _drawn_aucs(
+    target: np.ndarray, scores: list[np.ndarray], group: np.ndarray, draws: int, seed: int
+) -> np.ndarray:
+    """AUC per score and draw, shape (scores, draws); NaN where a draw has a single class."""
     _, member = np.unique(group, return_inverse=True)
     groups = int(member.max()) + 1 if len(member) else 0
-    distinct, position = np.unique(score, return_inverse=True)
+    ranked = [np.unique(score, return_inverse=True) for score in scores]
     generator = np.random.default_rng(seed)
-    values: list[float] = []
-    for _ in range(draws):
+    found = np.full((len(scores), draws), np.nan)
+    for draw in range(draws):
         counts = np.bincount(generator.integers(0, groups, groups), minlength=groups)
         weight = counts[member].astype(float)
-        bad = np.bincount(position, weights=weight * target, minlength=len(distinct))
-        good = np.bincount(position, weights=weight * (1 - target), minlength=len(distinct))
-        pairs = bad.sum() * good.sum()
-        if pairs:
-            # Goods scored below each bad, and half of those that tie with it.
-            below = np.cumsum(good) - good / 2
-            values.append(float((bad * below).sum() / pairs))
-    if len(values) < 0.9 * draws:
-        return None
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
+        for k, (distinct, position) in enumerate(ranked):
+            bad = np.bincount(position, weights=weight * target, minlength=len(distinct))
+            good = np.bincount(position, weights=weight * (1 - target), minlength=len(distinct))
+            pairs = bad.sum() * good.sum()
+            if pairs:
+                # Goods scored below each bad, and half of those that tie with it.
+                below = np.cumsum(good) - good / 2
+                found[k, draw] = float((bad * below).sum() / pairs)
+    return found

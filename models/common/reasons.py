@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from models.common.errors import ModelError
 
 MAXIMUM_REASONS = 4
+LEAST_POINTS = 1e-9
+"""What sums of floats leave over is no reason."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +34,35 @@ def principal_reasons(
     points below the maximum. A feature in its best bin is never a reason; of several features
     with the same wording only the worst is printed; a tie goes by feature name.
     """
-    lost: list[tuple[float, str]] = []
-    for feature, value in points.items():
-        if feature not in wording:
-            raise ModelError(f"feature '{feature}' has no consumer reason")
-        shortfall = reference[feature] - value
-        if shortfall > 0 and value < best[feature]:
-            lost.append((shortfall, feature))
+    lost = {
+        feature: reference[feature] - value
+        for feature, value in points.items()
+        if value < best[feature]
+    }
+    return worst_first(lost, wording, limit=limit)
+
+
+def worst_first(
+    lost: Mapping[str, float],
+    wording: Mapping[str, tuple[str, str]],
+    *,
+    limit: int = MAXIMUM_REASONS,
+    besides: str | None = None,
+) -> list[Reason]:
+    """Features that lost points, at most `limit`, worst first, no wording twice.
+
+    A reason with the code `besides` is added as one more where it is not among them: the number
+    of inquiries is told whatever its rank (Fair Credit Reporting Act, 609(f)(9)).
+    """
     reasons: list[Reason] = []
     printed: set[str] = set()
-    for shortfall, feature in sorted(lost, key=lambda item: (-item[0], item[1])):
+    for feature, points in sorted(lost.items(), key=lambda item: (-item[1], item[0])):
+        if feature not in wording:
+            raise ModelError(f"feature '{feature}' has no consumer reason")
         code, text = wording[feature]
-        if text in printed:
+        is_besides = code == besides and len(reasons) <= limit
+        if points <= LEAST_POINTS or text in printed or (len(reasons) >= limit and not is_besides):
             continue
         printed.add(text)
-        reasons.append(Reason(code, text, feature, round(shortfall, 6)))
-        if len(reasons) == limit:
-            break
+        reasons.append(Reason(code, text, feature, round(points, 6)))
     return reasons

@@ -1,9 +1,10 @@
 """The model registry: a folder per version, written whole or not at all, and a log of states.
 
 `<root>/<name>/<version>/` holds `model.skops`, `manifest.json`, `metrics.json`, `model_card.md`,
-`reasons.json` and the tables a model brings. A version is named after what went into it, so the
-same data and settings register nothing new. States live beside the versions in `states.json`,
-an append-only log: the artefacts of a version never change after they were written.
+`reasons.json`, `validation_report.html` and the tables a model brings. A version is named after
+what went into it, so the same data and settings register nothing new. States live beside the
+versions in `states.json`, an append-only log: the artefacts of a version never change after they
+were written.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from typing import Any
 
 from models.common.card import render_card
 from models.common.errors import ModelError
+from models.common.validation import render_validation
 
 STATES = ("CANDIDATE", "VALIDATED", "APPROVED", "CHAMPION", "CHALLENGER", "RETIRED")
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "polars", "skops")
@@ -35,6 +37,8 @@ class TrainedModel:
     `estimator` is a scikit-learn style model, `parameters` and `seed` reproduce it from the data
     set with `dataset_sha256`, `context` is what a scorer needs to know beside it, `gates` maps a
     gate to "pass", "warn: why" or "fail: why", and `tables` are further text files by name.
+    `state` is the first one: a CHALLENGER scores nothing until it is promoted. `dataset_file` is
+    the pinned data set, relative to the registry's root, from which it can be trained again.
     """
 
     name: str
@@ -53,6 +57,8 @@ class TrainedModel:
     context: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     tables: dict[str, str] = field(default_factory=dict)
+    state: str = "CANDIDATE"
+    dataset_file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Registry:
     def register(
         self, trained: TrainedModel, *, trainer: str, git_sha: str | None = None
     ) -> ModelVersion:
-        """Write a new CANDIDATE, or return the version that these inputs already gave.
+        """Write a new version, or return the version that these inputs already gave.
 
         The folder is written aside and renamed: a killed run leaves no half version.
         """
@@ -101,6 +107,7 @@ class Registry:
                 "version": name,
                 "identity_sha256": identity,
                 "dataset_sha256": trained.dataset_sha256,
+                "dataset_file": trained.dataset_file,
                 "features": list(trained.features),
                 "dropped_features": trained.dropped_features,
                 "parameters": trained.parameters,
@@ -119,7 +126,9 @@ class Registry:
             }
             self._write(folder, trained, manifest)
         if not any(t.version == name for t in self.transitions(trained.name)):
-            self._append(trained.name, [Transition(name, "CANDIDATE", _now(), trainer, "trained")])
+            self._append(
+                trained.name, [Transition(name, trained.state, _now(), trainer, "trained")]
+            )
         return self.get(trained.name, name)
 
     @staticmethod
@@ -148,6 +157,9 @@ class Registry:
             (aside / "metrics.json").write_text(_json(trained.metrics))
             (aside / "reasons.json").write_text(_json(trained.reasons))
             (aside / "model_card.md").write_text(render_card(manifest, trained.metrics))
+            if "curves" in trained.metrics:
+                page = render_validation(manifest, trained.metrics)
+                (aside / "validation_report.html").write_text(page)
             for name, text in trained.tables.items():
                 (aside / name).write_text(text)
             aside.chmod(0o755)
@@ -191,9 +203,12 @@ class Registry:
 
     def current(self, name: str) -> ModelVersion | None:
         """The champion; without one the newest candidate, to be recognised by its state."""
-        versions = [v for v in self.list_versions(name) if v.state != "RETIRED"]
-        champions = [v for v in versions if v.state == "CHAMPION"]
-        return (champions or versions or [None])[-1]
+        versions = self.list_versions(name)
+        for state in ("CHAMPION", "CANDIDATE"):
+            found = [v for v in versions if v.state == state]
+            if found:
+                return found[-1]
+        return None
 
     def load(self, name: str, version: str) -> Any:
         """The estimator of a version. Its bytes must be those that were registered."""
@@ -224,9 +239,13 @@ class Registry:
             raise ModelError(
                 f"{name} {version} was trained by {approver}: somebody else must approve it"
             )
-        failed = [f"{g} ({r})" for g, r in found.manifest["gates"].items() if r[:4] == "fail"]
+        failed = [
+            f"{gate} ({told.removeprefix('fail: ')})"
+            for gate, told in sorted(found.manifest["gates"].items())
+            if told.startswith("fail")
+        ]
         if failed:
-            raise ModelError(f"{name} {version} fails its gates: {'; '.join(sorted(failed))}")
+            raise ModelError(f"{name} {version} fails its gates: {'; '.join(failed)}")
         if found.state == "CHAMPION":
             return found
         at = _now()

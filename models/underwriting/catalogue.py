@@ -48,7 +48,8 @@ class CatalogueEntry:
     """A family of features.
 
     `direction` is 1 where a higher value is riskier, -1 where it is safer, 0 where the data
-    decide. `missing` is the reason where the value is not known.
+    decide. `missing` is the reason where the value is not known, `first_version` the version of
+    the feature service that first had it.
     """
 
     pattern: str
@@ -56,8 +57,23 @@ class CatalogueEntry:
     code: str
     text: str
     missing: tuple[str, str]
+    owner: str = "credit risk"
+    first_version: str = "v1"
+
+    @property
+    def null_meaning(self) -> str:
+        """What it says about an applicant that the value is not known."""
+        if self.missing[0] == self.code:
+            return "never happened, or no file" if "mths_since" in self.pattern else "no file"
+        return _NULL_MEANINGS[self.missing[0]]
 
 
+_NULL_MEANINGS = {
+    "R02": "no application is known",
+    "R04": "income or obligations are not known",
+    "R08": "no such history, or the feed had not delivered",
+    "B09": "no such history on the account",
+}
 _NO_FILE = ("R08", "No credit file or too little credit history")
 _NO_INCOME = ("R04", "Unable to verify income")
 _NO_ACCOUNT = ("B09", "Too little history on this account")

@@ -11,6 +11,31 @@ from models.common.errors import ModelError
 from models.underwriting.binning import Bins, bin_position, monotone_bins
 
 MAXIMUM_VIF = 5.0
+WEAK = "information value below"
+"""How the note begins on a feature that says nothing about the outcome."""
+REASON_METHODS = ("average", "cutoff", "maximum")
+"""What an applicant is compared with: all applicants, those at or slightly above the cut-off (both
+of Reg B, comment 9(b)(2)-5), or the best there is."""
+CUTOFF_BAND = 0.1
+"""Share of applicants above the cut-off that count as slightly above it."""
+BEST_SHARE = 0.05
+
+
+def reference_groups(score: np.ndarray, cutoff_share: float) -> tuple[float, dict[str, np.ndarray]]:
+    """The score below which `cutoff_share` of the sample lies, and the group of each method.
+
+    Groups are row masks; none is empty. The best are the highest twentieth of scores.
+    """
+    cutoff, band, best = np.quantile(
+        score,
+        [cutoff_share, min(1.0, cutoff_share + CUTOFF_BAND), 1 - BEST_SHARE],
+        method="inverted_cdf",
+    )
+    return float(cutoff), {
+        "average": np.ones(len(score), dtype=bool),
+        "cutoff": (score >= cutoff) & (score <= band),
+        "maximum": score >= best,
+    }
 
 
 def pdo_scale(pdo: float, base_score: float, base_odds: float) -> tuple[float, float]:
@@ -24,9 +49,9 @@ class Scorecard(ClassifierMixin, BaseEstimator):
 
     After `fit`: `features_` in model order, `edges_`, `woe_` and `points_` (one array per
     feature; the last entry of `woe_` and `points_` is the missing bin), `coefficients_` (all
-    positive: more evidence of good is always more points), `mean_points_` over the development
-    sample and `notes_` on what was left out. All coefficients and directions can be read off the
-    points, so the model is its own documentation.
+    positive: more evidence of good is always more points) and `notes_` on what was left out; after
+    `set_references` also `cutoff_score_` and `reference_points_` by method. All coefficients and
+    directions can be read off the points, so the model is its own documentation.
     """
 
     def __init__(
@@ -85,8 +110,17 @@ class Scorecard(ClassifierMixin, BaseEstimator):
             factor * (beta * woe - intercept / n) + offset / n
             for beta, woe in zip(coefficients, self.woe_, strict=True)
         ]
-        self.mean_points_ = self.points(values).mean(axis=0)
         return self
+
+    def set_references(self, values: np.ndarray, cutoff_share: float) -> None:
+        """Mean points per feature of each reference group, from the development sample.
+
+        For "maximum" they are the most points that the feature can give.
+        """
+        points = self.points(values)
+        self.cutoff_score_, groups = reference_groups(points.sum(axis=1), cutoff_share)
+        self.reference_points_ = {m: points[mask].mean(axis=0) for m, mask in groups.items()}
+        self.reference_points_["maximum"] = np.array([p.max() for p in self.points_])
 
     def _select(self, names: list[str], bins: list[Bins], evidence: np.ndarray) -> list[int]:
         """Strongest features first, without those that repeat a stronger one (VIF)."""
@@ -94,7 +128,7 @@ class Scorecard(ClassifierMixin, BaseEstimator):
         strong = [i for i in ranked if bins[i].information_value >= self.minimum_iv]
         for i in ranked:
             if i not in strong:
-                self.notes_[names[i]] = f"information value below {self.minimum_iv}"
+                self.notes_[names[i]] = f"{WEAK} {self.minimum_iv}"
         chosen: list[int] = []
         for i in strong:
             if len(chosen) == self.maximum_features:
@@ -153,6 +187,17 @@ class Scorecard(ClassifierMixin, BaseEstimator):
     def total_points(self, values: np.ndarray) -> np.ndarray:
         """The score per row; higher is safer."""
         return self.points(values).sum(axis=1)
+
+    def points_lost(self, values: np.ndarray, method: str) -> np.ndarray:
+        """Points below the reference group's mean per row and model feature.
+
+        No feature in its best bin has lost any: a mean is never above the best.
+        """
+        return self.reference_points_[method] - self.points(values)
+
+    def is_missing(self, values: np.ndarray) -> np.ndarray:
+        """Which values per row and model feature are not known."""
+        return np.isnan(self._columns(values))
 
     def predict_proba(self, values: np.ndarray) -> np.ndarray:
         """Probabilities of good and bad, shape (rows, 2)."""

@@ -1,63 +1,112 @@
-"""Scoring with a scorecard: probability, score, reasons and the fingerprint of the vector."""
+"""Scoring: probability, score, reasons, and the exact vector with its fingerprint."""
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from math import isnan
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
 from models.common.dataset import matrix, vector_sha256
-from models.common.reasons import Reason, principal_reasons
-from models.underwriting.scorecard import Scorecard
+from models.common.reasons import MAXIMUM_REASONS, Reason, worst_first
+
+INQUIRIES = "R15"
+"""Reason code of recent inquiries, a key factor in its own right."""
+KEY_FACTORS = "maximum"
+"""What key factors of a score compare with: the best there is."""
+
+
+class PointsModel(Protocol):
+    """A model that scores in points and can tell which feature cost how many of them."""
+
+    inputs_: list[str]
+    features_: list[str]
+    cutoff_score_: float
+
+    def predict_proba(self, values: np.ndarray) -> np.ndarray: ...
+    def total_points(self, values: np.ndarray) -> np.ndarray: ...
+    def points_lost(self, values: np.ndarray, method: str) -> np.ndarray: ...
+    def is_missing(self, values: np.ndarray) -> np.ndarray: ...
 
 
 def score_frame(
-    scorecard: Scorecard, reasons: Mapping[str, Any], frame: pl.DataFrame
+    model: PointsModel, reasons: Mapping[str, Any], frame: pl.DataFrame, method: str = "average"
 ) -> pl.DataFrame:
-    """`pd`, `score`, `reasons` (JSON) and `feature_vector_sha256` per row, in row order.
+    """Per row, in row order: `pd`, `score`, `reasons` and `key_factors` (JSON), the exact vector as
+    `features` (JSON) and its fingerprint `feature_vector_sha256`.
 
     `reasons` is the version's reasons.json. A feature the frame lacks counts as missing.
     """
-    values = matrix(frame, scorecard.inputs_)
+    values = matrix(frame, model.inputs_)
     return pl.DataFrame(
         {
-            "pd": scorecard.predict_proba(values)[:, 1],
-            "score": scorecard.total_points(values),
-            "reasons": [_as_json(r) for r in row_reasons(scorecard, reasons, values)],
-            "feature_vector_sha256": vector_sha256(frame, scorecard.features_),
+            "pd": model.predict_proba(values)[:, 1],
+            "score": model.total_points(values),
+            "reasons": [as_json(r) for r in row_reasons(model, reasons, values, method)],
+            "key_factors": [as_json(r) for r in key_factors(model, reasons, values)],
+            "features": vectors(frame, model.features_),
+            "feature_vector_sha256": vector_sha256(frame, model.features_),
         }
     )
 
 
 def row_reasons(
-    scorecard: Scorecard, reasons: Mapping[str, Any], values: np.ndarray
+    model: PointsModel, reasons: Mapping[str, Any], values: np.ndarray, method: str = "average"
 ) -> list[list[Reason]]:
-    """Principal reasons per row: points below the mean of all development applicants.
+    """Principal reasons per row: at most four, points lost against the method's reference group.
 
-    A missing value brings the wording for missing data, never that of an imputed value. Rows in
-    the same bins share their reasons, so each combination of bins is worked out once.
+    A missing value brings the wording for missing data, never that of an imputed value.
     """
-    table = reasons["features"]
-    names = scorecard.features_
-    mean = {f: float(table[f]["mean_points"]) for f in names}
-    best = {f: float(table[f]["maximum_points"]) for f in names}
-    positions = scorecard.positions(values)
-    combinations, which = np.unique(positions, axis=0, return_inverse=True)
+    return _worst(model, reasons, values, method, None)
+
+
+def key_factors(
+    model: PointsModel, reasons: Mapping[str, Any], values: np.ndarray
+) -> list[list[Reason]]:
+    """What kept each score from the best: at most four factors, and inquiries as a fifth."""
+    return _worst(model, reasons, values, KEY_FACTORS, INQUIRIES)
+
+
+def _worst(
+    model: PointsModel,
+    reasons: Mapping[str, Any],
+    values: np.ndarray,
+    method: str,
+    besides: str | None,
+) -> list[list[Reason]]:
+    """Rows that lost the same points share their reasons, which are worked out once."""
+    if not len(values):
+        return []
+    table, names = reasons["features"], model.features_
+    lost = model.points_lost(values, method)
+    missing = model.is_missing(values)
+    kinds, first, which = np.unique(
+        np.hstack([lost, missing]), axis=0, return_index=True, return_inverse=True
+    )
     found: list[list[Reason]] = []
-    for bins in combinations:
-        points = {f: float(scorecard.points_[k][bins[k]]) for k, f in enumerate(names)}
+    for row in first[: len(kinds)]:
         wording = {
-            f: (table[f]["missing_code"], table[f]["missing_text"])
-            if bins[k] == len(scorecard.edges_[k]) + 1
-            else (table[f]["code"], table[f]["text"])
-            for k, f in enumerate(names)
+            name: (table[name]["missing_code"], table[name]["missing_text"])
+            if missing[row, k]
+            else (table[name]["code"], table[name]["text"])
+            for k, name in enumerate(names)
         }
-        found.append(principal_reasons(points, mean, best, wording))
+        points = dict(zip(names, lost[row].tolist(), strict=True))
+        found.append(worst_first(points, wording, limit=MAXIMUM_REASONS, besides=besides))
     return [found[i] for i in which.ravel()]
 
 
-def _as_json(reasons: list[Reason]) -> str:
+def vectors(frame: pl.DataFrame, features: list[str]) -> list[str]:
+    """One JSON object per row: the values that are scored, null where they are not known."""
+    return [
+        json.dumps({f: None if isnan(v) else v for f, v in zip(features, row, strict=True)})
+        for row in matrix(frame, features).tolist()
+    ]
+
+
+def as_json(reasons: list[Reason]) -> str:
+    """Reasons as a JSON list, worst first."""
     return json.dumps(
         [
             {

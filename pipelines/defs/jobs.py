@@ -58,9 +58,10 @@ fraud_retrain = dg.define_asset_job(
 scores_refresh = dg.define_asset_job(
     "scores_refresh",
     selection=dg.AssetSelection.assets(
-        ["models", "underwriting_scores"], ["models", "fraud_scores"]
+        ["models", "underwriting_scores"], models.MONITORING, ["models", "fraud_scores"]
     ),
-    description="Score what has no score of the model in force yet, and rank the day's alerts.",
+    description="Score what has no score of the model in force yet, watch the scores, and rank the "
+    "day's alerts.",
 )
 
 JOBS = [

@@ -15,6 +15,7 @@ from pipelines.warehouse import connect
 
 UNDERWRITING = dg.AssetKey(["models", "underwriting"])
 FRAUD = dg.AssetKey(["models", "fraud"])
+MONITORING = dg.AssetKey(["models", "underwriting_monitoring"])
 OFFLINE = dg.AssetKey(["features", "offline_store"])
 
 
@@ -92,6 +93,43 @@ def underwriting_scores() -> dg.MaterializeResult:
 
 
 @dg.asset(
+    key=MONITORING,
+    deps=[dg.AssetKey(["models", "underwriting_scores"]), dg.AssetKey(["marts", "fct_statements"])],
+    group_name="models",
+    owners=OWNERS,
+    kinds={"python", "duckdb"},
+    pool=POOL,
+    retry_policy=RETRIES,
+    freshness_policy=DAILY_FRESHNESS,
+    description="One row per measure, subject and month: stability of scores and features, early "
+    "bads against what was expected, approvals, overrides and first reasons.",
+)
+def underwriting_monitoring() -> dg.MaterializeResult:
+    from pipelines.monitoring import monitor
+
+    found = monitor()
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": found.height, "latest": markdown_table(found.tail(12))}
+    )
+
+
+@dg.asset_check(
+    asset=MONITORING,
+    description="Scores and features are distributed as in development (PSI and CSI below 0.25 in "
+    "the latest month), and no vintage has more early bads than chance explains.",
+)
+def underwriting_is_as_expected() -> dg.AssetCheckResult:
+    from pipelines.monitoring import alerts
+
+    found = alerts()
+    return dg.AssetCheckResult(
+        passed=found.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"alerts": markdown_table(found)},
+    )
+
+
+@dg.asset(
     key=["models", "fraud_scores"],
     deps=[FRAUD, OFFLINE],
     group_name="models",
@@ -115,3 +153,6 @@ def fraud_scores() -> dg.MaterializeResult:
     return dg.MaterializeResult(
         metadata={"new_scores": written, **metadata, "latest_alerts": markdown_table(alerts)}
     )
+
+
+SCORING = [underwriting_scores, underwriting_monitoring, fraud_scores]

@@ -81,6 +81,20 @@ def test_nothing_but_the_demo_knows_the_synthetic_world() -> None:
     assert not _offenders(paths, "pipelines.sources.world")
 
 
+def test_nothing_that_trains_or_scores_knows_protected_groups() -> None:
+    """No path leads from the models to protected data: not by import, nor by the setting."""
+    allowed = {"cli.py", "settings.py"}
+    paths = [
+        path
+        for folder in ("pipelines", "models", "feature_repo")
+        for path in (ROOT / folder).rglob("*.py")
+        if "fair_lending" not in path.parts and path.name not in allowed
+    ]
+    assert len(paths) > 100
+    assert not [path for path in paths if "fair_lending" in path.read_text(encoding="utf-8")]
+    assert not _offenders([ROOT / "pipelines" / "cli.py"], "pipelines.fair_lending.measures")
+
+
 def test_the_root_only_assembles() -> None:
     lines = (ROOT / "pipelines" / "definitions.py").read_text().splitlines()
     assert len(lines) < 60

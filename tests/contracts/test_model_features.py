@@ -1,8 +1,13 @@
 """What the feature services offer is what the models may use and can explain."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from models.underwriting.catalogue import entry_for, prohibited_features
+from pipelines.features.catalogue import as_markdown, feature_catalogue
+from pipelines.settings import PROJECT_DIR
 from pipelines.training_frames import (
     BEHAVIOUR_SERVICE,
     UNDERWRITING_SERVICE,
@@ -26,3 +31,13 @@ def test_no_underwriting_feature_is_prohibited(service: str):
 def test_fraud_features_are_named_once():
     features = fraud_features()
     assert len(set(features)) == len(features)
+
+
+def test_the_page_of_features_is_the_catalogue(home: Path):
+    rows = feature_catalogue()
+    assert {r.service for r in rows} == {UNDERWRITING_SERVICE, BEHAVIOUR_SERVICE}
+    assert all(all(vars(row).values()) for row in rows)
+    page = PROJECT_DIR / "docs" / "features.md"
+    if os.environ.get("CARDLINE_UPDATE_SNAPSHOT"):
+        page.write_text(as_markdown(rows))
+    assert page.read_text() == as_markdown(rows)

@@ -6,17 +6,25 @@ import pytest
 from models.common.evaluation import (
     FixedBins,
     average_precision,
+    bootstrap_interval,
     brier,
     calibration,
     card_precision_at_k,
     gini,
     ks,
+    paired_interval,
     psi,
     roc_auc,
+    swap_set,
 )
 from models.common.reasons import principal_reasons
 from models.underwriting.binning import information_value, weight_of_evidence
 from models.underwriting.scorecard import pd_from_score, pdo_scale, score_from_pd
+from pipelines.fair_lending.measures import (
+    adverse_impact_ratio,
+    bisg,
+    standardised_mean_difference,
+)
 
 TOTALS = np.array([400.0, 300.0, 200.0, 80.0, 50.0, 20.0])
 BADS = np.array([8.0, 12.0, 20.0, 20.0, 10.0, 20.0])
@@ -143,3 +151,55 @@ def test_principal_reasons(reference, expected):
         {f: (f, f"about {f}") for f in REASON_POINTS},
     )
     assert [(r.feature, r.points_lost) for r in reasons] == expected
+
+
+def test_ks_equals_a_walk_over_every_threshold_with_ties():
+    generator = np.random.default_rng(3)
+    for _ in range(50):
+        target = generator.integers(0, 2, 40)
+        score = generator.integers(0, 6, 40).astype(float)
+        if not 0 < target.sum() < 40:
+            continue
+        gaps = [
+            abs((score[target == 1] <= cut).mean() - (score[target == 0] <= cut).mean())
+            for cut in score
+        ]
+        assert ks(target, score) == pytest.approx(max(gaps))
+
+
+def test_intervals_by_bootstrap_hold_the_measure_and_the_paired_one_is_narrower():
+    generator = np.random.default_rng(4)
+    target = generator.integers(0, 2, 800)
+    score = target + generator.normal(0, 1.5, 800)
+    worse = score + generator.normal(0, 0.3, 800)
+    persons = np.arange(800) // 2
+    low, high = bootstrap_interval(target, score, persons)  # pyright: ignore[reportGeneralTypeIssues]
+    assert low < roc_auc(target, score) < high
+    gain = paired_interval(target, score, worse, persons)
+    assert gain is not None
+    assert gain[0] < roc_auc(target, score) - roc_auc(target, worse) < gain[1]
+    assert gain[1] - gain[0] < (high - low) / 2
+    assert paired_interval(target, score, score, persons) == (0.0, 0.0)
+
+
+def test_a_swap_set_declines_as_many_with_either_model():
+    target = np.array([1, 0, 1, 0, 0, 0, 1, 0])
+    champion = np.array([1, 2, 3, 4, 5, 6, 7, 8])
+    challenger = np.array([1, 4, 2, 5, 6, 7, 3, 8])
+    found = swap_set(target, champion, challenger, 0.25)
+    # The champion declines rows 1 and 2, the challenger rows 1 and 3.
+    assert found["declined_by_both"] == {"rows": 1, "bad_rate": 1.0}
+    assert found["swapped_in"] == {"rows": 1, "bad_rate": 0.0}
+    assert found["swapped_out"] == {"rows": 1, "bad_rate": 1.0}
+    assert found["approved_by_both"] == {"rows": 5, "bad_rate": pytest.approx(0.2)}
+
+
+def test_adverse_impact_and_mean_difference_by_hand():
+    assert adverse_impact_ratio(270, 450, 560, 800) == pytest.approx(0.857143, abs=1e-6)
+    assert adverse_impact_ratio(0, 0, 560, 800) is None
+    found = standardised_mean_difference(np.array([1.0, 2.0, 3.0]), np.array([2.0, 3.0, 4.0]))
+    assert found == pytest.approx(-1.0)
+    # A surname of 60 : 40 in a place where the second group is three times as common.
+    shares = bisg(np.array([[0.6, 0.4], [0.0, 0.0]]), np.array([[0.1, 0.3], [0.1, 0.3]]))
+    assert shares[0] == pytest.approx([1 / 3, 2 / 3])
+    assert np.isnan(shares[1]).all()

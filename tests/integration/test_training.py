@@ -1,6 +1,7 @@
 """From warehouse tables to registered versions, scores and alerts, through the feature store."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,12 +11,17 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pipelines.errors import CardlineError
+from pipelines.explanation import explain, in_words
+from pipelines.fair_lending.report import compare_groups
 from pipelines.features.publish import publish
 from pipelines.features.registry import load_definitions
 from pipelines.features.retrieval import POLARS_TYPES
+from pipelines.monitoring import alerts, monitor
 from pipelines.registry_view import list_models, promote
 from pipelines.scoring import score_applications, score_transactions
-from pipelines.training import NotDue, is_due, newest, train
+from pipelines.settings import get_settings
+from pipelines.training import NotDue, is_due, newest, reproduction_error, train
 from pipelines.training_frames import underwriting_outcomes
 from pipelines.warehouse import connect
 
@@ -26,13 +32,18 @@ create table risk.underwriting_spine (
     application_id varchar, customer_id varchar, person_id varchar, account_id varchar,
     pull_id varchar, decision_at timestamp, stated_income_minor bigint,
     housing_payment_minor bigint, requested_limit_minor bigint, outcome varchar,
-    outcome_known_at timestamp, exclusion varchar
+    outcome_known_at timestamp, exclusion varchar, decision varchar, decision_source varchar
 );
 create table marts.fct_credit_outcomes (
     outcome_id varchar, account_id varchar, is_bad boolean, observed_on date, known_at timestamp,
     received_at timestamp
 );
-create table marts.dim_accounts (account_id varchar, customer_id varchar, is_current boolean);
+create table marts.dim_accounts (
+    account_id varchar, customer_id varchar, is_current boolean, opened_on date
+);
+create table marts.fct_statements (
+    account_id varchar, period_end_on date, days_past_due integer
+);
 create table marts.fct_transaction_events (event_id varchar, event_at timestamp);
 create table intermediate.int_authorizations__known (
     transaction_id varchar, event_id varchar, card_id varchar, account_id varchar,
@@ -121,7 +132,7 @@ def test_underwriting_from_outcomes_to_scores_once(lake: duckdb.DuckDBPyConnecti
     assert first.metrics["sample"] == "out_of_time"
     assert train("underwriting").version == first.version
     assert not is_due("underwriting")
-    assert len(list_models()) == 1
+    assert [m["state"] for m in list_models()] == ["CANDIDATE", "CHALLENGER"]
 
     assert score_applications() == 500
     assert score_applications() == 0
@@ -133,6 +144,23 @@ def test_underwriting_from_outcomes_to_scores_once(lake: duckdb.DuckDBPyConnecti
     texts = {r["text"] for reasons in scores["reasons"] for r in json.loads(reasons)}
     assert "Proportion of balances to credit limits on revolving accounts is too high" in texts
 
+    # What was logged is enough to tell why, by either method, after the fact.
+    worst = scores.sort("pd")["application_id"][-1]
+    told = explain(worst)
+    assert told.pd == pytest.approx(scores["pd"].max())
+    assert told.reasons == json.loads(scores.sort("pd")["reasons"][-1])
+    assert "principal reasons" in in_words(explain(worst, "cutoff")).casefold()
+    assert explain(worst, "cutoff").reasons[0]["text"] in in_words(explain(worst, "cutoff"))
+    with pytest.raises(CardlineError, match="no score"):
+        explain("nobody")
+    lake.execute(
+        "update risk.model_decision_log set features = replace(features, '0.', '0.1') "
+        "where application_id = ?",
+        [worst],
+    )
+    with pytest.raises(CardlineError, match="does not give its logged score"):
+        explain(worst)
+
     # A new application is scored alone, after the promotion under the champion's flag.
     promote("underwriting", first.version, "chief risk officer", "first model")
     lake.execute(
@@ -143,6 +171,80 @@ def test_underwriting_from_outcomes_to_scores_once(lake: duckdb.DuckDBPyConnecti
     assert lake.execute(
         "select model_state from risk.scores where application_id = 'new'"
     ).fetchall() == [("CHAMPION",)]
+
+
+def test_a_version_is_trained_again_from_its_pinned_data_set(
+    lake: duckdb.DuckDBPyConnection, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    applications(lake)
+    train("underwriting")
+    for model in list_models():
+        assert reproduction_error("underwriting", model["version"]) <= 1e-9
+    candidate = next(m["version"] for m in list_models() if m["state"] == "CANDIDATE")
+    shadow = next(m["version"] for m in list_models() if m["state"] == "CHALLENGER")
+    with pytest.raises(CardlineError, match="beats the scorecard's by"):
+        promote("underwriting", shadow, "chief risk officer", "newer")
+
+    # A training that was killed after the retrieval goes on from the pinned data set.
+    shutil.rmtree(home / "models" / "underwriting" / candidate)
+    (home / "models" / "underwriting" / "states.json").unlink()
+    monkeypatch.setattr("pipelines.training_sets.with_features", None)
+    assert train("underwriting").version == candidate
+
+    (data,) = (home / "models" / "underwriting" / "datasets").iterdir()
+    rows = pl.read_parquet(data)
+    rows.with_columns((1 - pl.col("is_bad")).alias("is_bad")).write_parquet(data)
+    with pytest.raises(CardlineError, match="not that of its manifest"):
+        promote("underwriting", candidate, "chief risk officer", "first model")
+    data.unlink()
+    with pytest.raises(CardlineError, match="not kept"):
+        promote("underwriting", candidate, "chief risk officer", "first model")
+
+
+def test_monitoring_tells_shifted_scores_and_vintages_with_early_bads(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert monitor().is_empty()
+    applications(lake)
+    train("underwriting")
+    # A good vintage of the development months, a bad one after them, one too young to tell.
+    for month, opened, bads in (("2022-06", 100, 5), ("2023-10", 100, 20), ("2024-06", 100, 99)):
+        lake.execute(
+            "insert into marts.dim_accounts select ? || i, ? || i, true, (? || '-01')::date "
+            "from range(?) as t(i)",
+            [month, month, month, opened],
+        )
+        lake.execute(
+            "insert into marts.fct_statements select ? || i, (? || '-20')::date, "
+            "case when i < ? then 45 else 0 end from range(?) as t(i)",
+            [month, month, bads, opened],
+        )
+    # Sixty applications in one month of which nothing is known: no bureau file arrived.
+    lake.execute(
+        "insert into risk.underwriting_spine (application_id, decision_at, decision) "
+        "select 'new' || i, ?, if(i < 45, 'APPROVED', 'DECLINED') from range(60) as t(i)",
+        [CLOCK],
+    )
+    score_applications()
+    first = monitor()
+    assert monitor().equals(first)
+    told = {(r["measure"], r["subject"], r["month"]) for r in alerts().to_dicts()}
+    assert ("ever_30_at_3", "", "2023-10") in told
+    assert ("csi", "bur_util_rev", "2024-06") in told
+    assert not {month for measure, _, month in told if measure == "ever_30_at_3"} - {"2023-10"}
+    assert first.filter(pl.col("month") == "2024-06", pl.col("measure") == "approval_rate")[
+        "value"
+    ].to_list() == [0.75]
+
+    with pytest.raises(CardlineError, match="off"):
+        compare_groups("a")
+    groups = [{"application_id": f"new{i}", "group": "a" if i < 30 else "b"} for i in range(60)]
+    pl.DataFrame(groups).write_parquet(tmp_path / "groups.parquet")
+    monkeypatch.setenv("CARDLINE_FAIR_LENDING", str(tmp_path))
+    get_settings.cache_clear()
+    compared = compare_groups("a").to_dicts()
+    assert [row["air_decisions"] for row in compared] == [1.0, 0.5]
+    assert compared[1]["flag"] == "below 0.80"
 
 
 def test_an_outcome_known_later_and_exclusions_do_not_teach(lake: duckdb.DuckDBPyConnection):
@@ -184,7 +286,9 @@ def test_accounts_are_learned_from_where_there_are_no_applications(
     )
     lake.register("given", outcomes)
     lake.execute("insert into marts.fct_credit_outcomes by name select * from given")
-    lake.execute("insert into marts.dim_accounts select account_id, account_id, true from given")
+    lake.execute(
+        "insert into marts.dim_accounts select account_id, account_id, true, null from given"
+    )
     lake.unregister("given")
     features = pl.DataFrame(
         {

@@ -120,6 +120,16 @@ def test_scoring_takes_the_champion_else_the_newest_candidate(tmp_path: Path):
     ]  # fmt: skip
 
 
+def test_a_challenger_stays_in_the_shadow_until_it_is_promoted(tmp_path: Path):
+    registry = Registry(tmp_path)
+    shadow = registry.register(trained(seed=1, state="CHALLENGER"), trainer="ann").version
+    assert registry.current("underwriting") is None
+    card = registry.register(trained(), trainer="ann").version
+    assert registry.current("underwriting").version == card  # pyright: ignore[reportOptionalMemberAccess]
+    registry.promote("underwriting", shadow, "ben", "wins")
+    assert registry.current("underwriting").version == shadow  # pyright: ignore[reportOptionalMemberAccess]
+
+
 def test_promoting_the_champion_again_changes_nothing(tmp_path: Path):
     registry = Registry(tmp_path)
     version = registry.register(trained(), trainer="ann").version

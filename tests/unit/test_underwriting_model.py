@@ -1,6 +1,9 @@
 """The scorecard: bins, points, reasons, gates and what it may not look at."""
 
+import copy
+import itertools
 import json
+import re
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -9,11 +12,21 @@ import pytest
 
 from models.common.dataset import matrix
 from models.common.errors import ModelError, NotEnoughOutcomes
+from models.common.reasons import worst_first
+from models.common.validation import render_validation
 from models.underwriting.binning import monotone_bins
 from models.underwriting.catalogue import CATALOGUE, entry_for, prohibited_features
-from models.underwriting.scorecard import Scorecard
-from models.underwriting.scoring import row_reasons, score_frame
-from models.underwriting.training import OutcomeFrame, ScorecardParameters, gates, train_scorecard
+from models.underwriting.challenger import MonotoneBoosting
+from models.underwriting.policy import policy_reasons
+from models.underwriting.scorecard import REASON_METHODS, Scorecard, reference_groups
+from models.underwriting.scoring import key_factors, row_reasons, score_frame
+from models.underwriting.training import (
+    OutcomeFrame,
+    ScorecardParameters,
+    gates,
+    train_challenger,
+    train_scorecard,
+)
 
 FEATURES = ["bur_util_rev", "bur_inq_6m_n", "stated_income_minor", "bur_sat_pct"]
 
@@ -42,18 +55,18 @@ def decisions(rows: int = 3000, seed: int = 0) -> pl.DataFrame:
     )
 
 
-def train(frame: pl.DataFrame, features: list[str] | None = None, **settings):
-    return train_scorecard(
+def train(frame: pl.DataFrame, features: list[str] | None = None, challenge=None, **settings):
+    arguments = (
         OutcomeFrame(
             frame, "application_id", "person", "decision_at", "is_bad",
             {"GOOD": 1}, datetime(2026, 1, 1),
         ),
         features or FEATURES,
-        name="underwriting",
-        purpose="p",
-        target="t",
-        **settings,
     )  # fmt: skip
+    told = {"name": "underwriting", "purpose": "p", "target": "t", **settings}
+    if challenge is not None:
+        return train_challenger(*arguments, challenge, **told)
+    return train_scorecard(*arguments, **told)
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +77,12 @@ def frame() -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def model(frame: pl.DataFrame):
     return train(frame)
+
+
+@pytest.fixture(scope="module")
+def pair(frame: pl.DataFrame, model):
+    """The scorecard and its challenger."""
+    return model, train(frame, challenge=model)
 
 
 def test_it_ranks_out_of_time_and_keeps_what_it_could_not_use(model):
@@ -104,7 +123,9 @@ def test_points_add_up_to_the_score_and_the_score_is_the_probability(frame, mode
 
 def test_scores_carry_reasons_that_cost_points(frame, model):
     scored = score_frame(model.estimator, model.reasons, frame)
-    assert scored.columns == ["pd", "score", "reasons", "feature_vector_sha256"]
+    assert scored.columns == [
+        "pd", "score", "reasons", "key_factors", "features", "feature_vector_sha256"
+    ]  # fmt: skip
     texts = [json.loads(r) for r in scored["reasons"]]
     assert max(len(r) for r in texts) <= 4
     assert all(reason["points_lost"] > 0 for r in texts for reason in r)
@@ -115,17 +136,44 @@ def test_scores_carry_reasons_that_cost_points(frame, model):
 
 
 def test_a_missing_value_has_the_reason_for_missing_data(frame, model):
-    card: Scorecard = model.estimator
+    card: Scorecard = copy.deepcopy(model.estimator)
     values = matrix(frame, card.inputs_)
-    k = card.features_.index("bur_util_rev")
-    column = card.inputs_.index("bur_util_rev")
-    # Make the missing bin cost points: its wording must then be that of missing data.
-    table = {f: dict(entry) for f, entry in model.reasons["features"].items()}
-    table["bur_util_rev"]["mean_points"] = float(card.points_[k][-1]) + 5
-    table["bur_util_rev"]["maximum_points"] = float(card.points_[k][-1]) + 10
-    missing = values[np.isnan(values[:, column])][:1]
-    reasons = row_reasons(card, {"features": table}, missing)[0]
+    missing = values[np.isnan(values[:, card.inputs_.index("bur_util_rev")])][:1]
+    # The missing bin must cost points here, whatever it did in this sample.
+    card.points_[card.features_.index("bur_util_rev")][-1] -= 50
+    reasons = row_reasons(card, model.reasons, missing)[0]
     assert "No credit file" in next(r.text for r in reasons if r.feature == "bur_util_rev")
+
+
+@pytest.mark.parametrize("method", REASON_METHODS)
+def test_every_decline_has_a_reason_by_every_method(frame, pair, method):
+    for model in pair:
+        estimator = model.estimator
+        values = matrix(frame, estimator.inputs_)
+        declined = values[estimator.total_points(values) < estimator.cutoff_score_]
+        reasons = row_reasons(estimator, model.reasons, declined, method)
+        assert len(declined) > 100
+        assert all(reasons)
+        assert all(r.points_lost > 0 for row in reasons for r in row)
+
+
+def test_the_cut_off_group_is_at_or_slightly_above_the_cut_off(frame, model):
+    card: Scorecard = model.estimator
+    score = card.total_points(matrix(frame, card.inputs_))
+    cutoff, groups = reference_groups(score, 0.2)
+    assert (score[groups["cutoff"]] >= cutoff).all()
+    assert (score < cutoff).mean() == pytest.approx(0.2, abs=0.02)
+    assert score[groups["cutoff"]].mean() < score.mean() < score[groups["maximum"]].mean()
+
+
+def test_inquiries_are_a_fifth_key_factor():
+    lost = {"a": 9.0, "b": 8.0, "c": 7.0, "d": 6.0, "e": 5.0, "inq": 1.0, "inq2": 0.5}
+    wording = {f: ("R15", "Inquiries") if "inq" in f else (f, f) for f in lost}
+    found = worst_first(lost, wording, besides="R15")
+    assert [r.feature for r in found] == ["a", "b", "c", "d", "inq"]
+    assert [r.feature for r in worst_first(lost, wording)] == ["a", "b", "c", "d"]
+    among = worst_first({**lost, "inq": 10.0}, wording, besides="R15")
+    assert [r.feature for r in among] == ["inq", "a", "b", "c"]
 
 
 def test_the_best_bins_have_no_reasons(model):
@@ -138,7 +186,92 @@ def test_the_best_bins_have_no_reasons(model):
             edges[best] if np.isfinite(edges[best]) and best else edges[1] - 1e-6
         )
     assert (card.points(row) == [p[:-1].max() for p in card.points_]).all()
-    assert row_reasons(card, model.reasons, row) == [[]]
+    for method in REASON_METHODS:
+        assert row_reasons(card, model.reasons, row, method) == [[]]
+    assert key_factors(card, model.reasons, row) == [[]]
+
+
+def test_the_logged_vector_gives_the_score_and_the_reasons_again(frame, pair):
+    for model in pair:
+        scored = score_frame(model.estimator, model.reasons, frame.head(40), "cutoff")
+        schema = dict.fromkeys(model.features, pl.Float64)
+        vector = pl.DataFrame([json.loads(v) for v in scored["features"]], schema=schema)
+        again = score_frame(model.estimator, model.reasons, vector, "cutoff")
+        assert again.equals(scored)
+
+
+def test_the_challengers_points_lost_add_up_and_equal_all_orders(frame, pair):
+    challenger: MonotoneBoosting = pair[1].estimator
+    values = matrix(frame, challenger.inputs_)
+    generator = np.random.default_rng(5)
+    # A third feature that interacts with both others.
+    wide = np.column_stack([values[:, :2], generator.random(len(values))])
+    bad = generator.random(len(wide)) < 0.6 * wide[:, 2] * np.nan_to_num(wide[:, 0], nan=0.5)
+    model = MonotoneBoosting(max_iter=40).fit(wide, bad.astype(int), directions=[1, 1, 0])
+    model.set_references(wide, 0.2)
+    rows = wide[:25]
+    for method in REASON_METHODS:
+        lost = model.points_lost(rows, method)
+        reference = model.references_[method]
+        assert lost.sum(axis=1) == pytest.approx(
+            model.total_points(reference).mean() - model.total_points(rows), abs=1e-6
+        )
+        brute = np.zeros_like(lost)
+        orders = list(itertools.permutations(range(3)))
+        for other, order in itertools.product(reference, orders):
+            mixed = rows.copy()
+            for feature in order:
+                before = model.total_points(mixed)
+                mixed[:, feature] = other[feature]
+                brute[:, feature] += model.total_points(mixed) - before
+        assert lost == pytest.approx(brute / (len(orders) * len(reference)), abs=1e-6)
+
+
+def test_the_challenger_keeps_its_directions_and_stays_in_the_shadow(frame, pair):
+    challenger = pair[1]
+    assert challenger.state == "CHALLENGER"
+    assert challenger.gates["monotone"] == "pass"
+    assert {"win_over_scorecard", "reason_agreement"} <= set(challenger.gates)
+    assert challenger.dataset_sha256 == pair[0].dataset_sha256
+    for k, sign in enumerate(challenger.estimator.directions_):
+        if sign:
+            grid = np.full((200, len(challenger.features)), np.nan)
+            grid[:, k] = np.linspace(-1, 30, 200)
+            probability = challenger.estimator.predict_proba(grid)[:, 1]
+            assert (np.diff(probability) * sign >= -1e-12).all()
+    cells = challenger.metrics["against_scorecard"]["swap_set"]
+    assert cells["swapped_in"]["rows"] == cells["swapped_out"]["rows"]
+
+
+def test_a_challenger_of_another_data_set_is_refused(frame, model):
+    with pytest.raises(ModelError, match="one data set"):
+        train(frame.head(2500), challenge=model)
+
+
+def test_the_validation_report_opens_offline_and_draws_everything(pair):
+    for model in pair:
+        manifest = {
+            "name": "underwriting", "version": "v", "purpose": "p", "target": "t",
+            "window": model.window, "dataset_sha256": model.dataset_sha256, "trainer": "ann",
+            "git_sha": None, "gates": model.gates,
+        }  # fmt: skip
+        page = render_validation(manifest, model.metrics)
+        assert page.count("<svg") == 6
+        assert not re.search(r"https?://|src=|<script|href=", page)
+        assert "how declined applicants" in page
+
+
+def test_an_applicant_who_cannot_pay_breaks_the_policy_and_an_unknown_one_does_not():
+    frame = pl.DataFrame(
+        {
+            "app_dti": [0.2, 0.9, None, 0.3],
+            "app_residual_income_minor": [200_000.0, 90_000.0, None, 10_000.0],
+            "requested_limit_minor": [500_000, 500_000, 500_000, 500_000],
+        }
+    )
+    found = policy_reasons(frame)
+    assert [[r.code for r in row] for row in found] == [[], ["R05"], [], ["R03"]]
+    assert policy_reasons(pl.DataFrame({"other": [1]})) == [[]]
 
 
 @pytest.mark.parametrize(
@@ -232,3 +365,36 @@ def test_settings_are_recorded(frame):
     assert found.parameters["pdo"] == 40
     assert "bur_util_rev" in found.tables["scorecard.csv"]
     assert entry_for("bur_util_rev") is not None
+
+
+def test_known_probabilities_are_recovered_within_their_band_by_decile():
+    """Where the truth is known: of later applicants, not seen in development."""
+    generator = np.random.default_rng(11)
+    rows = 30_000
+    util, inquiries = generator.beta(2, 3, rows), generator.poisson(2, rows)
+    truth = 1 / (1 + np.exp(4.2 - 3.5 * util - 0.3 * inquiries))
+    frame = pl.DataFrame(
+        {
+            "application_id": [f"a{i:05}" for i in range(rows)],
+            "person": [f"p{i:05}" for i in range(rows)],
+            "decision_at": [
+                datetime(2024, 1, 1) + timedelta(days=int(d))
+                for d in generator.integers(0, 480, rows)
+            ],
+            "is_bad": (generator.random(rows) < truth).astype(int),
+            "bur_util_rev": util,
+            "bur_inq_6m_n": inquiries,
+        }
+    )
+    card = train(frame, ["bur_util_rev", "bur_inq_6m_n"])
+    challenger = train(frame, ["bur_util_rev", "bur_inq_6m_n"], challenge=card)
+    later = (frame["decision_at"] >= datetime(2025, 2, 1)).to_numpy()
+    for model in (card, challenger):
+        values = matrix(frame, model.estimator.inputs_)
+        found = model.estimator.predict_proba(values)[:, 1]
+        order = np.argsort(found[later], kind="stable")
+        for decile in np.array_split(np.flatnonzero(later)[order], 10):
+            expected, known = found[decile].mean(), truth[decile].mean()
+            # The band of a bad rate measured on this decile's later applicants.
+            band = 1.96 * np.sqrt(known * (1 - known) / len(decile))
+            assert abs(expected - known) <= band

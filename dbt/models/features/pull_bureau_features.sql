@@ -6,9 +6,7 @@
   Payment history, newest month first, one character a month: 1-6 are 30 to 180 days late, G H J K L
   are collection, foreclosure, surrender, repossession and charge-off.
 #}
-{% set late_30 = '1-6GHJKL' %}
-{% set late_60 = '2-6GHJKL' %}
-{% set late_90 = '3-6GHJKL' %}
+{% set late = {'30': '1-6GHJKL', '60': '2-6GHJKL', '90': '3-6GHJKL'} %}
 {% set children = {
     'bureau_tradelines': ['pull_id', 'tradeline_id'],
     'bureau_trended': ['pull_id', 'tradeline_id', 'month_on'],
@@ -71,6 +69,15 @@ reports as (
             and (pulls.superseded_at is null or moments.moment < pulls.superseded_at)
 ),
 
+-- A feed that had not delivered anything yet says nothing: what it brings is null then, not none.
+arrivals as (
+    select
+        {% for child in children %}
+        (select min(received_at) from {{ ref('stg_landing__' ~ child) }}) as {{ child }}_from
+        {%- if not loop.last %},{% endif %}
+        {% endfor %}
+),
+
 tradelines as (
     select
         reports.pull_id,
@@ -89,7 +96,10 @@ tradelines as (
             as limit_minor,
         coalesce(child.scheduled_payment_minor, 0) as scheduled_payment_minor,
         coalesce(child.payment_history, '') as payment_history,
-        substring(coalesce(child.payment_history, ''), 1, 24) as payment_history_24m,
+        {% for months in [6, 12, 24] %}
+        substring(coalesce(child.payment_history, ''), 1, {{ months }})
+            as payment_history_{{ months }}m,
+        {% endfor %}
         {{ full_months('child.opened_on', 'reports.report_on') }} as age_m
     from reports
     inner join bureau_tradelines as child
@@ -109,8 +119,9 @@ of_tradelines as (
         max(age_m) as oldest_m,
         min(age_m) as newest_m,
         sum(age_m) as ages_m,
-        count(*) filter (where age_m < 6) as opened_6m_n,
-        count(*) filter (where age_m < 12) as opened_12m_n,
+        {% for months in [3, 6, 12, 24] %}
+        count(*) filter (where age_m < {{ months }}) as opened_{{ months }}m_n,
+        {% endfor %}
         sum(balance_minor) filter (where is_open and is_revolving and limit_minor > 0)
             as revolving_balance_minor,
         sum(limit_minor) filter (
@@ -123,12 +134,16 @@ of_tradelines as (
             where is_open and is_bankcard and limit_minor > 0
             and balance_minor * 10 > limit_minor * 9
         ) as bankcards_over_90_n,
-        {% for name, characters in {'30': late_30, '60': late_60, '90': late_90}.items() %}
-        sum({{ count_of_characters('payment_history_24m', characters) }}) as late_{{ name }}_24m_n,
+        {% for name, characters in late.items() %}
+        {% for months in [6, 12, 24] %}
+        sum({{ count_of_characters('payment_history_' ~ months ~ 'm', characters) }})
+            as late_{{ name }}_{{ months }}m_n,
         {% endfor %}
-        min({{ count_before_characters('payment_history', late_30) }}) filter (
-            where {{ count_of_characters('payment_history', late_30) }} > 0
-        ) as months_before_late_30,
+        sum({{ count_of_characters('payment_history', characters) }}) as late_{{ name }}_ever_n,
+        min({{ count_before_characters('payment_history', characters) }}) filter (
+            where {{ count_of_characters('payment_history', characters) }} > 0
+        ) as months_before_late_{{ name }},
+        {% endfor %}
         sum(past_due_minor) as past_due_minor,
         count(*) filter (where account_status = '97') as chargeoff_n,
         count(*) filter (
@@ -146,12 +161,21 @@ of_tradelines as (
     group by pull_id, moment
 ),
 
-of_trended as (
+trended as (
     select
         reports.pull_id,
         reports.moment,
-        sum(child.actual_payment_minor) as paid_6m_minor,
-        sum(child.scheduled_payment_minor) as scheduled_6m_minor
+        child.tradeline_id,
+        child.month_on,
+        child.balance_minor,
+        child.credit_limit_minor,
+        child.actual_payment_minor,
+        child.scheduled_payment_minor,
+        {{ full_months('child.month_on', 'reports.report_on') }} as age_m,
+        lag(child.balance_minor) over (
+            partition by reports.pull_id, reports.moment, child.tradeline_id
+            order by child.month_on
+        ) as previous_balance_minor
     from reports
     inner join bureau_trended as child
         on
@@ -160,10 +184,70 @@ of_trended as (
             and (child.superseded_at is null or reports.moment < child.superseded_at)
     where
         child.month_on <= reports.report_on
-        and child.month_on > reports.report_on - interval '7' month
-        and child.actual_payment_minor is not null
-        and child.scheduled_payment_minor is not null
-    group by reports.pull_id, reports.moment
+        and child.month_on > reports.report_on - interval '13' month
+),
+
+of_trended as (
+    select
+        pull_id,
+        moment,
+        {% for months in [3, 6, 12] %}
+        sum(actual_payment_minor) filter (
+            where age_m <= {{ months }} and scheduled_payment_minor is not null
+        ) as paid_{{ months }}m_minor,
+        sum(scheduled_payment_minor) filter (
+            where age_m <= {{ months }} and actual_payment_minor is not null
+        ) as scheduled_{{ months }}m_minor,
+        {% endfor %}
+        count(*) filter (where previous_balance_minor > 0 and actual_payment_minor is not null)
+            as months_billed_n,
+        count(*) filter (
+            where previous_balance_minor > 0 and actual_payment_minor >= previous_balance_minor
+        ) as months_paid_in_full_n
+    from trended
+    group by pull_id, moment
+),
+
+trended_months as (
+    select
+        pull_id,
+        moment,
+        -cast(age_m as bigint) as x,
+        cast(sum(balance_minor) as bigint) as balance,
+        cast(
+            sum(balance_minor) filter (where credit_limit_minor > 0) * 10000
+            // nullif(sum(credit_limit_minor) filter (where balance_minor is not null), 0) as bigint
+        ) as utilisation
+    from trended
+    group by pull_id, moment, age_m
+),
+
+-- Slope of a line through the months over their mean, from whole numbers: the same in any order.
+of_trended_months as (
+    select
+        pull_id,
+        moment
+        {% for y in ['balance', 'utilisation'] %}
+        , cast(
+            count({{ y }})
+            * (
+                count({{ y }}) * sum(x * {{ y }})
+                - sum(x) filter (where {{ y }} is not null) * sum({{ y }})
+            ) as double
+        )
+        / nullif(
+            cast(
+                sum({{ y }})
+                * (
+                    count({{ y }}) * sum(x * x) filter (where {{ y }} is not null)
+                    - sum(x) filter (where {{ y }} is not null)
+                    * sum(x) filter (where {{ y }} is not null)
+                ) as double
+            ), 0
+        ) as {{ y }}_slope
+        {% endfor %}
+    from trended_months
+    group by pull_id, moment
 ),
 
 -- Shopping for one car or house loan is one inquiry: same kind, at most 14 days apart.
@@ -193,12 +277,11 @@ of_inquiries as (
     select
         pull_id,
         moment,
-        count(*) filter (where inquired_on > report_on - interval '3' month)
-            as inquiries_3m_n,
-        count(*) filter (where inquired_on > report_on - interval '6' month)
-            as inquiries_6m_n,
-        count(*) filter (where inquired_on > report_on - interval '12' month)
-            as inquiries_12m_n
+        {% for months in [1, 3, 6, 12, 24] %}
+        count(*) filter (where inquired_on > report_on - interval '{{ months }}' month)
+            as inquiries_{{ months }}m_n
+        {%- if not loop.last %},{% endif %}
+        {% endfor %}
     from inquiries
     where not is_same_shopping
     group by pull_id, moment
@@ -212,7 +295,13 @@ of_records as (
         sum(child.amount_minor) filter (
             where child.kind = 'COLLECTION' and child.resolved_on is null
         ) as collections_balance_minor,
-        count(*) filter (where child.kind <> 'COLLECTION') as public_records_n
+        count(*) filter (
+            where child.kind = 'COLLECTION' and not coalesce(child.is_medical, false)
+        ) as collections_nonmedical_n,
+        count(*) filter (where child.kind <> 'COLLECTION') as public_records_n,
+        min({{ full_months('child.filed_on', 'reports.report_on') }}) filter (
+            where child.kind = 'BANKRUPTCY'
+        ) as months_since_bankruptcy
     from reports
     inner join bureau_records as child
         on
@@ -227,42 +316,75 @@ select
     reports.moment as event_timestamp,
     reports.moment as created_timestamp,
     reports.file_hit not in ('NO_HIT', 'FROZEN') as bur_file_hit,
-    coalesce(of_tradelines.trades_n, 0) < 3 or of_tradelines.oldest_m < 12 as bur_thin_file,
+    case
+        when reports.moment >= arrivals.bureau_tradelines_from
+            then coalesce(of_tradelines.trades_n, 0) < 3 or of_tradelines.oldest_m < 12
+    end as bur_thin_file,
     cast(reports.score as bigint) as bur_score,
-    coalesce(of_tradelines.trades_n, 0) as bur_trades_n,
-    coalesce(of_tradelines.trades_open_n, 0) as bur_trades_open_n,
-    coalesce(of_tradelines.bankcards_open_n, 0) as bur_bc_open_n,
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.trades_n') }} as bur_trades_n,
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.trades_open_n') }} as bur_trades_open_n,
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.bankcards_open_n') }} as bur_bc_open_n,
     cast(of_tradelines.oldest_m as bigint) as bur_age_oldest_m,
     cast(of_tradelines.newest_m as bigint) as bur_age_newest_m,
     {{ mean_of_sums('of_tradelines.ages_m', 'of_tradelines.trades_n') }} as bur_age_avg_m,
-    coalesce(of_tradelines.opened_6m_n, 0) as bur_opened_6m_n,
-    coalesce(of_tradelines.opened_12m_n, 0) as bur_opened_12m_n,
-    coalesce(of_inquiries.inquiries_3m_n, 0) as bur_inq_3m_n,
-    coalesce(of_inquiries.inquiries_6m_n, 0) as bur_inq_6m_n,
-    coalesce(of_inquiries.inquiries_12m_n, 0) as bur_inq_12m_n,
+    {% for months in [3, 6, 12, 24] %}
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.opened_' ~ months ~ 'm_n') }}
+        as bur_opened_{{ months }}m_n,
+    {% endfor %}
+    {% for months in [1, 3, 6, 12, 24] %}
+    {{ count_since_arrival('bureau_inquiries', 'of_inquiries.inquiries_' ~ months ~ 'm_n') }}
+        as bur_inq_{{ months }}m_n,
+    {% endfor %}
     cast(of_tradelines.revolving_balance_minor as double)
     / nullif(of_tradelines.revolving_limit_minor, 0) as bur_util_rev,
     of_tradelines.bankcard_utilisation_max as bur_util_bc_max,
-    coalesce(of_tradelines.bankcards_over_90_n, 0) as bur_bc_over90_n,
-    cast(coalesce(of_tradelines.late_30_24m_n, 0) as bigint) as bur_dq30_24m_n,
-    cast(coalesce(of_tradelines.late_60_24m_n, 0) as bigint) as bur_dq60_24m_n,
-    cast(coalesce(of_tradelines.late_90_24m_n, 0) as bigint) as bur_dq90_24m_n,
-    cast(of_tradelines.months_before_late_30 + 1 as bigint) as bur_mths_since_dq30,
-    cast(coalesce(of_tradelines.past_due_minor, 0) as bigint) as bur_past_due_minor,
-    coalesce(of_tradelines.chargeoff_n, 0) as bur_chargeoff_n,
-    coalesce(of_records.collections_n, 0) as bur_collections_n,
-    cast(coalesce(of_records.collections_balance_minor, 0) as bigint) as bur_collections_bal_minor,
-    coalesce(of_records.public_records_n, 0) as bur_public_records_n,
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.bankcards_over_90_n') }} as bur_bc_over90_n,
+    {% for name in late %}
+    {% for window in ['6m', '12m', '24m', 'ever'] %}
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.late_' ~ name ~ '_' ~ window ~ '_n') }}
+        as bur_dq{{ name }}_{{ window }}_n,
+    {% endfor %}
+    cast(of_tradelines.months_before_late_{{ name }} + 1 as bigint) as bur_mths_since_dq{{ name }},
+    {% endfor %}
+    cast(
+        case
+            when not reports.moment >= arrivals.bureau_tradelines_from then null
+            when of_tradelines.late_90_24m_n > 0 then 3
+            when of_tradelines.late_60_24m_n > 0 then 2
+            when of_tradelines.late_30_24m_n > 0 then 1
+            else 0
+        end as bigint
+    ) as bur_worst_status_24m,
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.past_due_minor') }} as bur_past_due_minor,
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.chargeoff_n') }} as bur_chargeoff_n,
+    {{ count_since_arrival('bureau_records', 'of_records.collections_n') }} as bur_collections_n,
+    {{ count_since_arrival('bureau_records', 'of_records.collections_balance_minor') }}
+        as bur_collections_bal_minor,
+    {{ count_since_arrival('bureau_records', 'of_records.collections_nonmedical_n') }}
+        as bur_collections_nonmed_n,
+    {{ count_since_arrival('bureau_records', 'of_records.public_records_n') }} as bur_public_records_n,
+    cast(of_records.months_since_bankruptcy as bigint) as bur_mths_since_bk,
     cast(of_tradelines.satisfactory_n as double) / nullif(of_tradelines.trades_open_n, 0)
         as bur_sat_pct,
-    cast(of_trended.paid_6m_minor as double) / nullif(of_trended.scheduled_6m_minor, 0)
-        as bur_pay_ratio_tr_6m,
-    cast(coalesce(of_tradelines.monthly_debt_minor, 0) as bigint) as bur_monthly_debt_minor
+    {% for months in [3, 6, 12] %}
+    cast(of_trended.paid_{{ months }}m_minor as double)
+    / nullif(of_trended.scheduled_{{ months }}m_minor, 0) as bur_pay_ratio_tr_{{ months }}m,
+    {% endfor %}
+    of_trended_months.balance_slope as bur_bal_slope_tr_12m,
+    of_trended_months.utilisation_slope as bur_util_slope_tr_12m,
+    cast(of_trended.months_paid_in_full_n as double) / nullif(of_trended.months_billed_n, 0)
+        as bur_transactor_tr_12m,
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.monthly_debt_minor') }} as bur_monthly_debt_minor
 from reports
+cross join arrivals
 left join of_tradelines
     on reports.pull_id = of_tradelines.pull_id and reports.moment = of_tradelines.moment
 left join of_trended
     on reports.pull_id = of_trended.pull_id and reports.moment = of_trended.moment
+left join of_trended_months
+    on
+        reports.pull_id = of_trended_months.pull_id
+        and reports.moment = of_trended_months.moment
 left join of_inquiries
     on reports.pull_id = of_inquiries.pull_id and reports.moment = of_inquiries.moment
 left join of_records
