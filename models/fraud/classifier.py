@@ -1,39 +1,55 @@
-"""A gradient boosting classifier that learns from few negatives and speaks in probabilities."""
+"""A fraud classifier of one of three kinds that speaks in probabilities and tells its reasons."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 MINIMUM_CALIBRATION_POSITIVES = 20
+KINDS = ("logistic_regression", "random_forest", "gradient_boosting")
+"""From the simplest to the least simple: of equally good ones the first is taken."""
 
 
 class FraudClassifier(ClassifierMixin, BaseEstimator):
-    """Histogram gradient boosting with sigmoid calibration on a later slice.
+    """One of `KINDS`, with sigmoid calibration on a later slice.
 
-    Missing values need no imputation. After `fit`: `features_` in matrix order, `booster_`,
-    `slope_` and `intercept_` of the calibration line on the logit (1 and 0 where the slice had
-    too few frauds to fit one).
+    The trees take missing values as they are; the regression takes logarithms of sizes, medians
+    for what is missing and a flag that it is. After `fit`: `features_` in matrix order,
+    `estimator_`, `typical_` (the median of each feature among legitimate rows), `slope_` and
+    `intercept_` of the calibration line on the logit (1 and 0 where the slice had too few frauds
+    to fit one).
     """
 
     def __init__(
         self,
         *,
+        kind: str = "gradient_boosting",
         learning_rate: float = 0.06,
         max_iter: int = 150,
         max_leaf_nodes: int = 15,
         min_samples_leaf: int = 20,
         l2_regularization: float = 1.0,
+        trees: int = 100,
+        min_rows_leaf: int = 5,
+        rows_per_tree: int = 20_000,
         random_state: int = 0,
     ) -> None:
+        self.kind = kind
         self.learning_rate = learning_rate
         self.max_iter = max_iter
         self.max_leaf_nodes = max_leaf_nodes
         self.min_samples_leaf = min_samples_leaf
         self.l2_regularization = l2_regularization
+        self.trees = trees
+        self.min_rows_leaf = min_rows_leaf
+        self.rows_per_tree = rows_per_tree
         self.random_state = random_state
 
     def fit(
@@ -52,26 +68,54 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
             list(features) if features is not None else [f"x{i}" for i in range(values.shape[1])]
         )
         self.classes_ = np.array([0, 1])
-        self.booster_ = HistGradientBoostingClassifier(
-            learning_rate=self.learning_rate,
-            max_iter=self.max_iter,
-            max_leaf_nodes=self.max_leaf_nodes,
-            min_samples_leaf=self.min_samples_leaf,
-            l2_regularization=self.l2_regularization,
-            # Never on a random slice: that would look into the block meant for calibration.
-            early_stopping=False,  # pyright: ignore[reportArgumentType]
-            random_state=self.random_state,
-        )
+        self.typical_ = _medians(values[fraud == 0])
+        self.estimator_ = self._unfitted(len(values))
         # One thread adds up in the same order on every machine, and never waits for another.
         with threadpool_limits(1):
-            self.booster_.fit(values, fraud, sample_weight=sample_weight)
+            if self.kind == "logistic_regression":
+                self.estimator_.fit(
+                    _sizes(values), fraud, logisticregression__sample_weight=sample_weight
+                )
+            else:
+                self.estimator_.fit(values, fraud, sample_weight=sample_weight)
+        if self.kind == "random_forest":
+            # The sum of the votes depends on the order in which threads come.
+            self.estimator_.set_params(n_jobs=1)
         self.slope_, self.intercept_ = 1.0, 0.0
         return self
+
+    def _unfitted(self, rows: int) -> Any:
+        if self.kind == "logistic_regression":
+            return make_pipeline(
+                SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
+                StandardScaler(),
+                LogisticRegression(max_iter=1000, random_state=self.random_state),
+            )
+        if self.kind == "random_forest":
+            return RandomForestClassifier(
+                n_estimators=self.trees,
+                min_samples_leaf=self.min_rows_leaf,
+                max_samples=min(1.0, self.rows_per_tree / rows),
+                n_jobs=-1,
+                random_state=self.random_state,
+            )
+        if self.kind == "gradient_boosting":
+            return HistGradientBoostingClassifier(
+                learning_rate=self.learning_rate,
+                max_iter=self.max_iter,
+                max_leaf_nodes=self.max_leaf_nodes,
+                min_samples_leaf=self.min_samples_leaf,
+                l2_regularization=self.l2_regularization,
+                # Never on a random slice: that would look into the block meant for calibration.
+                early_stopping=False,  # pyright: ignore[reportArgumentType]
+                random_state=self.random_state,
+            )
+        raise ValueError(f"there is no kind {self.kind!r}: it is one of {', '.join(KINDS)}")
 
     def calibrate(
         self, values: np.ndarray, fraud: np.ndarray, sample_weight: np.ndarray | None = None
     ) -> bool:
-        """Fit the calibration line on rows the booster has not seen; false if frauds are few."""
+        """Fit the calibration line on rows the model has not seen; false if frauds are few."""
         if not MINIMUM_CALIBRATION_POSITIVES <= fraud.sum() < len(fraud):
             return False
         line = LogisticRegression(C=1e6, max_iter=1000).fit(
@@ -83,7 +127,13 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
         return True
 
     def _logit(self, values: np.ndarray) -> np.ndarray:
-        return self.booster_.decision_function(values)
+        if self.kind == "logistic_regression":
+            return self.estimator_.decision_function(_sizes(values))
+        if self.kind == "gradient_boosting":
+            return self.estimator_.decision_function(values)
+        # A forest can be sure; half a vote in ten thousand keeps its logit finite.
+        share = np.clip(self.estimator_.predict_proba(values)[:, 1], 5e-5, 1 - 5e-5)
+        return np.log(share / (1 - share))
 
     def predict_proba(self, values: np.ndarray) -> np.ndarray:
         """Probabilities of legitimate and fraud, shape (rows, 2)."""
@@ -96,3 +146,34 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, values: np.ndarray) -> np.ndarray:
         """1 where fraud is likelier than not."""
         return (self.predict_proba(values)[:, 1] > 0.5).astype(int)
+
+    def contributions(self, values: np.ndarray) -> np.ndarray:
+        """What each feature adds to each row's logit, shape (rows, features).
+
+        It is the logit less that of the same row with the feature at its typical value, so a
+        feature that is typical itself adds nothing. Features that speak together share nothing:
+        the columns do not add up to the logit.
+        """
+        if not len(values):
+            return np.empty((0, values.shape[1]))
+        added = np.empty(values.shape)
+        whole = self._logit(values)
+        for column, typical in enumerate(self.typical_):
+            changed = values.copy()
+            changed[:, column] = typical
+            added[:, column] = whole - self._logit(changed)
+        return self.slope_ * added
+
+
+def _sizes(values: np.ndarray) -> np.ndarray:
+    """Signed logarithms: amounts and counts are skewed, and a line is not to follow their tail."""
+    return np.sign(values) * np.log1p(np.abs(values))
+
+
+def _medians(values: np.ndarray) -> np.ndarray:
+    """Median of what is known of each column; NaN where nothing is."""
+    known = np.isfinite(values).any(axis=0)
+    medians = np.full(values.shape[1], np.nan)
+    if known.any():
+        medians[known] = np.nanmedian(values[:, known], axis=0)
+    return medians
