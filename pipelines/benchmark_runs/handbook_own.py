@@ -84,7 +84,9 @@ def _customer_columns(
     for days in UNUSUAL_DAYS:
         start = axis.rows_before(days * DAY_SECONDS)
         columns[f"CUSTOMER_UNUSUAL_{days}D"] = unusual[here] - unusual[start]
-        columns[f"CUSTOMER_RATIO_{days}D"] = _rate(excess[here] - excess[start], here - start) / 1000
+        columns[f"CUSTOMER_RATIO_{days}D"] = (
+            _rate(excess[here] - excess[start], here - start) / 1000
+        )
     known = axis.rows_until(DELAY_DAYS)
     frauds = axis.running(fraud)
     for days in (28, 90):
