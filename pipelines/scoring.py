@@ -42,8 +42,9 @@ create table if not exists fraud.scores (
 );
 create table if not exists fraud.daily_alerts (
     alert_on date, rank bigint, transaction_id varchar, account_id varchar, card_id varchar,
-    score double, amount_minor bigint, model_version varchar
+    score double, amount_minor bigint, model_version varchar, reasons varchar
 );
+alter table fraud.daily_alerts add column if not exists reasons varchar;
 """
 
 
@@ -190,7 +191,8 @@ def score_transactions(through: date | None = None) -> int:
         rows = unscored_transactions(con, version.version, start, end)
         if rows.is_empty():
             return 0
-        scored = _scored_transactions(version, rows).with_columns(
+        model = registry().load(version.name, version.version)
+        scored = _scored_transactions(version, model, rows).with_columns(
             pl.lit(version.version).alias("model_version"),
             pl.lit(version.state).alias("model_state"),
             pl.lit(clock).alias("scored_at"),
@@ -202,23 +204,23 @@ def score_transactions(through: date | None = None) -> int:
             con.register("new_scores", new_scores)
             con.execute("insert into fraud.scores by name select * from new_scores")
             con.unregister("new_scores")
-            _choose_alerts(con, version.version, scored)
+            _choose_alerts(con, version.version, model, scored)
     return new_scores.height
 
 
-def _scored_transactions(version: "ModelVersion", rows: pl.DataFrame) -> pl.DataFrame:
+def _scored_transactions(version: "ModelVersion", model: Any, rows: pl.DataFrame) -> pl.DataFrame:
+    """`rows` with their features and score."""
     from models.fraud.scoring import score_frame
 
-    model = registry().load(version.name, version.version)
     frame = with_features(version.manifest["context"]["feature_service"], rows, "event_at")
-    return rows.with_columns(score_frame(model, frame))
+    return frame.with_columns(score_frame(model, frame))
 
 
 def _choose_alerts(
-    con: duckdb.DuckDBPyConnection, model_version: str, scored: pl.DataFrame
+    con: duckdb.DuckDBPyConnection, model_version: str, model: Any, scored: pl.DataFrame
 ) -> None:
     """Rewrite the alerts of days with new scores; a day keeps the version it was alerted by."""
-    from models.fraud.scoring import daily_alerts
+    from models.fraud.scoring import alert_reasons, daily_alerts
 
     approved = scored.filter(~pl.col("is_declined")).with_columns(
         pl.col("event_at").dt.date().alias("alert_on")
@@ -234,7 +236,7 @@ def _choose_alerts(
     earlier = con.execute(
         """
         select alerts.alert_on, alerts.transaction_id, alerts.account_id, alerts.card_id,
-            alerts.score, alerts.amount_minor, scores.event_at
+            alerts.score, alerts.amount_minor, alerts.reasons, scores.event_at
         from fraud.daily_alerts as alerts
         inner join open_days on alerts.alert_on = open_days.alert_on
         inner join fraud.scores as scores
@@ -242,18 +244,66 @@ def _choose_alerts(
                 and alerts.model_version = scores.model_version
         """
     ).pl()
-    columns = ["transaction_id", "account_id", "card_id", "score", "amount_minor", "event_at"]
+    columns = [
+        "transaction_id", "account_id", "card_id", "score", "amount_minor", "reasons", "event_at"
+    ]  # fmt: skip
     candidates = pl.concat(
         [
-            approved.join(open_days, on="alert_on", how="semi").select(columns),
+            approved.join(open_days, on="alert_on", how="semi")
+            .with_columns(pl.lit(None, dtype=pl.String).alias("reasons"))
+            .select(columns),
             earlier.select(columns),
         ]
     )
-    alerts = daily_alerts(candidates, get_settings().alert_budget_per_day).select(
+    alerts = daily_alerts(candidates, get_settings().alert_budget_per_day)
+    new = approved.join(
+        alerts.filter(pl.col("reasons").is_null()),
+        on="transaction_id", how="semi", maintain_order="left",
+    )  # fmt: skip
+    why = new.select("transaction_id").with_columns(
+        pl.Series("why", [json.dumps(r) for r in alert_reasons(model, new)], dtype=pl.String)
+    )
+    alerts = alerts.join(why, on="transaction_id", how="left").select(
         "alert_on", "rank", "transaction_id", "account_id", "card_id", "score", "amount_minor",
-        pl.lit(model_version).alias("model_version"),
+        pl.lit(model_version).alias("model_version"), pl.coalesce("reasons", "why"),
     )  # fmt: skip
     con.execute("delete from fraud.daily_alerts where alert_on in (select alert_on from open_days)")
     con.register("new_alerts", alerts)
     con.execute("insert into fraud.daily_alerts by name select * from new_alerts")
     con.unregister("new_alerts")
+
+
+def alerts_to_review(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    """The newest day's alerts as a reviewer reads them: who, what, how likely, how much, why.
+
+    Amounts are in minor units; `why` names the largest contributions with the value that they had
+    and the one that is typical of a legitimate purchase.
+    """
+    alerts = con.execute(
+        """
+        select alerts.rank, alerts.card_id, alerts.account_id, transactions.merchant_id,
+            scores.event_at, alerts.amount_minor, round(alerts.score, 4) as score,
+            round(alerts.score * alerts.amount_minor)::bigint as expected_loss_minor,
+            alerts.reasons, alerts.transaction_id
+        from fraud.daily_alerts as alerts
+        inner join fraud.scores as scores
+            on alerts.transaction_id = scores.transaction_id
+                and alerts.model_version = scores.model_version
+        left join intermediate.int_authorizations__known as transactions
+            on alerts.transaction_id = transactions.transaction_id
+                and transactions.known_to is null
+        where alerts.alert_on = (select max(alert_on) from fraud.daily_alerts)
+        order by alerts.rank
+        """
+    ).pl()
+    why = [_in_words(json.loads(reasons or "[]")) for reasons in alerts["reasons"]]
+    return alerts.drop("reasons").insert_column(8, pl.Series("why", why, dtype=pl.String))
+
+
+def _in_words(reasons: list[dict[str, Any]]) -> str:
+    def said(value: float | None) -> str:
+        return "unknown" if value is None else f"{value:g}"
+
+    return "; ".join(
+        f"{r['feature']} {said(r['value'])} (typical {said(r['typical'])})" for r in reasons
+    )

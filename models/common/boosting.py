@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-MINIMUM_CALIBRATION_POSITIVES = 20
+from models.common.calibrated import CalibratedClassifier
 
 
-class CalibratedBoosting(ClassifierMixin, BaseEstimator):
+class CalibratedBoosting(CalibratedClassifier):
     """Histogram gradient boosting with sigmoid calibration on a later slice.
 
     Missing values need no imputation. After `fit`: `features_` in matrix order, `booster_`,
@@ -74,33 +72,6 @@ class CalibratedBoosting(ClassifierMixin, BaseEstimator):
         self.slope_, self.intercept_ = 1.0, 0.0
         return self
 
-    def calibrate(
-        self, values: np.ndarray, target: np.ndarray, sample_weight: np.ndarray | None = None
-    ) -> bool:
-        """Fit the calibration line on rows the booster has not seen; false if positives are few."""
-        if not MINIMUM_CALIBRATION_POSITIVES <= target.sum() < len(target):
-            return False
-        line = LogisticRegression(C=1e6, max_iter=1000).fit(
-            self.booster_.decision_function(values).reshape(-1, 1),
-            target,
-            sample_weight=sample_weight,
-        )
-        if line.coef_[0, 0] <= 0:
-            return False
-        self.slope_, self.intercept_ = float(line.coef_[0, 0]), float(line.intercept_[0])
-        return True
-
-    def logit(self, values: np.ndarray) -> np.ndarray:
-        """Calibrated log-odds of the positive class per row."""
-        if not len(values):
-            return np.empty(0)
-        return self.slope_ * self.booster_.decision_function(values) + self.intercept_
-
-    def predict_proba(self, values: np.ndarray) -> np.ndarray:
-        """Probabilities of the negative and the positive class, shape (rows, 2)."""
-        positive = 1.0 / (1.0 + np.exp(-self.logit(values)))
-        return np.column_stack([1 - positive, positive])
-
-    def predict(self, values: np.ndarray) -> np.ndarray:
-        """1 where positive is likelier than not."""
-        return (self.predict_proba(values)[:, 1] > 0.5).astype(int)
+    def raw_logit(self, values: np.ndarray) -> np.ndarray:
+        """Log-odds of the positive class per row, as fitted."""
+        return self.booster_.decision_function(values)

@@ -19,7 +19,10 @@ METRIC_ORDER = (
 
 
 def render_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """Markdown from a manifest and its metrics; samples are the sub-tables with `rows`."""
+    """Markdown from a manifest and its metrics.
+
+    Samples are the sub-tables with `rows`; other sub-tables get a section of their own.
+    """
     samples = {k: v for k, v in metrics.items() if isinstance(v, Mapping) and "rows" in v}
     lines = [
         f"# {manifest['name']} {manifest['version']}",
@@ -37,6 +40,7 @@ def render_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         *_metric_table(samples),
         "",
         *_other_metrics(metrics, samples),
+        *_sections({k: v for k, v in metrics.items() if k not in samples}),
         "## Gates",
         "",
         *_pairs(manifest["gates"], "none were evaluated"),
@@ -67,7 +71,13 @@ def _metric_table(samples: Mapping[str, Mapping[str, Any]]) -> list[str]:
         return ["No sample was large enough to measure on."]
     header = "| | " + " | ".join(samples) + " |"
     rows = [header, "|---|" + "---|" * len(samples)]
-    for metric in METRIC_ORDER:
+    measured = {
+        metric
+        for sample in samples.values()
+        for metric, value in sample.items()
+        if not isinstance(value, Mapping | list)
+    }
+    for metric in [*METRIC_ORDER, *sorted(measured.difference(METRIC_ORDER))]:
         cells = " | ".join(_cell(sample.get(metric)) for sample in samples.values())
         rows.append(f"| {metric} | {cells} |")
     return rows
@@ -78,6 +88,26 @@ def _other_metrics(metrics: Mapping[str, Any], samples: Mapping[str, Any]) -> li
         k: v for k, v in metrics.items() if k not in samples and not isinstance(v, Mapping | list)
     }
     return [*_pairs(others, ""), ""] if others else []
+
+
+def _sections(metrics: Mapping[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for name, table in metrics.items():
+        if not isinstance(table, Mapping):
+            continue
+        lines += [f"## {name.replace('_', ' ').capitalize()}", ""]
+        rows = {k: v for k, v in table.items() if isinstance(v, Mapping)}
+        plain = {k: v for k, v in table.items() if not isinstance(v, Mapping | list)}
+        lines += _pairs(plain, "") if plain else []
+        if rows:
+            columns = list(dict.fromkeys(c for row in rows.values() for c in row))
+            lines += ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+            lines += [
+                f"| {label} | " + " | ".join(_cell(row.get(c)) for c in columns) + " |"
+                for label, row in rows.items()
+            ]
+        lines.append("")
+    return lines
 
 
 def _pairs(values: Mapping[str, Any], otherwise: str) -> list[str]:

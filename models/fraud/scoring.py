@@ -1,4 +1,6 @@
-"""Scoring transactions and choosing the day's alerts."""
+"""Scoring transactions, choosing the day's alerts and saying why."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -6,33 +8,13 @@ import polars as pl
 from models.common.dataset import matrix
 from models.fraud.classifier import FraudClassifier
 
+MAXIMUM_REASONS = 3
+
 
 def score_frame(model: FraudClassifier, frame: pl.DataFrame) -> pl.Series:
     """Probability of fraud per row, in row order; a feature the frame lacks counts as missing."""
     values = matrix(frame, model.features_)
     return pl.Series("score", model.predict_proba(values)[:, 1])
-
-
-def row_reasons(
-    model: FraudClassifier, frame: pl.DataFrame, limit: int = 4
-) -> list[list[tuple[str, float]]]:
-    """Per row the features that raise its score most, at most `limit`, with how much each does.
-
-    A feature raises the score by what its log-odds fall when the feature alone is not known.
-    Features that were not known, or that do not raise it, are never among them.
-    """
-    values = matrix(frame, model.features_)
-    rows, width = values.shape
-    without = np.repeat(values, width, axis=0)
-    without[np.arange(rows * width), np.tile(np.arange(width), rows)] = np.nan
-    known = model.slope_ * model.booster_.decision_function(values) if rows else np.empty(0)
-    unknown = model.slope_ * model.booster_.decision_function(without) if rows else np.empty(0)
-    raised = known[:, None] - unknown.reshape(rows, width)
-    order = np.argsort(-raised, axis=1, kind="stable")[:, :limit]
-    return [
-        [(model.features_[i], float(gain[i])) for i in best if gain[i] > 0]
-        for gain, best in zip(raised, order, strict=True)
-    ]
 
 
 def daily_alerts(scored: pl.DataFrame, per_day: int) -> pl.DataFrame:
@@ -48,3 +30,36 @@ def daily_alerts(scored: pl.DataFrame, per_day: int) -> pl.DataFrame:
         .with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("alert_on").alias("rank"))
         .filter(pl.col("rank") <= per_day)
     )
+
+
+def alert_reasons(model: FraudClassifier, frame: pl.DataFrame) -> list[list[dict[str, object]]]:
+    """Per row the features that add most to its logit, largest first, at most MAXIMUM_REASONS.
+
+    Each reason has `feature`, its `value` (null where missing), what is `typical`, and `adds`, see
+    `FraudClassifier.contributions`. A feature that adds nothing is no reason.
+    """
+    values = matrix(frame, model.features_)
+    return [
+        _largest(model.features_, row, model.typical_, added)
+        for row, added in zip(values, model.contributions(values), strict=True)
+    ]
+
+
+def _largest(
+    features: Sequence[str], row: np.ndarray, typical: np.ndarray, added: np.ndarray
+) -> list[dict[str, object]]:
+    order = np.argsort(-added, kind="stable")[:MAXIMUM_REASONS]
+    return [
+        {
+            "feature": features[i],
+            "value": _known(float(row[i])),
+            "typical": _known(float(typical[i])),
+            "adds": round(float(added[i]), 4),
+        }
+        for i in order
+        if added[i] > 0
+    ]
+
+
+def _known(value: float) -> float | None:
+    return round(value, 4) if np.isfinite(value) else None

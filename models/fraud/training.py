@@ -1,7 +1,7 @@
 """Training on transactions whose labels arrive late."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,36 +12,65 @@ from models.common.dataset import dataset_sha256, matrix, require_outcomes, usab
 from models.common.evaluation import FixedBins, card_precision_at_k, summary
 from models.common.registry import TrainedModel
 from models.common.splits import with_label_delay
-from models.fraud.classifier import FraudClassifier
+from models.fraud.classifier import KINDS, FraudClassifier
+from models.fraud.evaluation import Economics, alert_metrics, break_even, label_completeness
+from models.fraud.selection import Block, Comparison, compare, prequential_blocks
 
 
 @dataclass(frozen=True)
 class FraudParameters:
     """Settings of a fraud training; all of them are in the manifest.
 
-    `negative_share` and `calibration_share` apply to the training block; the test block is
-    never sampled.
+    `maximum_negatives` and `calibration_share` apply to the training block; the test block is
+    never sampled. The kinds are compared on `validation_blocks` blocks of `validation_days` before
+    the end of the training block, learning from at most `validation_negatives` each.
+    `review_cost_minor` and `friction_minor` are what an alert and a false one cost, in minor units.
     """
 
+    kinds: tuple[str, ...] = KINDS
     learning_rate: float = 0.06
     max_iter: int = 150
     max_leaf_nodes: int = 15
     min_samples_leaf: int = 20
     l2_regularization: float = 1.0
+    trees: int = 50
+    min_rows_leaf: int = 5
+    rows_per_tree: int = 20_000
+    validation_blocks: int = 2
+    validation_days: int = 7
+    validation_negatives: int = 4_000
     maximum_negatives: int = 200_000
     calibration_share: float = 0.2
     alerts_per_day: int = 100
     minimum_rows: int = 500
     minimum_frauds: int = 20
+    review_cost_minor: int = 500
+    friction_minor: int = 1_000
+
+    def classifier(self, kind: str, seed: int) -> FraudClassifier:
+        """An unfitted model of a kind with these settings."""
+        return FraudClassifier(
+            kind=kind,
+            learning_rate=self.learning_rate,
+            max_iter=self.max_iter,
+            max_leaf_nodes=self.max_leaf_nodes,
+            min_samples_leaf=self.min_samples_leaf,
+            l2_regularization=self.l2_regularization,
+            trees=self.trees,
+            min_rows_leaf=self.min_rows_leaf,
+            rows_per_tree=self.rows_per_tree,
+            random_state=seed,
+        )
 
 
 @dataclass(frozen=True)
 class TransactionFrame:
     """Scored moments with the features known then.
 
-    Columns: `transaction_id` (unique), `card_id`, `event_at`, `fraud_known_at` (null where the
-    transaction was never reported), `fraud_withdrawn_at` (null where the report still stands) and
-    features. `weight` undoes a sampling of negatives that was done before, 1 where there was none.
+    Columns: `transaction_id` (unique), `card_id`, `event_at`, `amount_minor`, `fraud_known_at`
+    (null where the transaction was never reported), `fraud_withdrawn_at` (null where the report
+    still stands) and features. `weight` undoes a sampling of negatives that was done before, 1
+    where there was none.
     """
 
     frame: pl.DataFrame
@@ -114,14 +143,8 @@ def train_fraud(
     )
     selection = usable_features(frame[train], features)
     values = matrix(frame, selection.kept)
-    model = FraudClassifier(
-        learning_rate=settings.learning_rate,
-        max_iter=settings.max_iter,
-        max_leaf_nodes=settings.max_leaf_nodes,
-        min_samples_leaf=settings.min_samples_leaf,
-        l2_regularization=settings.l2_regularization,
-        random_state=seed,
-    )
+    comparison = _compared(frame, values, weights, selection.kept, cutoff, delay, settings, seed)
+    model = settings.classifier(comparison.kind, seed)
     fit_rows, later_rows = _calibration_slice(train, known_at_cutoff, settings)
     rows, row_weights = sample_negatives(
         fit_rows, known_at_cutoff, weights, settings.maximum_negatives, seed
@@ -129,7 +152,7 @@ def train_fraud(
     model.fit(
         values[rows], known_at_cutoff[rows], sample_weight=row_weights, features=selection.kept
     )
-    notes: list[str] = []
+    notes = [_how_chosen(comparison)]
     if not len(later_rows) or not model.calibrate(
         values[later_rows], known_at_cutoff[later_rows], weights[later_rows]
     ):
@@ -151,6 +174,17 @@ def train_fraud(
         settings=settings,
     )
     metrics["test_rows_of_compromised_cards_removed"] = int((test & ~open_cards).sum())
+    metrics["prequential"] = comparison.table()
+    metrics["out_of_time"] |= _as_used(
+        frame.filter(pl.Series(open_cards)),
+        label[open_cards],
+        probability[open_cards],
+        mean_loss=_mean_amount(frame, known_at_cutoff),
+        settings=settings,
+    )
+    metrics["label_completeness"] = _completeness(
+        frame, label, observed_through, cutoff, test_until, seed
+    )
     return TrainedModel(
         name=name,
         estimator=model,
@@ -186,6 +220,94 @@ def train_fraud(
         context=dict(context or {}),
         notes=tuple(notes),
     )
+
+
+def _compared(
+    frame: pl.DataFrame,
+    values: np.ndarray,
+    weights: np.ndarray,
+    features: Sequence[str],
+    cutoff: datetime,
+    delay: timedelta,
+    settings: FraudParameters,
+    seed: int,
+) -> Comparison:
+    """The kinds on blocks of the training period; nothing of the test block is looked at."""
+    open_cards = without_compromised_cards(frame, np.ones(frame.height, dtype=bool))
+    blocks = [
+        replace(block, test=block.test[open_cards[block.test]])
+        for block in prequential_blocks(
+            frame["event_at"],
+            end=cutoff - delay,
+            delay=delay,
+            length=timedelta(days=settings.validation_days),
+            count=settings.validation_blocks,
+        )
+    ]
+
+    def score(kind: str, block: Block) -> np.ndarray | None:
+        known = known_fraud(frame, block.starts_at)
+        if known[block.train].sum() < settings.minimum_frauds:
+            return None
+        rows, row_weights = sample_negatives(
+            block.train, known, weights, settings.validation_negatives, seed
+        )
+        model = settings.classifier(kind, seed)
+        model.fit(values[rows], known[rows], sample_weight=row_weights, features=features)
+        return model.predict_proba(values[block.test])[:, 1]
+
+    return compare(settings.kinds, blocks, score, known_fraud(frame, cutoff), weights)
+
+
+def _how_chosen(comparison: Comparison) -> str:
+    if not comparison.average_precision:
+        return f"{comparison.kind}: too few frauds were known to compare kinds before the test"
+    means = ", ".join(
+        f"{kind} {row['average_precision_mean']:.3f} ± {row['average_precision_sd']:.3f}"
+        for kind, row in comparison.table().items()
+    )
+    blocks = max(len(values) for values in comparison.average_precision.values())
+    return f"{comparison.kind} was chosen on {blocks} blocks before the test: {means}"
+
+
+def _mean_amount(frame: pl.DataFrame, fraud: np.ndarray) -> float:
+    return float(frame["amount_minor"].filter(pl.Series(fraud == 1)).mean() or 0.0)  # pyright: ignore[reportArgumentType]
+
+
+def _as_used(
+    test: pl.DataFrame,
+    label: np.ndarray,
+    probability: np.ndarray,
+    *,
+    mean_loss: float,
+    settings: FraudParameters,
+) -> dict[str, Any]:
+    economics = Economics(settings.review_cost_minor, settings.friction_minor)
+    scored = test.select("card_id", "event_at", "amount_minor").with_columns(
+        pl.Series("score", probability), pl.Series("label", label)
+    )
+    threshold = break_even(economics, mean_loss)
+    return alert_metrics(scored, settings.alerts_per_day, economics, threshold)
+
+
+def _completeness(
+    frame: pl.DataFrame,
+    label: np.ndarray,
+    known_by: datetime,
+    start: datetime,
+    end: datetime,
+    seed: int,
+) -> dict[str, Any] | None:
+    frauds = frame.filter(pl.Series(label == 1))
+    found = label_completeness(
+        frauds["event_at"],
+        frauds["fraud_known_at"],
+        known_by=known_by,
+        start=start,
+        end=end,
+        seed=seed,
+    )
+    return asdict(found) if found else None
 
 
 def _calibration_slice(

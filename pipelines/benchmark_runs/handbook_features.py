@@ -65,7 +65,7 @@ def handbook_features(transactions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-class _Timeline:
+class Timeline:
     """Rows of all entities on one axis: sorted by entity, then time, then given order.
 
     Entities are spaced so far apart that no window reaches from one into the next, so that a
@@ -85,6 +85,10 @@ class _Timeline:
         """Rows at or before `t − days_before`, counted from the start of the axis."""
         return np.searchsorted(self.axis, self.axis - days_before * DAY_SECONDS, side="right")
 
+    def rows_before(self, seconds: int) -> np.ndarray:
+        """Rows before `t − seconds`, counted from the start of the axis."""
+        return np.searchsorted(self.axis, self.axis - seconds, side="left")
+
     def running(self, values: np.ndarray) -> np.ndarray:
         """Running totals with a leading 0; exact, for integers."""
         return np.concatenate([[0], np.cumsum(values[self.order])])
@@ -97,7 +101,7 @@ class _Timeline:
 
 
 def _customer_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
-    axis = _Timeline(frame["CUSTOMER_ID"], frame["TX_DATETIME"], max(WINDOWS_DAYS))
+    axis = Timeline(frame["CUSTOMER_ID"], frame["TX_DATETIME"], max(WINDOWS_DAYS))
     # Amounts are summed in cents: a running float total would lose the last digits of the mean.
     cents = (frame["TX_AMOUNT"] * 100).round().cast(pl.Int64).to_numpy()
     total = axis.running(cents)
@@ -114,7 +118,7 @@ def _customer_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
 
 def _terminal_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
     longest = DELAY_DAYS + max(WINDOWS_DAYS)
-    axis = _Timeline(frame["TERMINAL_ID"], frame["TX_DATETIME"], longest)
+    axis = Timeline(frame["TERMINAL_ID"], frame["TX_DATETIME"], longest)
     frauds = axis.running(frame["TX_FRAUD"].to_numpy())
     end = axis.rows_until(DELAY_DAYS)
     columns: dict[str, pl.Series] = {}
@@ -129,5 +133,5 @@ def _terminal_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
     return columns
 
 
-def _series(axis: _Timeline, values: np.ndarray) -> pl.Series:
+def _series(axis: Timeline, values: np.ndarray) -> pl.Series:
     return pl.Series(axis.given_order(values).astype(np.float64))

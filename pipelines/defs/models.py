@@ -142,16 +142,14 @@ def underwriting_is_as_expected() -> dg.AssetCheckResult:
     "budget.",
 )
 def fraud_scores() -> dg.MaterializeResult:
-    from pipelines.scoring import score_transactions
+    from pipelines.scoring import alerts_to_review, score_transactions
 
     written = score_transactions()
     with connect(read_only=True) as con:
         metadata = table_metadata(con, "fraud.scores")
-        alerts = con.execute(
-            "select * from fraud.daily_alerts order by alert_on desc, rank limit 10"
-        ).pl()
+        alerts = alerts_to_review(con)
     return dg.MaterializeResult(
-        metadata={"new_scores": written, **metadata, "latest_alerts": markdown_table(alerts)}
+        metadata={"new_scores": written, **metadata, "alerts_to_review": markdown_table(alerts)}
     )
 
 

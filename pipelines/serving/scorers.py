@@ -132,19 +132,17 @@ def _underwriting(model: LoadedModel, frame: pl.DataFrame) -> list[dict[str, Any
 
 def _fraud(model: LoadedModel, frame: pl.DataFrame) -> list[dict[str, Any]]:
     from models.common.dataset import vector_sha256
-    from models.fraud.scoring import row_reasons, score_frame
+    from models.fraud.scoring import alert_reasons, score_frame
 
     return [
         {
             "score": score,
-            "reasons": [
-                {"feature": feature, "log_odds_raised": round(gain, 6)} for feature, gain in raised
-            ],
+            "reasons": reasons,
             "feature_vector_sha256": fingerprint,
         }
-        for score, raised, fingerprint in zip(
+        for score, reasons, fingerprint in zip(
             score_frame(model.estimator, frame).to_list(),
-            row_reasons(model.estimator, frame),
+            alert_reasons(model.estimator, frame),
             vector_sha256(frame, model.estimator.features_),
             strict=True,
         )

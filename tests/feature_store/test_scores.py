@@ -153,7 +153,7 @@ def test_a_transaction_is_scored_with_what_raises_it(client: Any) -> None:
     frame = frame_of("fraud_authorization_v1", FRAUD)
     assert given["score"] == score_frame(estimator, frame).item()
     assert 0 < len(given["reasons"]) <= 4
-    raised = [reason["log_odds_raised"] for reason in given["reasons"]]
+    raised = [reason["adds"] for reason in given["reasons"]]
     assert raised == sorted(raised, reverse=True)
     assert min(raised) > 0
     for reason in given["reasons"]:

@@ -19,7 +19,7 @@ from pipelines.features.registry import load_definitions
 from pipelines.features.retrieval import POLARS_TYPES
 from pipelines.monitoring import alerts, monitor
 from pipelines.registry_view import list_models, promote
-from pipelines.scoring import score_applications, score_transactions
+from pipelines.scoring import alerts_to_review, score_applications, score_transactions
 from pipelines.settings import get_settings
 from pipelines.training import NotDue, is_due, newest, reproduction_error, train
 from pipelines.training_frames import underwriting_outcomes
@@ -377,6 +377,12 @@ def test_fraud_from_labels_to_alerts_once(lake: duckdb.DuckDBPyConnection):
     assert alerts.group_by("alert_on").agg(pl.len().alias("n"), pl.col("rank").max()).filter(
         (pl.col("n") != pl.col("rank")) | (pl.col("n") > 100)
     ).is_empty()  # fmt: skip
+    reasons = [json.loads(row) for row in alerts["reasons"]]
+    assert all(r["adds"] > 0 for row in reasons for r in row)
+    assert reasons[0][0]["feature"] == "amount_minor"
+    page = alerts_to_review(lake)
+    assert page["rank"].to_list() == list(range(1, page.height + 1))
+    assert page["why"][0].startswith("amount_minor ")
     declined = set(known.filter(pl.col("is_declined"))["transaction_id"])
     assert not declined & set(alerts["transaction_id"])
 

@@ -8,8 +8,9 @@ import pytest
 
 from models.common.dataset import matrix
 from models.common.errors import NotEnoughOutcomes
-from models.fraud.classifier import FraudClassifier
-from models.fraud.scoring import daily_alerts, score_frame
+from models.fraud.classifier import KINDS, FraudClassifier
+from models.fraud.scoring import MAXIMUM_REASONS, alert_reasons, daily_alerts, score_frame
+from models.fraud.selection import Block, choose, compare, prequential_blocks
 from models.fraud.training import (
     FraudParameters,
     TransactionFrame,
@@ -22,7 +23,7 @@ from models.fraud.training import (
 START = datetime(2024, 1, 1)
 CUTOFF = datetime(2024, 2, 20)
 DELAY = timedelta(days=7)
-FAST = FraudParameters(max_iter=25)
+FAST = FraudParameters(max_iter=25, trees=20)
 
 
 def transactions(rows: int = 4000, seed: int = 0) -> pl.DataFrame:
@@ -148,7 +149,9 @@ def test_sampling_keeps_all_frauds_and_the_weight_of_the_others():
 
 
 def test_sampled_training_stays_calibrated(frame):
-    sampled = train(frame, parameters=FraudParameters(max_iter=25, maximum_negatives=1500))
+    sampled = train(
+        frame, parameters=FraudParameters(max_iter=25, trees=20, maximum_negatives=1500)
+    )
     assert any("sampled out" in note for note in sampled.notes)
     assert sampled.metrics["development"]["calibration_ratio"] == pytest.approx(1.0, abs=0.35)
 
@@ -206,3 +209,99 @@ def test_alerts_are_the_best_cards_of_each_day_once_each():
     alerts = daily_alerts(scored, per_day=2)
     assert alerts["transaction_id"].to_list() == ["t2", "t3", "t5"]
     assert alerts["rank"].to_list() == [1, 2, 1]
+
+
+def separable(rows: int = 3000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Three columns: the first makes fraud likely, the second is noise with gaps, the third too."""
+    generator = np.random.default_rng(seed)
+    values = generator.normal(size=(rows, 3))
+    fraud = (generator.random(rows) < 1 / (1 + np.exp(4 - 3 * values[:, 0]))).astype(int)
+    values[generator.random(rows) < 0.1, 1] = np.nan
+    return values, fraud
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_learns_with_missing_values_and_repeats(kind: str):
+    values, fraud = separable()
+    model, again = (FraudClassifier(kind=kind, trees=30).fit(values, fraud) for _ in range(2))
+    probability = model.predict_proba(values)[:, 1]
+    assert np.array_equal(probability, again.predict_proba(values)[:, 1])
+    assert probability[fraud == 1].mean() > 3 * probability[fraud == 0].mean()
+    assert model.predict_proba(values[:0]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_makes_fraud_likely_is_the_first_reason(kind: str):
+    values, fraud = separable()
+    model = FraudClassifier(kind=kind, trees=30).fit(values, fraud, features=["a", "b", "c"])
+    worst = values[np.argsort(-values[:, 0])[:20]]
+    frame = pl.DataFrame(worst, schema=["a", "b", "c"])
+    for reasons, row in zip(alert_reasons(model, frame), worst, strict=True):
+        assert 1 <= len(reasons) <= MAXIMUM_REASONS
+        assert reasons[0]["feature"] == "a"
+        assert reasons[0]["value"] == pytest.approx(row[0], abs=1e-4)
+        added = [reason["adds"] for reason in reasons]
+        assert added == sorted(added, reverse=True)  # pyright: ignore[reportArgumentType]
+        assert min(added) >= 0  # pyright: ignore[reportArgumentType]
+
+
+def test_a_typical_row_has_no_reasons():
+    values, fraud = separable()
+    model = FraudClassifier(max_iter=20).fit(values, fraud)
+    assert model.contributions(model.typical_.reshape(1, -1)).tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="oracle"):
+        FraudClassifier(kind="oracle").fit(*separable(100))
+
+
+def test_the_simplest_of_equals_is_chosen():
+    assert choose({"simple": [0.5, 0.7], "complex": [0.61, 0.6]}) == "simple"
+    assert choose({"simple": [0.5, 0.6], "complex": [0.61, 0.6]}) == "complex"
+
+
+def test_blocks_before_the_test_leave_the_delay_out():
+    at = pl.Series([START + timedelta(hours=12 * i) for i in range(120)])
+    blocks = prequential_blocks(
+        at, end=CUTOFF - DELAY, delay=DELAY, length=timedelta(days=7), count=2
+    )
+    assert [len(block.test) for block in blocks] == [14, 14]
+    for block in blocks:
+        assert at[block.train].max() < block.starts_at - DELAY  # pyright: ignore
+        assert at[block.test].min() == block.starts_at
+        assert at[block.test].max() < CUTOFF - DELAY  # pyright: ignore
+
+
+def test_blocks_that_teach_nothing_are_passed_over():
+    label = np.array([1, 0, 1, 0])
+    empty = Block(np.array([0]), np.array([1]), START)
+    block = Block(np.array([0, 1]), np.array([2, 3]), START)
+    found = compare(
+        ("a", "b"), [empty, block],
+        lambda kind, _: np.array([0.9, 0.1]) if kind == "b" else None, label, np.ones(4),
+    )  # fmt: skip
+    assert found.average_precision == {"b": [1.0]}
+    assert found.kind == "b"
+    nothing = compare(("a", "b"), [empty], lambda *_: None, label, np.ones(4))
+    assert nothing.kind == "gradient_boosting"
+
+
+def test_kinds_are_compared_without_the_test_block(frame, model):
+    """Deleting the test block changes neither the comparison nor the choice."""
+    assert set(model.metrics["prequential"]) == set(KINDS)
+    assert all(row["blocks"] > 0 for row in model.metrics["prequential"].values())
+    without = train(frame.filter(pl.col("event_at") < CUTOFF))
+    assert without.metrics["prequential"] == model.metrics["prequential"]
+    assert without.estimator.kind == model.estimator.kind
+    assert any("was chosen on" in note for note in model.notes)
+
+
+def test_metrics_as_used_are_complete(model):
+    later = model.metrics["out_of_time"]
+    for name in ("value_detection_rate", "insult_rate", "recall_at_budget", "threshold"):
+        assert 0 <= later[name] <= 1, name
+    assert later["value_detection_rate_next_day"] <= later["value_detection_rate"]
+    assert later["hours_to_detect_median"] >= 0
+    completeness = model.metrics["label_completeness"]
+    assert 0 < completeness["low"] <= completeness["share"] <= completeness["high"] <= 1
