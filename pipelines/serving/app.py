@@ -9,7 +9,7 @@ import hashlib
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +46,7 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
 _MAX_REFERENCE = 128
 _JSON_TYPE = [(b"content-type", b"application/json")]
 
-_Scope = dict[str, Any]
+_Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[Any]]
 _Send = Callable[[Any], Awaitable[None]]
 
