@@ -1,6 +1,7 @@
 """A fraud classifier of one of three kinds that speaks in probabilities and tells its reasons."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,19 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from models.common.calibrated import CalibratedClassifier
 
 ROWS_TOLD_AT_ONCE = 1_000
 KINDS = ("logistic_regression", "random_forest", "gradient_boosting")
 """From the simplest to the least simple: of equally good ones the first is taken."""
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    """Those of the libraries above: finding them takes longer than scoring a row."""
+    return ThreadpoolController()
 
 
 class FraudClassifier(CalibratedClassifier):
@@ -72,7 +79,7 @@ class FraudClassifier(CalibratedClassifier):
         self.typical_ = _medians(values[fraud == 0])
         self.estimator_ = self._unfitted(len(values))
         # One thread adds up in the same order on every machine, and never waits for another.
-        with threadpool_limits(1):
+        with _thread_pools().limit(limits=1):
             if self.kind == "logistic_regression":
                 self.estimator_.fit(
                     _sizes(values), fraud, logisticregression__sample_weight=sample_weight
@@ -115,6 +122,11 @@ class FraudClassifier(CalibratedClassifier):
 
     def raw_logit(self, values: np.ndarray) -> np.ndarray:
         """Log-odds of fraud per row, as fitted."""
+        # Threads that wait for one another cost more than they save on a machine that is busy.
+        with _thread_pools().limit(limits=1):
+            return self._logit_of(values)
+
+    def _logit_of(self, values: np.ndarray) -> np.ndarray:
         if self.kind == "logistic_regression":
             return self.estimator_.decision_function(_sizes(values))
         if self.kind == "gradient_boosting":

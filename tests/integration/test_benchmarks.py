@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import pytest
 from pipelines.benchmark_runs import BENCHMARKS
 from pipelines.benchmark_runs.handbook import published_split
 from pipelines.benchmark_runs.handbook_features import DELAY_DAYS, FEATURES, handbook_features
+from pipelines.benchmark_runs.handbook_prequential import first_days
 from pipelines.benchmark_runs.uci_taiwan import load, with_behaviour
 from pipelines.errors import CardlineError
 
@@ -156,6 +157,22 @@ def test_the_handbook_baseline_is_reproduced(tmp_path: Path):
         for metric, value in published.items():
             if name in metrics["ours"]:
                 assert metrics["ours"][name][metric] == pytest.approx(value, abs=0.003), name
+    own = metrics["own_features"]
+    best = max(own["validation"].values(), key=lambda found: found["average_precision_mean"])
+    chosen = own["validation"][own["chosen"]]
+    assert chosen["average_precision_mean"] >= best["average_precision_mean"] - 0.01
+    assert own["published_split"]["average_precision"] >= 0.75
+    assert own["published_split"]["auc_roc"] > 0.871
+    assert own["published_split"]["card_precision_at_100"] > 0.291
+    assert own["prequential"]["own"]["average_precision_mean"] > 0.687
+
+
+def test_candidates_are_chosen_before_the_first_test_week_begins():
+    weeks = first_days()
+    three_weeks = timedelta(days=21)
+    chosen_by = max(weeks["validation"]) + three_weeks + timedelta(days=DELAY_DAYS)
+    assert chosen_by <= min(weeks["test"]) + timedelta(days=14)
+    assert max(weeks["test"]) == date(2018, 7, 25)
 
 
 @needs_public_data
