@@ -1,8 +1,8 @@
 """The catalogue of underwriting features: what each means, and which reason it can become.
 
 Put together from what is declared once elsewhere: names and types in `feature_repo/`, meanings in
-the contracts of the dbt models (of request values here), directions and reasons in `models.underwriting.catalogue`.
-`docs/features.md` is this catalogue in words.
+the contracts of the dbt models (of request values here), directions and reasons in
+`models.underwriting.catalogue`. `docs/features.md` is this catalogue in words.
 """
 
 from dataclasses import dataclass
