@@ -16,21 +16,9 @@ application_request = RequestSource(
     name="application_request",
     description="What the applicant states, in minor units (annual income, monthly housing).",
     schema=[
-        Field(
-            name="stated_income_minor",
-            dtype=Int64,
-            description="Annual income as stated, minor units",
-        ),
-        Field(
-            name="housing_payment_minor",
-            dtype=Int64,
-            description="Monthly housing payment as stated, minor units",
-        ),
-        Field(
-            name="requested_limit_minor",
-            dtype=Int64,
-            description="Limit that is asked for, minor units",
-        ),
+        Field(name="stated_income_minor", dtype=Int64),
+        Field(name="housing_payment_minor", dtype=Int64),
+        Field(name="requested_limit_minor", dtype=Int64),
     ],
 )
 
@@ -48,21 +36,9 @@ authorization_request = RequestSource(
 @on_demand_feature_view(
     sources=[pull_bureau_features, application_request],
     schema=[
-        Field(
-            name="app_dti",
-            dtype=Float64,
-            description="Monthly obligations and housing over monthly income",
-        ),
-        Field(
-            name="app_line_to_income",
-            dtype=Float64,
-            description="Requested limit over annual income",
-        ),
-        Field(
-            name="app_residual_income_minor",
-            dtype=Float64,
-            description="Monthly income less obligations and housing, minor units",
-        ),
+        Field(name="app_dti", dtype=Float64),
+        Field(name="app_line_to_income", dtype=Float64),
+        Field(name="app_residual_income_minor", dtype=Float64),
     ],
     mode="python",
     description="Ability to pay: debt to income, line to income, monthly residual income.",

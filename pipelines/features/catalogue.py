@@ -1,8 +1,8 @@
 """The catalogue of underwriting features: what each means, and which reason it can become.
 
-Put together from what is declared elsewhere once: names and types in `feature_repo/`, meanings in
-the contracts of the dbt models, directions and reasons in `models.underwriting.catalogue`.
-`docs/features.md` is this catalogue in words.
+Put together from what is declared once elsewhere: names and types in `feature_repo/`, meanings in
+the contracts of the dbt models (of request values here), directions and reasons in
+`models.underwriting.catalogue`. `docs/features.md` is this catalogue in words.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,13 @@ from pipelines.features.registry import load_definitions
 from pipelines.settings import PROJECT_DIR
 
 SERVICES = ("underwriting_v1", "account_behaviour_v1")
+# Feast refuses an on-demand feature that has a description of its own.
+_OF_REQUESTS = {
+    "stated_income_minor": "Annual income as stated, minor units",
+    "app_dti": "Monthly obligations and housing over monthly income",
+    "app_line_to_income": "Requested limit over annual income",
+    "app_residual_income_minor": "Monthly income less obligations and housing, minor units",
+}
 _DIRECTIONS = {1: "higher is riskier", -1: "higher is safer", 0: "as the data say"}
 
 
@@ -102,18 +109,12 @@ def _views() -> dict[str, str]:
 
 
 def _meanings() -> dict[str, str]:
-    """Meanings of stored features from the dbt contracts, of request-time ones from Feast."""
+    """Meanings of stored features from the dbt contracts, and of what the request brings."""
     import yaml
-    from feast import OnDemandFeatureView, RequestSource
 
-    found: dict[str, str] = {}
+    found = dict(_OF_REQUESTS)
     for path in sorted((PROJECT_DIR / "dbt" / "models" / "features").glob("*.yml")):
         for model in (yaml.safe_load(path.read_text()) or {}).get("models", []):
             for column in model.get("columns", []):
                 found[column["name"]] = " ".join(str(column.get("description", "")).split())
-    for item in load_definitions().objects:
-        if isinstance(item, OnDemandFeatureView):
-            found |= {field.name: field.description for field in item.features}
-        elif isinstance(item, RequestSource):
-            found |= {field.name: field.description for field in item.schema}
     return found
