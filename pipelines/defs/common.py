@@ -47,12 +47,16 @@ def picture(chart: Any) -> dg.MarkdownMetadataValue:
 
 
 def daily_bars(frame: "pl.DataFrame", x: str, y: str, title: str) -> dg.MarkdownMetadataValue:
-    """A bar chart of `y` by day `x`."""
+    """A chart of `y` by day `x`, a step a day; a day that `frame` lacks is zero."""
     import altair as alt
+    import polars as pl
 
+    days = frame.select(x, y).sort(x).upsample(x, every="1d").with_columns(pl.col(y).fill_null(0))
+    # The last step ends with its day. One outline is drawn in half the time of hundreds of bars.
+    days = pl.concat([days, days.tail(1).with_columns(pl.col(x) + pl.duration(days=1))])
     chart = (
-        alt.Chart(alt.Data(values=frame.select(x, y).cast({x: str}).to_dicts()), title=title)
-        .mark_bar(color="#3b6ea5")
+        alt.Chart(alt.Data(values=days.cast({x: str}).to_dicts()), title=title)
+        .mark_area(color="#3b6ea5", interpolate="step-after")
         .encode(alt.X(f"{x}:T", title=None), alt.Y(f"{y}:Q", title=y))
         .properties(width=560, height=180)
     )

@@ -9,6 +9,7 @@ that is killed between the ledger and its files is made up for by the next.
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -247,9 +248,13 @@ def _differing_day(path: Path, entries: pa.Table, part: list[Seal]) -> date | No
     with file:
         if file.num_row_groups != len(part):
             return part[min(file.num_row_groups, len(part) - 1)].sealed_on
+        # All at once tells in a tenth of the time that nothing differs.
+        with suppress(*unreadable):
+            if file.read().equals(entries):
+                return None
         for index, (seal, rows) in enumerate(zip(part, _slices(entries, part), strict=True)):
             try:
-                kept = file.read_row_group(index)
+                kept = file.read_row_group(index, use_threads=False)
             except unreadable:
                 return seal.sealed_on
             if not kept.equals(rows):
