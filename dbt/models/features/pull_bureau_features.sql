@@ -72,10 +72,18 @@ reports as (
 -- A feed that had not delivered anything yet says nothing: what it brings is null then, not none.
 arrivals as (
     select
-        {% for child in children %}
-        (select min(received_at) from {{ ref('stg_landing__' ~ child) }}) as {{ child }}_from
-        {%- if not loop.last %},{% endif %}
-        {% endfor %}
+        (
+            select min(received_at) from {{ ref('stg_landing__bureau_tradelines') }}
+        ) as bureau_tradelines_from,
+        (
+            select min(received_at) from {{ ref('stg_landing__bureau_trended') }}
+        ) as bureau_trended_from,
+        (
+            select min(received_at) from {{ ref('stg_landing__bureau_inquiries') }}
+        ) as bureau_inquiries_from,
+        (
+            select min(received_at) from {{ ref('stg_landing__bureau_records') }}
+        ) as bureau_records_from
 ),
 
 tradelines as (
@@ -225,10 +233,8 @@ trended_months as (
 -- Slope of a line through the months over their mean, from whole numbers: the same in any order.
 of_trended_months as (
     select
-        pull_id,
-        moment
         {% for y in ['balance', 'utilisation'] %}
-        , cast(
+        cast(
             count({{ y }})
             * (
                 count({{ y }}) * sum(x * {{ y }})
@@ -244,8 +250,10 @@ of_trended_months as (
                     * sum(x) filter (where {{ y }} is not null)
                 ) as double
             ), 0
-        ) as {{ y }}_slope
+        ) as {{ y }}_slope,
         {% endfor %}
+        pull_id,
+        moment
     from trended_months
     group by pull_id, moment
 ),
@@ -275,13 +283,12 @@ inquiries as (
 
 of_inquiries as (
     select
-        pull_id,
-        moment,
         {% for months in [1, 3, 6, 12, 24] %}
         count(*) filter (where inquired_on > report_on - interval '{{ months }}' month)
-            as inquiries_{{ months }}m_n
-        {%- if not loop.last %},{% endif %}
+            as inquiries_{{ months }}m_n,
         {% endfor %}
+        pull_id,
+        moment
     from inquiries
     where not is_same_shopping
     group by pull_id, moment
@@ -322,8 +329,10 @@ select
     end as bur_thin_file,
     cast(reports.score as bigint) as bur_score,
     {{ count_since_arrival('bureau_tradelines', 'of_tradelines.trades_n') }} as bur_trades_n,
-    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.trades_open_n') }} as bur_trades_open_n,
-    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.bankcards_open_n') }} as bur_bc_open_n,
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.trades_open_n') }}
+        as bur_trades_open_n,
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.bankcards_open_n') }}
+        as bur_bc_open_n,
     cast(of_tradelines.oldest_m as bigint) as bur_age_oldest_m,
     cast(of_tradelines.newest_m as bigint) as bur_age_newest_m,
     {{ mean_of_sums('of_tradelines.ages_m', 'of_tradelines.trades_n') }} as bur_age_avg_m,
@@ -338,10 +347,12 @@ select
     cast(of_tradelines.revolving_balance_minor as double)
     / nullif(of_tradelines.revolving_limit_minor, 0) as bur_util_rev,
     of_tradelines.bankcard_utilisation_max as bur_util_bc_max,
-    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.bankcards_over_90_n') }} as bur_bc_over90_n,
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.bankcards_over_90_n') }}
+        as bur_bc_over90_n,
     {% for name in late %}
     {% for window in ['6m', '12m', '24m', 'ever'] %}
-    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.late_' ~ name ~ '_' ~ window ~ '_n') }}
+    {% set column = 'of_tradelines.late_' ~ name ~ '_' ~ window ~ '_n' %}
+    {{ count_since_arrival('bureau_tradelines', column) }}
         as bur_dq{{ name }}_{{ window }}_n,
     {% endfor %}
     cast(of_tradelines.months_before_late_{{ name }} + 1 as bigint) as bur_mths_since_dq{{ name }},
@@ -355,14 +366,18 @@ select
             else 0
         end as bigint
     ) as bur_worst_status_24m,
-    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.past_due_minor') }} as bur_past_due_minor,
-    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.chargeoff_n') }} as bur_chargeoff_n,
-    {{ count_since_arrival('bureau_records', 'of_records.collections_n') }} as bur_collections_n,
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.past_due_minor') }}
+        as bur_past_due_minor,
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.chargeoff_n') }}
+        as bur_chargeoff_n,
+    {{ count_since_arrival('bureau_records', 'of_records.collections_n') }}
+        as bur_collections_n,
     {{ count_since_arrival('bureau_records', 'of_records.collections_balance_minor') }}
         as bur_collections_bal_minor,
     {{ count_since_arrival('bureau_records', 'of_records.collections_nonmedical_n') }}
         as bur_collections_nonmed_n,
-    {{ count_since_arrival('bureau_records', 'of_records.public_records_n') }} as bur_public_records_n,
+    {{ count_since_arrival('bureau_records', 'of_records.public_records_n') }}
+        as bur_public_records_n,
     cast(of_records.months_since_bankruptcy as bigint) as bur_mths_since_bk,
     cast(of_tradelines.satisfactory_n as double) / nullif(of_tradelines.trades_open_n, 0)
         as bur_sat_pct,
@@ -374,7 +389,8 @@ select
     of_trended_months.utilisation_slope as bur_util_slope_tr_12m,
     cast(of_trended.months_paid_in_full_n as double) / nullif(of_trended.months_billed_n, 0)
         as bur_transactor_tr_12m,
-    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.monthly_debt_minor') }} as bur_monthly_debt_minor
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.monthly_debt_minor') }}
+        as bur_monthly_debt_minor
 from reports
 cross join arrivals
 left join of_tradelines
