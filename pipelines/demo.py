@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.ahead import import_ahead
 from pipelines.errors import CardlineError
 from pipelines.progress import console, step
 from pipelines.registry_view import in_words
-from pipelines.run import import_ahead, run_due
+from pipelines.run import run_due
 from pipelines.settings import PROJECT_DIR, get_settings
 from pipelines.transform import ensure_manifest
 from pipelines.warehouse import connect

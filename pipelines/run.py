@@ -9,9 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -166,15 +164,7 @@ def _ingest(runner: _Runner, landing: Path, through: date | None) -> None:
 
 
 def _curate(runner: _Runner) -> None:
-    # dbt works in a process of its own: what the next stages import is read meanwhile.
-    Thread(target=import_ahead, args=("pipelines.features", "feast", "skops.io")).start()
     runner.job("curated_tables_build")
-
-
-def import_ahead(*modules: str) -> None:
-    """Import what is slow to import while there is another process to wait for."""
-    for module in modules:
-        import_module(module)
 
 
 def _publish(runner: _Runner) -> None:

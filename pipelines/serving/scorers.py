@@ -16,6 +16,7 @@ from pipelines.errors import CardlineError
 from pipelines.features.publish import POLARS_TYPES
 from pipelines.features.reading import NOT_FOUND, Vectors
 from pipelines.features.retrieval import service_definition
+from pipelines.settings import get_settings
 from pipelines.training import FRAUD, UNDERWRITING, registry
 
 if TYPE_CHECKING:
@@ -126,8 +127,11 @@ class Scorer:
 def _underwriting(model: LoadedModel, frame: pl.DataFrame) -> list[dict[str, Any]]:
     from models.underwriting.scoring import score_frame
 
-    scored = score_frame(model.estimator, model.reasons, frame)
-    return [row | {"reasons": json.loads(row["reasons"])} for row in scored.to_dicts()]
+    scored = score_frame(model.estimator, model.reasons, frame, get_settings().reason_method).drop(
+        "features"
+    )
+    told = ("reasons", "key_factors")
+    return [row | {name: json.loads(row[name]) for name in told} for row in scored.to_dicts()]
 
 
 def _fraud(model: LoadedModel, frame: pl.DataFrame) -> list[dict[str, Any]]:

@@ -52,6 +52,7 @@ def register_underwriting(seed: int = 1) -> None:
     values[generator.random(values.shape) < 0.1] = np.nan
     bad = (np.nan_to_num(values[:, :4]).sum(axis=1) + generator.random(400) > 2.4).astype(int)
     card = Scorecard().fit(values, bad, names)
+    card.set_references(values, cutoff_share=0.2)
     table = {
         name: {
             "mean_points": float(points.mean()), "maximum_points": float(points.max()),
@@ -157,8 +158,8 @@ def test_a_transaction_is_scored_with_what_raises_it(client: Any) -> None:
     assert raised == sorted(raised, reverse=True)
     assert min(raised) > 0
     for reason in given["reasons"]:
-        unknown = frame.with_columns(pl.lit(None, pl.Float64).alias(reason["feature"]))
-        assert score_frame(estimator, unknown).item() < given["score"]
+        usual = frame.with_columns(pl.lit(reason["typical"], pl.Float64).alias(reason["feature"]))
+        assert score_frame(estimator, usual).item() < given["score"]
 
 
 def test_every_decision_is_in_the_log(client: Any) -> None:
