@@ -118,7 +118,7 @@ def ingest(
         _clear_leftovers(settings.raw_dir, load_no)
         if not deliveries:
             return summary
-        known = {
+        loaded = {
             (feed, file_id): path
             for feed, file_id, path in con.execute(
                 "select feed, file_id, path from landing.files where state = ?", [LOADED]
@@ -127,20 +127,30 @@ def ingest(
         intakes: list[_Intake] = []
         duplicates: list[Delivery] = []
         touched: list[Delivery] = []
-        for delivery in deliveries:
-            identity = (delivery.feed, delivery.file_id)
-            if delivery.problem is None and identity in known:
-                if known[identity] == str(delivery.path):
+        waiting = deliveries
+        while waiting:
+            waiting, again = [], waiting
+            now: dict[tuple[str, str], _Intake] = {}
+            misplaced = [_intake(d) for d in again if d.problem is not None]
+            for delivery in (d for d in again if d.problem is None):
+                identity = (delivery.feed, delivery.file_id)
+                if identity in now:
+                    # The same content twice: what the second is, the first one's verdict tells.
+                    waiting.append(delivery)
+                elif identity not in loaded:
+                    now[identity] = _intake(delivery)
+                elif loaded[identity] == str(delivery.path):
                     touched.append(delivery)
                 else:
                     duplicates.append(delivery)
-                continue
-            known[identity] = str(delivery.path)
-            intakes.append(_intake(delivery))
-        for feed_name, of_feed in _by_feed(intakes):
-            feed = FEEDS.get(feed_name)
-            if feed is not None:
-                _take_in(feed, of_feed, load_no, settings)
+            for feed_name, of_feed in _by_feed(list(now.values())):
+                feed = FEEDS.get(feed_name)
+                if feed is not None:
+                    _take_in(feed, of_feed, load_no, settings)
+            for identity, intake in now.items():
+                if intake.rejection is None:
+                    loaded[identity] = str(intake.delivery.path)
+            intakes += [*misplaced, *now.values()]
         with transaction(con):
             _register(con, intakes, load_no, settings)
             _record(con, intakes, duplicates, load_no, settings)

@@ -133,6 +133,23 @@ def test_a_file_delivered_again_under_another_name_adds_no_rows(
     assert _query(settings, "select count(*) from raw.transactions") == [(1,)]
 
 
+def test_the_same_content_twice_at_once_is_loaded_by_the_file_that_can_be(
+    settings: Settings, drop: Any
+) -> None:
+    drop(_csv([_row(1)]), name="a.csv", manifest={"rows": 2})
+    drop(_csv([_row(1)]), name="b.csv")
+    drop(_csv([_row(1)]), name="c.csv")
+    summary = ingest(settings=settings)
+    assert (summary.files_quarantined, summary.files_loaded, summary.files_duplicate) == (1, 1, 1)
+    assert _query(settings, "select count(*) from raw.transactions") == [(1,)]
+
+
+def test_every_empty_file_waits(settings: Settings, drop: Any) -> None:
+    drop("")
+    drop("", day="2024-03-06")
+    assert ingest(settings=settings).files_quarantined == 2
+
+
 def test_other_content_under_a_known_key_is_kept_as_another_version(
     settings: Settings, drop: Any
 ) -> None:
