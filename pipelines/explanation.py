@@ -8,7 +8,7 @@ import polars as pl
 
 from pipelines.errors import CardlineError
 from pipelines.training import registry
-from pipelines.warehouse import connect
+from pipelines.warehouse import connect, has_table
 
 _LOGGED = """
 select log.* exclude (model_state), spine.decision, spine.decision_source, spine.decision_at
@@ -98,11 +98,8 @@ def explain(entity_id: str, method: str | None = None) -> Explanation:
 
 def _logged(entity_id: str) -> dict[str, Any]:
     with connect(read_only=True) as con:
-        there = con.execute(
-            "select count(*) from information_schema.tables "
-            "where table_schema = 'risk' and table_name = 'model_decision_log'"
-        ).fetchone()
-        rows = con.execute(_LOGGED, [entity_id]).pl().to_dicts() if there and there[0] else []
+        is_there = has_table(con, "risk", "model_decision_log")
+        rows = con.execute(_LOGGED, [entity_id]).pl().to_dicts() if is_there else []
     if not rows:
         raise CardlineError(
             f"{entity_id} has no score: no model was trained, or there is no such application"

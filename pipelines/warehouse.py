@@ -213,6 +213,15 @@ def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
+def has_table(con: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
+    """Whether the warehouse has this table or view yet."""
+    found = con.execute(
+        "select 1 from information_schema.tables where table_schema = ? and table_name = ?",
+        [schema, name],
+    ).fetchone()
+    return found is not None
+
+
 def _ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
     """Schemas, inventory tables and an empty table for every feed; nothing where all is there."""
     from pipelines.contracts import FEEDS

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
-from models.common.boosting import CalibratedBoosting
+from models.common.calibrated import CalibratedClassifier
 from models.underwriting.scorecard import pdo_scale, reference_groups
 
 REFERENCE_ROWS = 8
@@ -14,15 +15,16 @@ CELLS_AT_ONCE = 100_000
 """Values explained at once: each is looked at once per feature."""
 
 
-class MonotoneBoosting(CalibratedBoosting):
+class MonotoneBoosting(CalibratedClassifier):
     """Monotone gradient boosting in points, whose points lost add up to the score's difference.
+
+    Missing values need no imputation. After `fit`: `features_` in matrix order, `booster_`, and
+    `slope_` and `intercept_` of the calibration line on the logit.
 
     A tree's path uses at most two features, so the score is a sum of functions of one or two
     features. Of such a function the mean over one order of replacing features and its reverse is
     the exact Shapley value: `points_lost` is no sample and no approximation.
     """
-
-    interaction_cst = "pairwise"
 
     def __init__(
         self,
@@ -37,17 +39,15 @@ class MonotoneBoosting(CalibratedBoosting):
         l2_regularization: float = 5.0,
         random_state: int = 0,
     ) -> None:
-        super().__init__(
-            learning_rate=learning_rate,
-            max_iter=max_iter,
-            max_leaf_nodes=max_leaf_nodes,
-            min_samples_leaf=min_samples_leaf,
-            l2_regularization=l2_regularization,
-            random_state=random_state,
-        )
         self.pdo = pdo
         self.base_score = base_score
         self.base_odds = base_odds
+        self.learning_rate = learning_rate
+        self.max_iter = max_iter
+        self.max_leaf_nodes = max_leaf_nodes
+        self.min_samples_leaf = min_samples_leaf
+        self.l2_regularization = l2_regularization
+        self.random_state = random_state
 
     def fit(
         self,
@@ -57,11 +57,38 @@ class MonotoneBoosting(CalibratedBoosting):
         features: Sequence[str] | None = None,
         directions: Sequence[int] | None = None,
     ) -> "MonotoneBoosting":
-        """Learn from a (rows, features) float matrix, NaN for missing, and 0/1 outcomes."""
-        super().fit(values, target, sample_weight, features, directions)
-        self.inputs_ = list(self.features_)
-        self.directions_ = list(directions) if directions is not None else [0] * len(self.inputs_)
+        """Learn from a (rows, features) float matrix, NaN for missing, and 0/1 outcomes.
+
+        `sample_weight` undoes the subsampling of negatives, so scores are on the scale of the
+        whole population. `directions` (1 rises, -1 falls, 0 free) hold for every prediction.
+        """
+        width = values.shape[1]
+        self.inputs_ = list(features) if features is not None else [f"x{i}" for i in range(width)]
+        self.features_ = list(self.inputs_)
+        self.directions_ = list(directions) if directions is not None else [0] * width
+        self.classes_ = np.array([0, 1])
+        self.booster_ = HistGradientBoostingClassifier(
+            learning_rate=self.learning_rate,
+            max_iter=self.max_iter,
+            max_leaf_nodes=self.max_leaf_nodes,
+            min_samples_leaf=self.min_samples_leaf,
+            l2_regularization=self.l2_regularization,
+            monotonic_cst=None if directions is None else list(directions),
+            # Pairs only: `points_lost` rests on it.
+            interaction_cst="pairwise",
+            # Never on a random slice: that would look into the block meant for calibration.
+            early_stopping=False,  # pyright: ignore[reportArgumentType]
+            random_state=self.random_state,
+        )
+        # One thread adds up in the same order on every machine, and never waits for another.
+        with threadpool_limits(1):
+            self.booster_.fit(values, target, sample_weight=sample_weight)
+        self.slope_, self.intercept_ = 1.0, 0.0
         return self
+
+    def raw_logit(self, values: np.ndarray) -> np.ndarray:
+        """Log-odds of the positive class per row, as fitted."""
+        return self.booster_.decision_function(values)
 
     def set_references(self, values: np.ndarray, cutoff_share: float) -> None:
         """Choose the applicants that reasons compare with, from the development sample.

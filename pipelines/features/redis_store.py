@@ -32,8 +32,8 @@ from pipelines.features.encoding import (
     OnlineRows,
     as_messages,
     chunks,
-    encode_messages,
 )
+from pipelines.features.guarded import GuardedWrites
 from pipelines.features.reading import StoredRows, StoreUnavailable, ViewRead
 
 _ROWS_PER_PIPELINE = 1_000
@@ -83,20 +83,8 @@ class GuardedOnlineStoreConfig(RedisOnlineStoreConfig):
     type: str = "pipelines.features.redis_store.GuardedOnlineStore"  # pyright: ignore
 
 
-class GuardedOnlineStore(RedisOnlineStore):
+class GuardedOnlineStore(GuardedWrites, RedisOnlineStore):
     """Redis, one hash per entity."""
-
-    def online_write_batch(
-        self,
-        config: RepoConfig,
-        table: FeatureView,
-        data: list[tuple[Any, dict[str, Any], datetime, datetime | None]],
-        progress: Callable[[int], Any] | None,
-    ) -> None:
-        """Feast's way in (push, write_to_online_store), through the same guard."""
-        self.write_rows(config, table, encode_messages(table, data))
-        if progress:
-            progress(len(data))
 
     async def online_write_batch_async(
         self,
@@ -143,10 +131,7 @@ class GuardedOnlineStore(RedisOnlineStore):
     def write_rows(
         self, config: RepoConfig, table: FeatureView, rows: OnlineRows, is_forced: bool = False
     ) -> int:
-        """Write the rows that are not older than what is there, or all if `is_forced`.
-
-        Returns how many were written.
-        """
+        """As `GuardedWrites.write_rows`."""
         client: Any = self._get_client(_options(config))
         head = [_field(config, table), int(is_forced), _options(config).key_ttl_seconds or 0]
         project = config.project.encode()

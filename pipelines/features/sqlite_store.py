@@ -7,7 +7,7 @@ in one immediate transaction. The rows live in Feast's own table and go when the
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from pipelines.features.encoding import (
     OnlineRows,
     as_messages,
     chunks,
-    encode_messages,
     event_time,
 )
+from pipelines.features.guarded import GuardedWrites
 from pipelines.features.reading import StoredRows, StoreUnavailable, ViewRead
 
 _KEYS_PER_QUERY = 500
@@ -42,7 +42,7 @@ class GuardedOnlineStoreConfig(SqliteOnlineStoreConfig):
     type: str = "pipelines.features.sqlite_store.GuardedOnlineStore"  # pyright: ignore
 
 
-class GuardedOnlineStore(SqliteOnlineStore):
+class GuardedOnlineStore(GuardedWrites, SqliteOnlineStore):
     """SQLite, one file; readers do not wait for the writer."""
 
     @staticmethod
@@ -59,18 +59,6 @@ class GuardedOnlineStore(SqliteOnlineStore):
             con.execute("pragma synchronous = normal")
         return con
 
-    def online_write_batch(
-        self,
-        config: RepoConfig,
-        table: FeatureView,
-        data: list[tuple[Any, dict[str, Any], datetime, datetime | None]],
-        progress: Callable[[int], Any] | None,
-    ) -> None:
-        """Feast's way in (push, write_to_online_store), through the same guard."""
-        self.write_rows(config, table, encode_messages(table, data))
-        if progress:
-            progress(len(data))
-
     def online_read(
         self,
         config: RepoConfig,
@@ -86,10 +74,7 @@ class GuardedOnlineStore(SqliteOnlineStore):
     def write_rows(
         self, config: RepoConfig, table: FeatureView, rows: OnlineRows, is_forced: bool = False
     ) -> int:
-        """Write the rows that are not older than what is there, or all if `is_forced`.
-
-        Returns how many were written.
-        """
+        """As `GuardedWrites.write_rows`."""
         con = self._get_conn(config)
         guard = (
             f" where substr(excluded.value, 1, {VERSION_BYTES}) "

@@ -22,7 +22,7 @@ import polars as pl
 from pipelines.errors import CardlineError
 from pipelines.files import written_aside
 from pipelines.settings import Settings, get_settings
-from pipelines.warehouse import connect, data_clock, transaction
+from pipelines.warehouse import connect, data_clock, has_table, transaction
 
 OPEN, ASSIGNED, EXPLAINED = "OPEN", "ASSIGNED", "EXPLAINED"
 RESOLVED, WRITTEN_OFF = "RESOLVED", "WRITTEN_OFF"
@@ -180,11 +180,7 @@ def _deliver(settings: Settings, on: date, exception_id: str, row: dict[str, Any
 
 def settle_adjusted(con: duckdb.DuckDBPyConnection) -> int:
     """Resolve exceptions whose adjustment has been posted; within the caller's transaction."""
-    there = con.execute(
-        "select 1 from information_schema.tables "
-        "where table_schema = 'rewards' and table_name = 'reward_event_outcomes'"
-    ).fetchone()
-    if there is None:
+    if not has_table(con, "rewards", "reward_event_outcomes"):
         return 0
     posted = con.execute(
         """

@@ -19,6 +19,7 @@ import polars as pl
 
 from pipelines.rewards.seals import FIRST_HASH, seal_days
 from pipelines.rewards.stored import append, given
+from pipelines.warehouse import has_table
 
 JOURNAL_SCHEMA = pl.Schema(
     {
@@ -227,11 +228,7 @@ def _with_periods(
 
 def closed_periods(con: duckdb.DuckDBPyConnection, program_id: str) -> set[str]:
     """Months (`YYYY-MM`) of the program's books that take no more entries."""
-    there = con.execute(
-        "select 1 from information_schema.tables "
-        "where table_schema = 'finance' and table_name = 'periods'"
-    ).fetchone()
-    if there is None:
+    if not has_table(con, "finance", "periods"):
         return set()
     found = con.execute(
         "select period from finance.periods where program_id = ? and state = 'CLOSED'",

@@ -12,7 +12,7 @@ from pipelines.rewards.archive import first_difference
 from pipelines.rewards.ledger import entry_hashes, entry_texts, with_payload_hash
 from pipelines.rewards.seals import FIRST_HASH, seal_hash
 from pipelines.settings import get_settings
-from pipelines.warehouse import connect, set_watermark, transaction, watermark
+from pipelines.warehouse import connect, has_table, set_watermark, transaction, watermark
 
 BATCH = 500_000
 """Entries that are held at once while the chain is recomputed."""
@@ -39,7 +39,7 @@ _VERIFIED = "rewards:verified seal:"
 
 
 def _newest_seals(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    if not _exists(con, "rewards", "seals"):
+    if not has_table(con, "rewards", "seals"):
         return {}
     found = con.execute(
         "select program_id, max(seal_no) from rewards.seals group by all order by 1"
@@ -72,7 +72,7 @@ def verify_ledger(
     )
     if archive is not None:
         checks = (*checks, ("sealed files", partial(sealed_files, archive=archive, after=after)))
-    if not _exists(con, "rewards", "journal"):
+    if not has_table(con, "rewards", "journal"):
         return [CheckResult(name, True, "no ledger yet") for name, _ in checks]
     return [CheckResult(name, *check(con)) for name, check in checks]
 
@@ -326,7 +326,7 @@ def one_decision_set_each(con: duckdb.DuckDBPyConnection) -> tuple[bool, str]:
     )
     if double:
         return False, f"event {double[0]} has two decision sets"
-    if not _exists(con, "marts", "fct_earning_events"):
+    if not has_table(con, "marts", "fct_earning_events"):
         return True, "no posted events"
     missing = _first(
         con,
@@ -382,16 +382,6 @@ def _broken(program_id: str, entry: dict[str, object]) -> str:
     return (
         f"{program_id}: entry {entry['seq']} ({entry['journal_id']}) was changed, "
         f"recorded for {str(entry['recorded_at'])[:10]}"
-    )
-
-
-def _exists(con: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
-    return (
-        con.execute(
-            "select 1 from information_schema.tables where table_schema = ? and table_name = ?",
-            [schema, table],
-        ).fetchone()
-        is not None
     )
 
 
