@@ -126,7 +126,7 @@ def features_catalogue(json_output: JsonFlag = False) -> None:
     """Underwriting features: meaning, null meaning, direction, reason and owner (Markdown)."""
     from dataclasses import asdict
 
-    from pipelines.features.catalogue import as_markdown, feature_catalogue
+    from pipelines.feature_catalogue import as_markdown, feature_catalogue
 
     rows = feature_catalogue()
     print(json.dumps([asdict(r) for r in rows]) if json_output else as_markdown(rows), end="")

@@ -1,18 +1,13 @@
-"""The Dagster instance of a home, and running its jobs inside this process."""
+"""The Dagster instance of a home: its settings, and one command at a time."""
 
 import fcntl
 import json
 import os
-import signal
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager, redirect_stdout, suppress
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
-from pipelines.errors import CardlineError
 from pipelines.files import written_aside
 from pipelines.progress import console
 from pipelines.settings import Settings, get_settings
@@ -20,6 +15,8 @@ from pipelines.settings import Settings, get_settings
 if TYPE_CHECKING:
     import dagster as dg
 
+COMMAND_TAG = "cardline/command"
+"""Marks runs that a command makes inside its own process."""
 INSTANCE_CONFIG = """\
 # Written by Cardline at every start; settings of this home's Dagster instance.
 telemetry:
@@ -121,95 +118,3 @@ def _end_killed_runs(instance: "dg.DagsterInstance") -> None:
     for run in instance.get_runs(unfinished):
         instance.report_run_failed(run, "the process was killed; a later command goes on from here")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-
-
-def run_job(
-    instance: "dg.DagsterInstance",
-    name: str,
-    *,
-    config: dict[str, Any] | None = None,
-    tags: dict[str, str] | None = None,
-    partition_key: str | None = None,
-) -> None:
-    """Run one job of the code location to its end, in this process.
-
-    Raises `CardlineError` with the step that failed and the first line of why; a failed blocking
-    check counts as a failure.
-    """
-    from pipelines.definitions import defs
-
-    job = defs().resolve_job_def(name)
-    log = get_settings().home / "logs" / "run.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    execute = partial(
-        job.execute_in_process,
-        instance=instance,
-        run_config={"ops": config or {}, "loggers": _QUIET},
-        tags={COMMAND_TAG: "true"} | (tags or {}),
-        partition_key=partition_key,
-        raise_on_error=False,
-    )
-    # What dbt prints while it works goes to the log: standard output is the command's own.
-    with log.open("a") as file, redirect_stdout(file):
-        result = _beside_signals(execute)
-    if result.success:
-        return
-    for event in result.all_events:
-        if event.is_step_failure:
-            failure = event.step_failure_data
-            error = failure.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            why = error.message.strip().splitlines()[0] if error is not None else "unknown"
-            raise CardlineError(
-                f"{name} failed in {event.step_key}: {why} (`cardline ui` shows run "
-                f"{result.run_id[:8]}; the next `cardline run` goes on from there)"
-            )
-    raise CardlineError(f"{name} failed: `cardline ui` shows run {result.run_id[:8]}")
-
-
-def _beside_signals(work: Callable[[], Any]) -> Any:
-    """Do `work` in a thread, so that an interrupt ends the command at once.
-
-    In the main thread Dagster takes the signals for itself, and loses those that come between its
-    steps.
-    """
-    done: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:
-            done.set_exception(error)
-
-    # While a step runs, Dagster has file descriptor 2 lead to the step's own log.
-    said_to = os.dup(2)
-    end = partial(_end_at_once, said_to)
-    before = {number: signal.signal(number, end) for number in _ENDING}
-    try:
-        Thread(target=run, daemon=True, name="job").start()
-        return done.result()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(said_to)
-
-
-_ENDING = (signal.SIGINT, signal.SIGTERM)
-
-
-def _end_at_once(said_to: int, number: int, _: object) -> NoReturn:
-    """End this process and those that it started, whatever they are doing: runs survive that."""
-    import psutil
-
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
-    os.write(said_to, b"\nerror: interrupted; run the command again to go on\n")
-    os._exit(128 + number)
-
-
-COMMAND_TAG = "cardline/command"
-"""Marks runs that a command makes inside its own process."""
-
-_QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from pipelines.errors import CardlineError
-from pipelines.instance import dagster_instance, is_at_rest, run_job
+from pipelines.instance import dagster_instance, is_at_rest
+from pipelines.job_runs import run_job
 from pipelines.progress import console, step
 from pipelines.registry_view import MODELS
 from pipelines.settings import get_settings

@@ -225,7 +225,7 @@ def has_table(con: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
 def _ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
     """Schemas, inventory tables and an empty table for every feed; nothing where all is there."""
     from pipelines.contracts import FEEDS
-    from pipelines.ingestion.findings import FINDINGS, findings_view
+    from pipelines.findings import FINDINGS, findings_view
 
     existing = {
         f"{schema}.{name}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.underwriting.catalogue import entry_for, prohibited_features
-from pipelines.features.catalogue import as_markdown, feature_catalogue
+from pipelines.feature_catalogue import as_markdown, feature_catalogue
 from pipelines.settings import PROJECT_DIR
 from pipelines.training_frames import (
     BEHAVIOUR_SERVICE,
