@@ -8,6 +8,7 @@ before the commit leaves files that nothing refers to, and the next run clears t
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -19,11 +20,11 @@ from pipelines.files import written_aside
 from pipelines.ingestion.deliveries import BrokenManifest, Delivery, Manifest, list_deliveries
 from pipelines.ingestion.readers import FILE, LINE, BadLine, Chunk, UnreadableFile, read_chunks
 from pipelines.ingestion.sensitive import find_sensitive
+from pipelines.ingestion.threads import on_all_cores, one_ahead
 from pipelines.ingestion.validation import (
     judge,
     missing_columns,
     not_over_yet,
-    on_all_cores,
     payloads,
     unknown_columns,
 )
@@ -214,8 +215,9 @@ def _by_feed(intakes: list[_Intake]) -> list[tuple[str, list[_Intake]]]:
 
 def _take_in(feed: Feed, intakes: list[_Intake], load_no: int, settings: Settings) -> None:
     """Read, judge and write the files of one feed; each ends with `parts` or a `rejection`."""
-    for group in _groups(feed, intakes):
-        _judge_group(feed, group, load_no, settings)
+    judged = partial(_judge_group, feed)
+    for group, verdict in one_ahead(judged, _groups(feed, intakes)):
+        _settle_group(feed, group, verdict, load_no, settings)
     for intake in intakes:
         if intake.rejection is None:
             intake.rejection = _verdict(intake, settings)
@@ -251,12 +253,22 @@ def _groups(feed: Feed, intakes: list[_Intake]) -> Iterator[_Group]:
         yield group
 
 
-def _judge_group(feed: Feed, group: _Group, load_no: int, settings: Settings) -> None:
+@dataclass(frozen=True, slots=True)
+class _JudgedGroup:
+    """Rows of a group as they came and as they are typed, and by file why it is refused."""
+
+    given: pl.DataFrame
+    whole: pl.DataFrame
+    refusals: dict[int, str]
+
+
+def _judge_group(feed: Feed, group: _Group) -> _JudgedGroup:
+    """What becomes of each row; it changes nothing, for the group before may still be at work."""
     frame = pl.concat(
         chunk.frame.with_columns(pl.lit(number, dtype=pl.UInt32).alias(FILE))
         for number, (_, chunk) in enumerate(group)
     )
-    _refuse_sensitive(feed, frame, group)
+    refusals = _sensitive_files(feed, frame, len(group))
     judged = judge(feed, frame)
     whole = judged.typed.with_columns(frame[FILE], frame[LINE], judged.reason)
     whole = _with_lineage(feed, whole, group)
@@ -265,6 +277,16 @@ def _judge_group(feed: Feed, group: _Group, load_no: int, settings: Settings) ->
         both = pl.DataFrame([whole["reason"].alias("told"), future.alias("future")])
         reasons = both.select(pl.concat_str(pl.all(), separator="; ", ignore_nulls=True))
         whole = whole.with_columns(reasons.to_series().replace("", None).alias("reason"))
+    return _JudgedGroup(frame, whole, refusals)
+
+
+def _settle_group(
+    feed: Feed, group: _Group, judged: _JudgedGroup, load_no: int, settings: Settings
+) -> None:
+    """Count, set aside and write the rows of each file."""
+    frame, whole = judged.given, judged.whole
+    for number, why in judged.refusals.items():
+        group[number][0].rejection = why
     _add_totals(whole, group)
     unknown = unknown_columns(feed, frame.columns)
     ends = 0
@@ -292,21 +314,23 @@ def _judge_group(feed: Feed, group: _Group, load_no: int, settings: Settings) ->
         intake.parts.append(path)
 
 
-def _refuse_sensitive(feed: Feed, frame: pl.DataFrame, group: _Group) -> None:
-    """Reject files that hold a card or social security number where text is let through."""
+def _sensitive_files(feed: Feed, frame: pl.DataFrame, files: int) -> dict[int, str]:
+    """Why files are refused that hold a card or social security number where text is let in."""
     declared = {column.name: column.type for column in feed.columns}
     texts = [
         frame[name].cast(pl.String, strict=False)
         for name in frame.columns
         if name not in (FILE, LINE) and declared.get(name, "string") == "string"
     ]
+    refusals: dict[int, str] = {}
     for values, what in zip(texts, on_all_cores(find_sensitive, texts), strict=True):
         if what is None:
             continue
-        for number, (intake, _) in enumerate(group):
+        for number in range(files):
             found = find_sensitive(values.filter(frame[FILE] == number))
             if found is not None:
-                intake.rejection = _refusal(found, f"column {values.name}")
+                refusals[number] = _refusal(found, f"column {values.name}")
+    return refusals
 
 
 def _refusal(found: str, where: str) -> str:
@@ -384,8 +408,8 @@ def record_hashes(rows: pl.DataFrame) -> pl.Series:
         value = null if nulls == rows.height else f'cast("{name}" as varchar)'
         parts.append(value if nulls in (0, rows.height) else f"coalesce({value}, {null})")
     content = f", {separator}, ".join(parts)
-    # In pieces, for DuckDB gives each to a thread of its own.
-    whole = rows.to_arrow().combine_chunks()
+    # In pieces, for DuckDB gives each to a thread of its own; texts as they lie, without a copy.
+    whole = rows.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
     table = pa.Table.from_batches(whole.to_batches(max_chunksize=HASHED_ROWS), whole.schema)
     with scratch() as con:
         con.register("content", table)

@@ -50,20 +50,23 @@ def is_social_security_number(text: str) -> bool:
 
 def find_sensitive(values: pl.Series) -> str | None:
     """What a text column holds that must not land: a description without the value, or None."""
-    # Cheap passes first: most columns have no value that is long enough, or with enough digits.
+    kinds = [
+        (PAN_CANDIDATE, is_card_number, "a card number"),
+        (SSN_CANDIDATE, is_social_security_number, "a social security number"),
+    ]
+    if _SSN_COLUMN.search(values.name):
+        kinds.append((BARE_SSN, is_social_security_number, "a social security number"))
+    # One pass for all kinds, and none over values that are all too short to be any.
     longest = values.str.len_bytes().max()
     if not isinstance(longest, int) or longest < FEWEST_DIGITS:
         return None
-    is_suspect = values.str.contains(r"[0-9](?:[ -]?[0-9]){8}")
-    if not is_suspect.any():
+    is_candidate = values.str.contains("|".join(candidate for candidate, _, _ in kinds))
+    if not is_candidate.any():
         return None
-    suspects = values.filter(is_suspect).unique()
-    if _any(suspects, PAN_CANDIDATE, is_card_number):
-        return "a card number"
-    if _any(suspects, SSN_CANDIDATE, is_social_security_number):
-        return "a social security number"
-    if _SSN_COLUMN.search(values.name) and _any(suspects, BARE_SSN, is_social_security_number):
-        return "a social security number"
+    candidates = values.filter(is_candidate).unique()
+    for candidate, judge, what in kinds:
+        if _any(candidates, candidate, judge):
+            return what
     return None
 
 
