@@ -65,14 +65,15 @@ def _show(small: dict[str, Any], large: dict[str, Any]) -> None:
         row("    of it work", stage["work"], other["work"])
     totals = [
         {
-            "work": sum(stage["work"] for stage in figures["stages"].values()),
-            "seconds": sum(stage["seconds"] for stage in figures["stages"].values()),
+            name: sum(stage[name] for stage in figures["stages"].values())
+            for name in ("seconds", "work", "processor")
         }
         for figures in (small, large)
     ]
     row("the day without imports", totals[0]["seconds"], totals[1]["seconds"])
     row("    of it work", totals[0]["work"], totals[1]["work"])
     row("    of it orchestration", *(total["seconds"] - total["work"] for total in totals))
+    row("    seconds of processor", totals[0]["processor"], totals[1]["processor"])
     print("\nslowest of dbt in the large history")
     for name, seconds in list(large["dbt"].items())[:12]:
         kind, _, node = name.split(".")[:3]
