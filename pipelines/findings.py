@@ -111,15 +111,43 @@ where files.state = 'LOADED'
 """
 
 
+# The files of the last ingest commit that loaded any.
+_FRESH = """
+fresh as (
+    select file_id from landing.files
+    where
+        state = 'LOADED'
+        and load_no = (select max(load_no) from landing.files where state = 'LOADED')
+)
+"""
+
+
 def findings_view() -> str:
     """The statement that makes `landing.findings`; feeds and columns are the contract's own."""
-    parts = [_FROM_FILES, *(part for feed in FEEDS.values() for part in _of_feed(feed))]
-    return f"create or replace view {FINDINGS} as with {_OF_FILES} " + " union all ".join(parts)
+    return f"create or replace view {FINDINGS} as {_findings(is_fresh=False)}"
 
 
-def _of_feed(feed: Feed) -> Iterator[str]:
+def fresh_findings() -> str:
+    """As `landing.findings`, of rows only those that the last ingest brought or corrected.
+
+    The cost follows that ingest: of what was there before, only keys are looked at.
+    """
+    return _findings(is_fresh=True)
+
+
+def _findings(is_fresh: bool) -> str:
+    parts = [_FROM_FILES, *(part for feed in FEEDS.values() for part in _of_feed(feed, is_fresh))]
+    return f"with {_OF_FILES}, {_FRESH} " + " union all ".join(parts)
+
+
+def _of_feed(feed: Feed, is_fresh: bool) -> Iterator[str]:
+    keys = ", ".join(feed.key)
     key = " || '/' || ".join(feed.key)
     table = f"raw.{feed.name}"
+    brought = known = f"{table} where true"
+    if is_fresh:
+        brought = f"{table} where file_id in (from fresh)"
+        known = f"{table} where ({keys}) in (select ({keys}) from {brought})"  # noqa: S608
     paths = f"""(
     select file_id, min(path) as path from standing where feed = '{feed.name}' group by file_id
 )"""  # noqa: S608
@@ -138,12 +166,13 @@ from (
         dense_rank() over (partition by {key} order by first_seen, record_hash) as version_no
     from (
         select
-            batch_date, file_id, line_no, record_hash, received_at, {", ".join(feed.key)},
-            min((received_at, batch_date)) over (partition by {key}, record_hash) as first_seen,
-            count(*) over (partition by {key}) as row_count
+            batch_date, file_id, line_no, record_hash, received_at, {keys},
+            min((received_at, batch_date)) over (partition by {key}, record_hash) as first_seen
         from {table}
-    ) as counted
-    where row_count > 1
+        where ({keys}) in (
+            select ({keys}) from {known} group by {keys} having count(*) > 1
+        )
+    ) as repeated
 ) as versions
 left join {paths} as files using (file_id)
 where version_no > 1 or copy_no > 1
@@ -152,10 +181,7 @@ where version_no > 1 or copy_no > 1
         yield f"""
 select
     'ORPHAN_KEY' as kind, {where}, '{column} is in no row of {parent}: ' || {column} as detail
-from {table}
+from (from {brought} and {column} is not null and exists (from raw.{parent})) as brought
+anti join raw.{parent} as parents on brought.{column} = parents.{column}
 left join {paths} as files using (file_id)
-where
-    {column} is not null
-    and {column} not in (select {column} from raw.{parent})
-    and exists (select 1 from raw.{parent})
 """  # noqa: S608

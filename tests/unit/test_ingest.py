@@ -13,6 +13,7 @@ import pytest
 from pipelines import warehouse
 from pipelines.contracts import FEEDS
 from pipelines.files import sha256_of
+from pipelines.findings import fresh_findings
 from pipelines.ingestion import load
 from pipelines.ingestion.load import ingest
 from pipelines.settings import Settings
@@ -387,6 +388,29 @@ def _found(settings: Settings) -> list[tuple[Any, ...]]:
         settings,
         "select kind, record_key, detail from landing.findings order by kind, record_key",
     )
+
+
+def test_fresh_findings_are_those_of_the_last_ingest(settings: Settings, drop: Any) -> None:
+    def fresh() -> list[tuple[Any, ...]]:
+        query = f"select kind, record_key, detail from ({fresh_findings()}) order by all"
+        return _query(settings, query)
+
+    account = {
+        "account_id": "a1", "customer_id": "u1", "program_id": "p1", "opened_on": "2024-01-01",
+        "credit_limit_minor": "1000", "currency": "USD", "updated_at": "2024-01-01T00:00:00Z",
+        "status": "OPEN",
+    }  # fmt: skip
+    drop(_csv([",".join(account.values())], ",".join(account)), feed="accounts")
+    drop(_csv([_row(1), _row(2, account_id="a9")]))
+    ingest(settings=settings)
+    orphan = ("ORPHAN_KEY", "e2", "account_id is in no row of accounts: a9")
+    assert fresh() == _found(settings) == [orphan]
+
+    drop(_csv([_row(1, amount_minor="175")]), name="mended.csv")
+    ingest(settings=settings)
+    correction = ("CORRECTION", "e1", "version 2")
+    assert fresh() == [correction]
+    assert _found(settings) == [correction, orphan]
 
 
 def test_what_had_not_happened_when_it_was_delivered_waits(settings: Settings, drop: Any) -> None:
