@@ -84,7 +84,7 @@ def alerts() -> pl.DataFrame:
         version = registry().current(UNDERWRITING)
         return con.execute(
             """
-            select month, measure, subject, value, expected, detail
+            select model_version, month, measure, subject, value, expected, detail
             from risk.monitoring
             where model_version = ? and status = 'ALERT'
             qualify measure like 'ever_%' or month = max(month) over (partition by measure)

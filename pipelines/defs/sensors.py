@@ -1,4 +1,4 @@
-"""Starting work when files arrive."""
+"""Starting work when files arrive, and when a model is not as expected."""
 
 import hashlib
 
@@ -8,8 +8,14 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
 )
 
-from pipelines.defs.jobs import curated_tables_build, landing_ingest
+from pipelines.defs.jobs import (
+    curated_tables_build,
+    landing_ingest,
+    scores_refresh,
+    underwriting_retrain,
+)
 from pipelines.ingestion.load import pending
+from pipelines.monitoring import alerts
 
 
 def range_tags(start: str, end: str) -> dict[str, str]:
@@ -45,4 +51,19 @@ def landing_ingested_sensor(context: dg.RunStatusSensorContext) -> dg.RunRequest
     return dg.RunRequest(run_key=context.dagster_run.run_id)
 
 
-SENSORS = [landing_arrival_sensor, landing_ingested_sensor]
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.SUCCESS,
+    monitored_jobs=[scores_refresh],
+    request_job=underwriting_retrain,
+    description="Trains underwriting anew when the model in use is not as expected, once a month.",
+)
+def underwriting_drift_sensor() -> dg.RunRequest | dg.SkipReason:
+    found = alerts()
+    if found.is_empty():
+        return dg.SkipReason("the model in use is as expected")
+    version, month = found.select("model_version", "month").row(-1)
+    # A version that is not replaced after all asks again with the next month that stands out.
+    return dg.RunRequest(run_key=f"{version}:{month}")
+
+
+SENSORS = [landing_arrival_sensor, landing_ingested_sensor, underwriting_drift_sensor]

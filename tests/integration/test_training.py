@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import numpy as np
 import polars as pl
 import pytest
 
+from pipelines.defs.sensors import underwriting_drift_sensor
 from pipelines.errors import CardlineError
 from pipelines.explanation import explain, in_words
 from pipelines.fair_lending.report import compare_groups
@@ -235,6 +237,9 @@ def test_monitoring_tells_shifted_scores_and_vintages_with_early_bads(
     assert first.filter(pl.col("month") == "2024-06", pl.col("measure") == "approval_rate")[
         "value"
     ].to_list() == [0.75]
+    asked = _asked_by_drift()
+    assert underwriting_drift_sensor.job_name == "underwriting_retrain"
+    assert asked.run_key == f"{newest('underwriting').version}:2024-06"
 
     with pytest.raises(CardlineError, match="off"):
         compare_groups("a")
@@ -245,6 +250,25 @@ def test_monitoring_tells_shifted_scores_and_vintages_with_early_bads(
     compared = compare_groups("a").to_dicts()
     assert [row["air_decisions"] for row in compared] == [1.0, 0.5]
     assert compared[1]["flag"] == "below 0.80"
+
+
+def _asked_by_drift() -> dg.RunRequest:
+    """What the sensor asks for when a run of its job has ended well."""
+
+    @dg.job
+    def scores_refresh() -> None: ...
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        ended = scores_refresh.execute_in_process(instance=instance)
+        context = dg.build_run_status_sensor_context(
+            underwriting_drift_sensor.name,
+            ended.get_run_success_event(),
+            instance,
+            ended.dagster_run,
+        )
+        asked = underwriting_drift_sensor(context)
+    assert isinstance(asked, dg.RunRequest)
+    return asked
 
 
 def test_an_outcome_known_later_and_exclusions_do_not_teach(lake: duckdb.DuckDBPyConnection):
