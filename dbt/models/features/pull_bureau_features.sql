@@ -16,10 +16,35 @@
 {% set feeds = [ref('stg_landing__bureau_pulls')] %}
 {% for child in children %}{% do feeds.append(ref('stg_landing__' ~ child)) %}{% endfor %}
 
-with pull_rows as (
+with
+{% if is_delta() %}
+-- What was received before all that was known of its feed turns nulls of the time between to counts.
+earlier_arrivals as (
+    {% for child in children %}
+    select
+        min(received_at) as arrived_at,
+        min(received_at) filter (where file_id not in ({{ new_files() }})) as known_from
+    from {{ ref('stg_landing__' ~ child) }}
+    {% if not loop.last %}union all{% endif %}
+    {% endfor %}
+),
+{% endif %}
+
+pull_rows as (
     select *
     from {{ ref('stg_landing__bureau_pulls') }}
     {{ where_key_is_new('pull_id', feeds) }}
+    {% if is_delta() %}
+    or pull_id in (
+        select reported.pull_id
+        from {{ this }} as reported
+        inner join earlier_arrivals
+            on
+                reported.event_timestamp >= earlier_arrivals.arrived_at
+                and reported.event_timestamp
+                < coalesce(earlier_arrivals.known_from, 'infinity')
+    )
+    {% endif %}
 ),
 
 pulls as (
