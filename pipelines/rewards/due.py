@@ -1,6 +1,7 @@
 """What is due in one pass of a program, and the entries that it leads to.
 
-Accounts that only earn are posted in columns; the others entry by entry (`posting.py`).
+Accounts whose points only posted events move are posted in columns; the others entry by entry
+(`posting.py`).
 """
 
 from collections.abc import Mapping
@@ -22,13 +23,7 @@ from pipelines.rewards.posting import (
     expiry_of,
     month_ends,
 )
-from pipelines.rewards.posting_columns import (
-    in_deficit,
-    is_accrual,
-    is_clawback,
-    merged,
-    post_in_columns,
-)
+from pipelines.rewards.posting_columns import is_plain, merged, post_in_columns
 from pipelines.rewards.rules import RuleBook
 from pipelines.rewards.terms import Program
 
@@ -112,7 +107,8 @@ def post(
     )
     in_columns = actions.filter(~pl.col("account_id").is_in(single.implode()))
     taken = in_columns.filter(pl.col("points") < 0)["account_id"].unique()
-    parts = [post_in_columns(program, in_columns, stored.lots_of(con, program.program_id, taken))]
+    lots = stored.lots_of(con, program.program_id, taken)
+    parts = [post_in_columns(program, in_columns, states, lots)]
     balances = _plain_balances(in_columns, states)
     posting = AccountPosting(program, after, through, ends)
     accounts = _accounts(
@@ -153,14 +149,12 @@ def _one_by_one(
     through: date,
 ) -> pl.Series:
     """Accounts whose lots must be worked entry by entry, sorted."""
-    plain = is_accrual()
-    if all(version.terms.returns.policy == "UNLIMITED" for version in program.versions):
-        plain |= is_clawback()
+    plain = is_plain()
+    if any(version.terms.returns.policy != "UNLIMITED" for version in program.versions):
+        plain &= (pl.col("event_class") == "EARN") & (pl.col("points") > 0)
     parts = [
         actions.filter(~plain)["account_id"],
-        in_deficit(actions, states),
         instructions["account_id"],
-        states.filter(pl.col("balance") < 0)["account_id"],
         pl.Series(
             "account_id",
             stored.accounts_with_lots_lapsing(con, program.program_id, after, through),

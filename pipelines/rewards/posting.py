@@ -122,7 +122,7 @@ class _Buffer:
     """Rows to be written, as lists."""
 
     journals: list[tuple[object, ...]] = field(default_factory=list)
-    order: list[tuple[date, int, str, int]] = field(default_factory=list)
+    order: list[tuple[date, int, str]] = field(default_factory=list)
     postings: list[tuple[object, ...]] = field(default_factory=list)
     lots: list[tuple[object, ...]] = field(default_factory=list)
     consumption: list[tuple[object, ...]] = field(default_factory=list)
@@ -178,12 +178,10 @@ class AccountPosting:
         is_partner = program.latest.settlement_model == "PARTNER_POSTED"
         self.transfers = month_ends if is_partner else []
         self.out = _Buffer()
-        self._n = 0
 
     def run(self, account: Account) -> int:
         """Everything that is due for `account`; returns its balance afterwards."""
         self._transfer_index = 0
-        self._n = 0
         self._floor = self.after
         todo: list[tuple[date, int, tuple[object, ...], object]] = []
         for action in account.actions:
@@ -520,10 +518,9 @@ class AccountPosting:
         source_id: str, key: str, effective_on: date, journal_id: str,
         reverses: str | None = None, rule_hash: object = None,
     ) -> None:  # fmt: skip
-        self._n += 1
         self._journal_id = journal_id
         program_id = self.program.program_id
-        self.out.order.append((day, phase, account.account_id, self._n))
+        self.out.order.append((day, phase, account.account_id))
         self.out.journals.append(
             (program_id, day, journal_id, event_type, source_kind, source_id, account.account_id,
              f"{program_id}|{event_type}|{key}", effective_on, reverses, rule_hash)
@@ -552,10 +549,10 @@ class AccountPosting:
             )
 
     def finish(self) -> tuple[pl.DataFrame, Entries, list[Outcome]]:
-        """The order of the entries, the entries and the outcomes of everything run so far."""
+        """The place of the entries, the entries and the outcomes of everything run so far."""
         order = pl.DataFrame(
             self.out.order,
-            schema={"day": pl.Date, "phase": pl.Int64, "account_id": pl.String, "n": pl.Int64},
+            schema={"day": pl.Date, "phase": pl.Int64, "account_id": pl.String},
             orient="row",
         )
         entries = Entries(

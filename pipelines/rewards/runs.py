@@ -1,0 +1,47 @@
+"""Sums over runs: elements of a column that stand together and have one value."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of a column of `size` elements: where each starts and how long it is."""
+
+    start: np.ndarray
+    length: np.ndarray
+
+    @classmethod
+    def of(cls, column: pl.Series | np.ndarray) -> "Runs":
+        """The runs of equal neighbours in `column`, which has no nulls."""
+        values = column.rle_id().to_numpy() if isinstance(column, pl.Series) else column
+        starts = np.flatnonzero(np.concatenate([np.ones(1, bool), values[1:] != values[:-1]]))
+        starts = starts[: len(values)]
+        return cls(starts, np.diff(np.append(starts, len(values))))
+
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """One value a run as one an element."""
+        return np.repeat(values, self.length)
+
+    def number(self) -> np.ndarray:
+        """The number of each element's run, from zero."""
+        return self.spread(np.arange(len(self.start)))
+
+    def place(self) -> np.ndarray:
+        """The place of each element in its run, from zero."""
+        return np.arange(self.length.sum()) - self.spread(self.start)
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """The sum of each run of `values`."""
+        return np.add.reduceat(values, self.start) if len(values) else values
+
+    def before(self, values: np.ndarray) -> np.ndarray:
+        """The sum of what comes before each element in its run.
+
+        Exact wherever that sum fits: what the running total of all runs overflows, the difference
+        takes back.
+        """
+        total = np.cumsum(values) - values
+        return total - self.spread(total[self.start])
