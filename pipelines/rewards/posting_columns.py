@@ -147,13 +147,13 @@ def _taken(losing: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
     covered = losing.filter(pl.col("covered") > 0).select(
         "entry", "journal_id", "account_id", "covered", "item_event_ids"
     )
-    for number, (entry, journal_id, account_id, left, items) in enumerate(covered.iter_rows()):
+    for number, (entry, journal_id, account_id, points, items) in enumerate(covered.iter_rows()):
         begin, end = begins[account_id], ends[account_id]
         while not opens[begin] and begin < end - 1:
             begin += 1
         begins[account_id] = begin
         mine = sorted(at for item in set(items or ()) for at in own.get(item, ()))
-        no = 1
+        left, no = points, 1
         for at in chain(mine, range(begin, end)):
             if not opens[at] or opened_by[at] > entry:
                 continue
@@ -249,9 +249,7 @@ def _in_entries(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
     no = Runs.of(frame["entry"].to_numpy()).place()
     if no.any():
         frame = frame.sort("entry", "lot_id")
-    return frame.with_columns(no=no).select(
-        "entry", "no", *schema.names()
-    )
+    return frame.with_columns(no=no).select("entry", "no", *schema.names())
 
 
 def merged(parts: Iterable[Part]) -> Entries:
@@ -307,9 +305,7 @@ def _narrow(numbers: np.ndarray) -> np.ndarray:
     return numbers.astype(np.min_scalar_type(int(numbers.max())))
 
 
-def _with_entry(
-    frame: pl.DataFrame, key: str, then: str, journals: pl.DataFrame
-) -> pl.DataFrame:
+def _with_entry(frame: pl.DataFrame, key: str, then: str, journals: pl.DataFrame) -> pl.DataFrame:
     """`frame` with the number of each row's entry, and the row's place in it by `then`."""
     if "entry" in frame.columns:
         return frame
