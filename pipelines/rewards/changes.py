@@ -25,6 +25,7 @@ from pipelines.rewards.engine import (
     Decided,
     State,
     decide,
+    in_order,
     items_of,
 )
 from pipelines.rewards.facts import Facts
@@ -83,15 +84,16 @@ def find_changes(
     program_id = book.program.program_id
     if "first_revision" not in events.columns:
         events = events.with_columns(first_revision=pl.lit(1, dtype=pl.Int64))
-    events = events.sort("account_id", *ORDER)
+    events = in_order(events)
     turns = facts.turns(events)
     if moved is not None:
         turns = pl.concat([turns, moved.select("account_id", "day")]).unique()
     events, late_days = _laps(events, states, turns, book)
     first = events.filter(pl.col("lap") == 0)
     decided = decide(
-        first.drop("day", "lap", "first_revision"), book, _state(con, book, first, facts)
-    )
+        first.drop("day", "lap", "first_revision"), book, _state(con, book, first, facts),
+        is_sorted=not late_days,
+    )  # fmt: skip
     current = _stamped(decided.decisions, first)
     late = pl.Series("account_id", sorted(late_days), dtype=pl.String)
     superseded: list[pl.DataFrame] = []
@@ -405,14 +407,14 @@ def _numbered(decisions: pl.DataFrame) -> pl.DataFrame:
     """Ids of decisions and of the entry that their event leads to, if it moves points; decisions
     of an event stand together."""
     events = Runs.of(decisions["event_id"])
-    total = events.spread(events.sums(decisions["points"].to_numpy()))
+    moves = pl.Series(events.sums(decisions["points"].to_numpy()) != 0)
     earns = pl.col("event_class") == "EARN"
     name = pl.when(earns).then(pl.lit("accrual")).otherwise(pl.lit("clawback"))
+    entry = pl.when(moves).then(pl.format("{}:{}:{}", name, "event_id", "revision"))
+    heads = decisions.select("event_id", "event_class", "revision")[events.start]
     return decisions.with_columns(
+        heads.select(journal_id=entry).to_series().gather(events.number()),
         decision_id=pl.format("{}:{}:{}", "event_id", "rule_id", "revision"),
-        journal_id=pl.when(pl.Series(total != 0)).then(
-            pl.format("{}:{}:{}", name, "event_id", "revision")
-        ),
     )
 
 
@@ -423,15 +425,11 @@ def _actions(decisions: pl.DataFrame, allocations: pl.DataFrame) -> pl.DataFrame
         "rule_hash", "points", "funding_partner_bps", "journal_id",
     ).filter(pl.col("journal_id").is_not_null())  # fmt: skip
     events = Runs.of(moving["event_id"])
-    parts = (
-        moving.select("funding_partner_bps", "points", event=events.number())
-        .group_by("event", "funding_partner_bps", maintain_order=True)
-        .agg(pl.col("points").sum())
-    )
-    ends = np.searchsorted(parts["event"].to_numpy(), np.arange(len(events.start) + 1))
+    event, bps, points = _funded(moving, events)
+    ends = np.searchsorted(event, np.arange(len(events.start) + 1))
     heads = moving[events.start].with_columns(
-        _listed(parts["funding_partner_bps"], ends),
-        _listed(parts["points"], ends).alias("parts"),
+        _listed("funding_partner_bps", bps, ends),
+        _listed("parts", points, ends),
         points=events.sums(moving["points"].to_numpy()),
         place=pl.int_range(pl.len(), dtype=pl.Int64),
         reverses=pl.lit(False),
@@ -448,10 +446,28 @@ def _actions(decisions: pl.DataFrame, allocations: pl.DataFrame) -> pl.DataFrame
     )
 
 
-def _listed(values: pl.Series, ends: np.ndarray) -> pl.Series:
+def _funded(decisions: pl.DataFrame, events: Runs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points by event and by who funds them, in the order of `decisions`: the number of the event,
+    basis points and points."""
+    bps = decisions["funding_partner_bps"].to_numpy()
+    parts = Runs.of(events.number() * (10_000 + 1) + bps)
+    event, bps = events.number()[parts.start], bps[parts.start]
+    points = parts.sums(decisions["points"].to_numpy())
+    if np.bincount(event, minlength=1).max() <= 2:
+        return event, bps, points
+    # Of three parts the first and the last may be funded alike.
+    by_funder = (
+        pl.DataFrame({"event": event, "bps": bps, "points": points})
+        .group_by("event", "bps", maintain_order=True)
+        .agg(pl.col("points").sum())
+    )
+    return tuple(column.to_numpy() for column in by_funder)  # pyright: ignore[reportReturnType]
+
+
+def _listed(name: str, values: np.ndarray, ends: np.ndarray) -> pl.Series:
     """`values` as lists, the first from `ends[0]` to `ends[1]` and so on."""
-    listed = pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), values.to_arrow())
-    return pl.Series(values.name, listed)
+    lists = pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), pa.array(values, pa.int64()))
+    return pl.Series(name, lists)
 
 
 def _reversals(gone: pl.DataFrame) -> pl.DataFrame:

@@ -32,6 +32,7 @@ from pipelines.rewards.columns import (
 from pipelines.rewards.facts import Facts, period_of, statement_of, status_at
 from pipelines.rewards.fold import AccountFold, Allocation, Grant, Item, Problem, Row
 from pipelines.rewards.rules import EPOCH, Kind, Look, Plan, RuleBook
+from pipelines.rewards.runs import ranks, sorted_by
 from pipelines.rewards.spend import (
     PROGRESS_SCHEMA,
     SPEND_SCHEMA,
@@ -171,7 +172,7 @@ def decide(
             pl.DataFrame(schema=CAP_SCHEMA), pl.DataFrame(schema=PROBLEM_SCHEMA),
         )  # fmt: skip
     if not is_sorted:
-        events = events.sort("account_id", *ORDER)
+        events = in_order(events)
     events = _with_basis(events, book)
     plans, plan_of, spend = _plans(events, book, state)
     caps = Caps(events, state.caps, book)
@@ -192,6 +193,12 @@ def decide(
         decisions, progress = award(decisions, taken, state.facts.openings, state.progress, book)
     problems = _problems(batch, refunds, folded)
     return Decided(decisions, taken, caps.frame(), problems, spend, progress)
+
+
+def in_order(events: pl.DataFrame) -> pl.DataFrame:
+    """`events` by account_id and `ORDER`."""
+    numbers = [ranks(events["account_id"]), events["posted_on"].to_physical().to_numpy()]
+    return sorted_by(events, numbers, list(ORDER[1:]))
 
 
 def _with_basis(events: pl.DataFrame, book: RuleBook) -> pl.DataFrame:
@@ -286,14 +293,13 @@ def _plans_for(
         looks = looks.with_columns(events["merchant_id"])
     if told.width:
         looks = pl.concat([looks, told], how="horizontal")
-    keys = looks.columns
-    distinct = looks.unique(maintain_order=True).with_row_index("plan")
-    plan_of = looks.join(distinct, on=keys, how="left", nulls_equal=True, maintain_order="left")[
-        "plan"
-    ]
+    row = pl.col("row").first().over(looks.columns)
+    first = looks.with_row_index("row").select(row).to_series().to_numpy()
+    is_first = first == np.arange(len(first))
+    plan_of = (np.cumsum(is_first) - 1)[first]
     days = [book.boundaries[0] - timedelta(days=1), *book.boundaries]
     plans = []
-    for look in distinct.iter_rows(named=True):
+    for look in looks.filter(pl.Series(is_first)).iter_rows(named=True):
         activated = frozenset(offer for offer in book.offers if look[f"offer:{offer}"])
         plans.append(
             book.plan(
@@ -309,7 +315,7 @@ def _plans_for(
                 )
             )
         )
-    return plans, plan_of.to_numpy().astype(np.int64)
+    return plans, plan_of
 
 
 def _activated(events: pl.DataFrame, activations: pl.DataFrame, offer: str) -> pl.Series:

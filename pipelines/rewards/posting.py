@@ -39,6 +39,7 @@ ACTION_SCHEMA = pl.Schema(
         "version_no": pl.Int64,
         "revision": pl.Int64,
         "event_class": pl.String,
+        "journal_id": pl.String,
         "points": pl.Int64,
         "funding_partner_bps": pl.List(pl.Int64),
         "parts": pl.List(pl.Int64),
@@ -48,8 +49,8 @@ ACTION_SCHEMA = pl.Schema(
         "item_event_ids": pl.List(pl.String),
     }
 )
-"""What posted events do to balances: `points` in all, `parts` by who funds them. `reverses`
-undoes the entry of the same event and revision; `place` orders an account's day."""
+"""What posted events do to balances: `points` in all, `parts` by who funds them. `journal_id` is
+the entry that this makes or, where it `reverses`, undoes; `place` orders an account's day."""
 
 PHASE_EVENT, PHASE_RELEASE, PHASE_INSTRUCTION, PHASE_EXPIRY, PHASE_TRANSFER = range(5)
 
@@ -298,8 +299,7 @@ class AccountPosting:
         points = int(action["points"])  # pyright: ignore[reportArgumentType]
         event_id, revision = str(action["event_id"]), int(action["revision"])  # pyright: ignore
         name = "ACCRUAL" if action["event_class"] == "EARN" else "CLAWBACK"
-        journal_id = f"{name.lower()}:{event_id}:{revision}"
-        reverses = None
+        journal_id, reverses = str(action["journal_id"]), None
         if action["reverses"]:
             reverses, journal_id = journal_id, f"reversal:{event_id}:{revision}"
             points = -points

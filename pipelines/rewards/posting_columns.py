@@ -21,7 +21,7 @@ from pipelines.rewards.ledger import (
 )
 from pipelines.rewards.lots import NEVER
 from pipelines.rewards.posting import PHASE_EVENT, expiry_of, terms_on
-from pipelines.rewards.runs import Runs
+from pipelines.rewards.runs import Runs, ranks, sorted_by
 from pipelines.rewards.terms import Program
 
 Part = tuple[pl.DataFrame, Entries]
@@ -47,10 +47,8 @@ def post_in_columns(
     leaves something. `states`: account_id and balance before this pass. `lots`: open lots, from
     before this pass, of accounts that lose points (`LOT_SCHEMA`, points_open, is_pending).
     """
-    prefix = pl.when(_EARNS).then(pl.lit("accrual")).otherwise(pl.lit("clawback"))
     actions = actions.sort("account_id", "day", "place").with_columns(
-        entry=pl.int_range(pl.len(), dtype=pl.Int64),
-        journal_id=pl.format("{}:{}:{}", prefix, "event_id", "revision"),
+        entry=pl.int_range(pl.len(), dtype=pl.Int64)
     )
     balance = _balance_before(actions, states)
     parts = _parts(program, actions, np.maximum(-balance, 0))
@@ -122,10 +120,12 @@ def _held(losing: pl.DataFrame, issued: pl.DataFrame, lots: pl.DataFrame) -> pl.
     columns = ("account_id", "lot_id", "source_id", "issued_on", "expires_on", "is_pending")
     new = issued.filter(pl.col("account_id").is_in(losing["account_id"].unique().implode()))
     old = lots.select(*columns, entry=pl.lit(-1, dtype=pl.Int64), points="points_open")
-    return (
-        pl.concat([new.select(*columns, "entry", points="points_issued"), old])
-        .with_columns(pl.col("expires_on").fill_null(NEVER))
-        .sort("account_id", "expires_on", "issued_on", "lot_id")
+    held = pl.concat([new.select(*columns, "entry", points="points_issued"), old])
+    days = held.select(pl.col("expires_on").fill_null(NEVER), "issued_on")
+    return sorted_by(
+        held,
+        [ranks(held["account_id"]), *(day.to_physical().to_numpy() for day in days)],
+        ["lot_id"],
     )
 
 
