@@ -1,7 +1,7 @@
 """What is due in one pass of a program, and the entries that it leads to.
 
-Accounts whose points only posted events move are posted in columns; the others entry by entry
-(`posting.py`).
+Accounts whose points only posted events and month ends move are posted in columns; the others entry
+by entry (`posting.py`).
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,13 @@ from pipelines.rewards.posting import (
     expiry_of,
     month_ends,
 )
-from pipelines.rewards.posting_columns import is_plain, merged, post_in_columns
+from pipelines.rewards.posting_columns import (
+    is_plain,
+    merged,
+    month_end_transfers,
+    of_events,
+    post_in_columns,
+)
 from pipelines.rewards.rules import RuleBook
 from pipelines.rewards.terms import Program
 
@@ -105,16 +111,21 @@ def post(
     single = _one_by_one(
         con, program, actions, instructions, states, statements, activity, ends, after, through
     )
-    in_columns = actions.filter(~pl.col("account_id").is_in(single.implode()))
-    taken = in_columns.filter(pl.col("points") < 0)["account_id"].unique()
-    lots = stored.lots_of(con, program.program_id, taken)
-    parts = [post_in_columns(program, in_columns, states, lots)]
-    balances = _plain_balances(in_columns, states)
+    of_single = pl.col("account_id").is_in(single.implode())
+    entries = of_events(program, actions.filter(~of_single))
+    if ends and program.latest.settlement_model == "PARTNER_POSTED":
+        transfers = month_end_transfers(
+            program, actions.filter(~of_single), states.filter(~of_single), ends
+        )
+        entries = pl.concat([entries, transfers])
+    losing = entries.filter(pl.col("points") < 0)["account_id"].unique()
+    lots = stored.lots_of(con, program.program_id, losing)
+    parts = [post_in_columns(program, entries, states, lots)]
+    balances = _plain_balances(entries, states)
     posting = AccountPosting(program, after, through, ends)
     accounts = _accounts(
-        con, program, single, actions.filter(pl.col("account_id").is_in(single.implode())),
-        instructions, states, statements, activity,
-    )  # fmt: skip
+        con, program, single, actions.filter(of_single), instructions, states, statements, activity
+    )
     for account in accounts:
         balances[account.account_id] = posting.run(account)
     order, entries, outcomes = posting.finish()
@@ -128,8 +139,8 @@ def _first_day(actions: pl.DataFrame, instructions: pl.DataFrame) -> date | None
     return min(days) if days else None
 
 
-def _plain_balances(actions: pl.DataFrame, states: pl.DataFrame) -> dict[str, int]:
-    added = actions.group_by("account_id").agg(pl.col("points").sum())
+def _plain_balances(entries: pl.DataFrame, states: pl.DataFrame) -> dict[str, int]:
+    added = entries.group_by("account_id").agg(pl.col("points").sum())
     total = added.join(states.select("account_id", "balance"), on="account_id", how="left").select(
         "account_id", pl.col("points") + pl.col("balance").fill_null(0)
     )
@@ -168,8 +179,9 @@ def _one_by_one(
         held = pl.concat([actions["account_id"], states["account_id"]])
         new = statements.filter("is_new")["account_id"]
         parts.append(new.filter(new.is_in(held.implode())))
-    if ends and program.latest.settlement_model == "PARTNER_POSTED":
-        parts += [actions["account_id"], states.filter(pl.col("balance") > 0)["account_id"]]
+        if ends and program.latest.settlement_model == "PARTNER_POSTED":
+            # What waits for its statement is not transferred.
+            parts += [actions["account_id"], states.filter(pl.col("balance") > 0)["account_id"]]
     months = [
         version.terms.expiry.months
         for version in program.versions

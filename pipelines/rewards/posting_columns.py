@@ -1,5 +1,4 @@
-"""Entries of accounts whose points only posted events move, in columns; and the order of all
-entries.
+"""Entries of posted events and month ends, in columns; and the order of all entries.
 
 What an account owes before each of its entries follows from the points alone, so what fills a
 deficit and what opens a lot is known for all entries at once. Only what is taken from lots (first
@@ -7,6 +6,7 @@ from those of the purchase, then from the oldest) is worked one entry after the 
 """
 
 from collections.abc import Iterable
+from datetime import date
 from itertools import chain
 
 import numpy as np
@@ -20,7 +20,7 @@ from pipelines.rewards.ledger import (
     Entries,
 )
 from pipelines.rewards.lots import NEVER
-from pipelines.rewards.posting import PHASE_EVENT, expiry_of, terms_on
+from pipelines.rewards.posting import PHASE_EVENT, PHASE_TRANSFER, expiry_of, terms_on
 from pipelines.rewards.runs import Runs, ranks, sorted_by
 from pipelines.rewards.terms import Program
 
@@ -30,7 +30,32 @@ and, within an account, of time. Their legs, lots and consumption may name their
 number, in `entry`, and their place within it, in `no`."""
 
 _NULL = pl.lit(None, dtype=pl.String)
-_EARNS = pl.col("event_class") == "EARN"
+
+ENTRY_SCHEMA = pl.Schema(
+    {
+        "account_id": pl.String,
+        "day": pl.Date,
+        "phase": pl.Int64,
+        "place": pl.Int64,
+        "journal_id": pl.String,
+        "event_type": pl.String,
+        "counter": pl.String,
+        "kind": pl.String,
+        "source_kind": pl.String,
+        "source_id": pl.String,
+        "idempotency_key": pl.String,
+        "effective_on": pl.Date,
+        "rule_hash": pl.String,
+        "revision": pl.Int64,
+        "points": pl.Int64,
+        "funding_partner_bps": pl.List(pl.Int64),
+        "parts": pl.List(pl.Int64),
+        "item_event_ids": pl.List(pl.String),
+    }
+)
+"""Entries to be made: what they say in the journal; `points` for the member against the ledger
+account `counter`, from lots as `kind`; and the `parts` that lots are opened with, by who funds
+them. `phase` and `place` order the account's day."""
 
 
 def is_plain() -> pl.Expr:
@@ -39,55 +64,116 @@ def is_plain() -> pl.Expr:
 
 
 def post_in_columns(
-    program: Program, actions: pl.DataFrame, states: pl.DataFrame, lots: pl.DataFrame
+    program: Program, entries: pl.DataFrame, states: pl.DataFrame, lots: pl.DataFrame
 ) -> Part:
-    """Entries of plain `actions` (`ACTION_SCHEMA`) of accounts that have nothing else to do.
+    """The `entries` (`ENTRY_SCHEMA`) of accounts that have nothing else to do.
 
     That is: no instructions, statements or lots that lapse in this pass, and no return policy that
     leaves something. `states`: account_id and balance before this pass. `lots`: open lots, from
     before this pass, of accounts that lose points (`LOT_SCHEMA`, points_open, is_pending).
     """
-    actions = actions.sort("account_id", "day", "place").with_columns(
+    times = (entries[name].to_physical().to_numpy() for name in ("day", "phase", "place"))
+    entries = sorted_by(entries, [ranks(entries["account_id"]), *times], []).with_columns(
         entry=pl.int_range(pl.len(), dtype=pl.Int64)
     )
-    balance = _balance_before(actions, states)
-    parts = _parts(program, actions, np.maximum(-balance, 0))
+    balance = _balance_before(entries, states)
+    parts = _parts(program, entries, np.maximum(-balance, 0))
     issued = parts.filter(pl.col("points_issued") > 0)
-    losing = actions.with_columns(covered=np.maximum(balance, 0)).filter(pl.col("points") < 0)
+    losing = entries.with_columns(covered=np.maximum(balance, 0)).filter(pl.col("points") < 0)
     losing = losing.with_columns(covered=pl.min_horizontal("covered", -pl.col("points")))
     taken = _taken(losing, _held(losing, issued, lots))
-    order = actions.select("day", pl.lit(PHASE_EVENT, dtype=pl.Int64).alias("phase"), "account_id")
-    return order, Entries(
-        _journals(program, actions),
-        _legs(actions, parts, issued, losing, taken),
+    journals = entries.with_columns(
+        program_id=pl.lit(program.program_id), reverses_journal_id=_NULL
+    ).select(JOURNAL_SCHEMA.names())
+    return entries.select("day", "phase", "account_id"), Entries(
+        journals,
+        _legs(entries, parts, issued, losing, taken),
         _in_entries(issued, LOT_SCHEMA),
-        _in_entries(taken.with_columns(kind=pl.lit("CLAWBACK")), CONSUMPTION_SCHEMA),
+        _in_entries(taken, CONSUMPTION_SCHEMA),
     )
 
 
-def _balance_before(actions: pl.DataFrame, states: pl.DataFrame) -> np.ndarray:
-    """The account's balance before each of `actions`."""
-    accounts = Runs.of(actions["account_id"])
-    known = actions.select("account_id")[accounts.start].join(
+def of_events(program: Program, actions: pl.DataFrame) -> pl.DataFrame:
+    """The entries (`ENTRY_SCHEMA`) of plain `actions` (`ACTION_SCHEMA`)."""
+    earns = pl.col("event_class") == "EARN"
+    event_type = pl.when(earns).then(pl.lit("ACCRUAL")).otherwise(pl.lit("CLAWBACK"))
+    return actions.with_columns(
+        phase=pl.lit(PHASE_EVENT, dtype=pl.Int64),
+        event_type=event_type,
+        counter=pl.when(earns).then(pl.lit("ISSUANCE")).otherwise(pl.lit("CLAWED_BACK")),
+        kind=pl.lit("CLAWBACK"),
+        source_kind=pl.lit("POSTED_EVENT"),
+        source_id="event_id",
+        idempotency_key=pl.format(
+            "{}|{}|{}|{}|{}", pl.lit(program.program_id), event_type, "event_id", "version_no",
+            "revision",
+        ),
+    ).select(ENTRY_SCHEMA.names())  # fmt: skip
+
+
+def month_end_transfers(
+    program: Program, actions: pl.DataFrame, states: pl.DataFrame, ends: list[date]
+) -> pl.DataFrame:
+    """The entries (`ENTRY_SCHEMA`) by which all that accounts hold at `ends` goes to the partner.
+
+    What has been transferred by an end is the most that `actions` had brought the balance to at any
+    end so far.
+    """
+    day = actions["day"].to_numpy()
+    moves = pl.concat(
+        [
+            states.select("account_id", points="balance", end=pl.lit(0, dtype=pl.Int64)),
+            actions.select(
+                "account_id", "points", end=pl.Series(np.searchsorted(np.array(ends, "M8[D]"), day))
+            ),
+        ]
+    ).filter(pl.col("end") < len(ends))
+    highest = pl.col("points").cum_sum().cum_max().clip(lower_bound=0)
+    source = pl.format("{}:{}", "account_id", pl.col("day").dt.strftime("%Y-%m"))
+    return (
+        moves.group_by("account_id", "end")
+        .agg(pl.col("points").sum())
+        .sort("account_id", "end")
+        .with_columns(-highest.diff().fill_null(highest).over("account_id").alias("points"))
+        .filter(pl.col("points") < 0)
+        .with_columns(day=pl.lit(pl.Series(ends, dtype=pl.Date)).gather("end"))
+        .with_columns(
+            phase=pl.lit(PHASE_TRANSFER, dtype=pl.Int64), place=pl.lit(0, dtype=pl.Int64),
+            revision=pl.lit(1, dtype=pl.Int64), effective_on="day",
+            event_type=pl.lit("TRANSFER"), counter=pl.lit("PARTNER_TRANSFER_CLEARING"),
+            kind=pl.lit("TRANSFER"), source_kind=pl.lit("PARTNER_CYCLE"), source_id=source,
+            journal_id=pl.format("transfer:{}:{}", pl.lit(program.program_id), source),
+            idempotency_key=pl.format("{}|TRANSFER|{}", pl.lit(program.program_id), source),
+            **{name: pl.lit(None, dtype=ENTRY_SCHEMA[name])
+               for name in ("rule_hash", "funding_partner_bps", "parts", "item_event_ids")},
+        )
+        .select(ENTRY_SCHEMA.names())
+    )  # fmt: skip
+
+
+def _balance_before(entries: pl.DataFrame, states: pl.DataFrame) -> np.ndarray:
+    """The account's balance before each of `entries`."""
+    accounts = Runs.of(entries["account_id"])
+    known = entries.select("account_id")[accounts.start].join(
         states.select("account_id", "balance"), on="account_id", how="left", maintain_order="left"
     )["balance"].fill_null(0)  # fmt: skip
-    return accounts.spread(known.to_numpy()) + accounts.before(actions["points"].to_numpy())
+    return accounts.spread(known.to_numpy()) + accounts.before(entries["points"].to_numpy())
 
 
-def _parts(program: Program, actions: pl.DataFrame, owed: np.ndarray) -> pl.DataFrame:
+def _parts(program: Program, entries: pl.DataFrame, owed: np.ndarray) -> pl.DataFrame:
     """What is credited, one row by who funds it: `fills` go to what is owed before the action,
     `points_issued` open a lot (`LOT_SCHEMA`, is_pending)."""
     parts = (
-        actions.filter(pl.col("points") > 0)
+        entries.filter(pl.col("points") > 0)
         .select("entry", "funding_partner_bps", "parts")
         .explode("funding_partner_bps", "parts")
         .filter(pl.col("parts") > 0)
     )
     entry, points = parts["entry"].to_numpy(), parts["parts"].to_numpy()
-    entries = Runs.of(entry)
-    fills = np.clip(owed[entry] - entries.before(points), 0, points)
+    together = Runs.of(entry)
+    fills = np.clip(owed[entry] - together.before(points), 0, points)
     legs = (fills > 0).astype(np.int64) + (fills < points)
-    days = actions["effective_on"].unique().to_list()
+    days = entries["effective_on"].unique().to_list()
     by_day = pl.DataFrame(
         {
             "issued_on": days,
@@ -100,14 +186,14 @@ def _parts(program: Program, actions: pl.DataFrame, owed: np.ndarray) -> pl.Data
     suffix = pl.when(pl.col("funding_partner_bps") > 0).then(
         pl.format(":{}", "funding_partner_bps")
     )
-    told = actions.select(
-        "account_id", "revision", source_id="event_id", issue_journal_id="journal_id",
+    told = entries.select(
+        "account_id", "revision", "source_id", issue_journal_id="journal_id",
         issued_on="effective_on",
     )[entry]  # fmt: skip
     return (
         pl.concat([parts.drop("parts"), told], how="horizontal")
         .with_columns(
-            fills=fills, points_issued=points - fills, no=1 + entries.before(legs),
+            fills=fills, points_issued=points - fills, no=1 + together.before(legs),
             lot_id=pl.format("lot:{}:{}{}", "source_id", "revision", suffix.fill_null("")),
         )
         .join(by_day, on="issued_on", how="left", maintain_order="left")
@@ -130,8 +216,8 @@ def _held(losing: pl.DataFrame, issued: pl.DataFrame, lots: pl.DataFrame) -> pl.
 
 
 def _taken(losing: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
-    """What each of `losing` takes from which lots, as far as these cover it: entry, no,
-    journal_id, account_id, lot_id, is_pending, points."""
+    """What each of `losing` takes from which lots, as far as these cover it (`CONSUMPTION_SCHEMA`,
+    entry, no, is_pending)."""
     wanted = losing["item_event_ids"].explode().drop_nulls().unique().implode()
     numbered = held.with_row_index("at")
     own: dict[str, list[int]] = {}
@@ -145,9 +231,9 @@ def _taken(losing: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
     opens, opened_by = held["points"].to_list(), held["entry"].to_list()
     taken: list[tuple[int, int, int, int]] = []
     covered = losing.filter(pl.col("covered") > 0).select(
-        "entry", "journal_id", "account_id", "covered", "item_event_ids"
+        "entry", "journal_id", "account_id", "covered", "item_event_ids", "kind"
     )
-    for number, (entry, journal_id, account_id, points, items) in enumerate(covered.iter_rows()):
+    for number, (entry, journal_id, account_id, points, items, _) in enumerate(covered.iter_rows()):
         begin, end = begins[account_id], ends[account_id]
         while not opens[begin] and begin < end - 1:
             begin += 1
@@ -173,7 +259,7 @@ def _taken(losing: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(
         [
             found.select("no", "points"),
-            covered.select("entry", "journal_id", "account_id")[found["number"]],
+            covered.select("entry", "journal_id", "account_id", "kind")[found["number"]],
             held.select("lot_id", "is_pending")[found["at"]],
         ],
         how="horizontal",
@@ -181,7 +267,7 @@ def _taken(losing: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
 
 
 def _legs(
-    actions: pl.DataFrame,
+    entries: pl.DataFrame,
     parts: pl.DataFrame,
     issued: pl.DataFrame,
     losing: pl.DataFrame,
@@ -193,7 +279,7 @@ def _legs(
     held_in = pl.when("is_pending").then(pl.lit("MEMBER_PENDING")).otherwise(
         pl.lit("MEMBER_AVAILABLE")
     )  # fmt: skip
-    lots_taken = np.bincount(taken["entry"].to_numpy(), minlength=actions.height)
+    lots_taken = np.bincount(taken["entry"].to_numpy(), minlength=entries.height)
     owing = losing.with_columns(no=1 + lots_taken[losing["entry"].to_numpy()]).filter(
         pl.col("covered") < -pl.col("points")
     )
@@ -201,9 +287,8 @@ def _legs(
     credit, debit = (pl.lit(way).alias("direction") for way in ("CREDIT", "DEBIT"))
     legs = pl.concat(
         [
-            actions.select(
-                "entry", pl.when(_EARNS).then(pl.lit("ISSUANCE")).otherwise(pl.lit("CLAWED_BACK"))
-                .alias("ledger_account"),
+            entries.select(
+                "entry", pl.col("counter").alias("ledger_account"),
                 pl.when(gains).then(debit).otherwise(credit).alias("direction"),
                 no=pl.lit(0, dtype=pl.Int64), account_id=_NULL, lot_id=_NULL,
                 amount=pl.col("points").abs(),
@@ -226,22 +311,10 @@ def _legs(
             ),
         ]
     )  # fmt: skip
-    journal_ids = actions["journal_id"].gather(legs["entry"])
+    journal_ids = entries["journal_id"].gather(legs["entry"])
     return legs.with_columns(journal_ids, leg_no=pl.col("no") + 1).select(
         "entry", "no", *POSTING_SCHEMA.names()
     )
-
-
-def _journals(program: Program, actions: pl.DataFrame) -> pl.DataFrame:
-    event_type = pl.when(_EARNS).then(pl.lit("ACCRUAL")).otherwise(pl.lit("CLAWBACK"))
-    return actions.select(
-        pl.lit(program.program_id).alias("program_id"), "day", "journal_id",
-        event_type.alias("event_type"), pl.lit("POSTED_EVENT").alias("source_kind"),
-        pl.col("event_id").alias("source_id"), "account_id",
-        pl.format("{}|{}|{}|{}|{}", pl.lit(program.program_id), event_type, "event_id",
-                  "version_no", "revision").alias("idempotency_key"),
-        "effective_on", _NULL.alias("reverses_journal_id"), "rule_hash",
-    ).select(JOURNAL_SCHEMA.names())  # fmt: skip
 
 
 def _in_entries(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
