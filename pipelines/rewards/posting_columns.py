@@ -73,15 +73,21 @@ def post_in_columns(
     before this pass, of accounts that lose points (`LOT_SCHEMA`, points_open, is_pending).
     """
     times = (entries[name].to_physical().to_numpy() for name in ("day", "phase", "place"))
-    entries = sorted_by(entries, [ranks(entries["account_id"]), *times], []).with_columns(
-        entry=pl.int_range(pl.len(), dtype=pl.Int64)
+    entries = sorted_by(entries, [ranks(entries["account_id"]), *times], [])
+    accounts = Runs.of(entries["account_id"])
+    entries = entries.with_columns(
+        entry=pl.int_range(pl.len(), dtype=pl.Int64), account=accounts.number()
     )
-    balance = _balance_before(entries, states)
+    numbers = entries.select("account_id", "account")[accounts.start]
+    opening = numbers.join(
+        states.select("account_id", "balance"), on="account_id", how="left", maintain_order="left"
+    )["balance"].fill_null(0)  # fmt: skip
+    balance = accounts.spread(opening.to_numpy()) + accounts.before(entries["points"].to_numpy())
     parts = _parts(program, entries, np.maximum(-balance, 0))
     issued = parts.filter(pl.col("points_issued") > 0)
-    losing = entries.with_columns(covered=np.maximum(balance, 0)).filter(pl.col("points") < 0)
-    losing = losing.with_columns(covered=pl.min_horizontal("covered", -pl.col("points")))
-    taken = _taken(losing, _held(losing, issued, lots))
+    losing = entries.with_columns(held=np.maximum(balance, 0)).filter(pl.col("points") < 0)
+    losing = losing.with_columns(covered=pl.min_horizontal("held", -pl.col("points")))
+    taken = _taken(losing, _held(losing, issued, lots.join(numbers, on="account_id")))
     journals = entries.with_columns(
         program_id=pl.lit(program.program_id), reverses_journal_id=_NULL
     ).select(JOURNAL_SCHEMA.names())
@@ -151,15 +157,6 @@ def month_end_transfers(
     )  # fmt: skip
 
 
-def _balance_before(entries: pl.DataFrame, states: pl.DataFrame) -> np.ndarray:
-    """The account's balance before each of `entries`."""
-    accounts = Runs.of(entries["account_id"])
-    known = entries.select("account_id")[accounts.start].join(
-        states.select("account_id", "balance"), on="account_id", how="left", maintain_order="left"
-    )["balance"].fill_null(0)  # fmt: skip
-    return accounts.spread(known.to_numpy()) + accounts.before(entries["points"].to_numpy())
-
-
 def _parts(program: Program, entries: pl.DataFrame, owed: np.ndarray) -> pl.DataFrame:
     """What is credited, one row by who funds it: `fills` go to what is owed before the action,
     `points_issued` open a lot (`LOT_SCHEMA`, is_pending)."""
@@ -187,7 +184,7 @@ def _parts(program: Program, entries: pl.DataFrame, owed: np.ndarray) -> pl.Data
         pl.format(":{}", "funding_partner_bps")
     )
     told = entries.select(
-        "account_id", "revision", "source_id", issue_journal_id="journal_id",
+        "account_id", "account", "revision", "source_id", issue_journal_id="journal_id",
         issued_on="effective_on",
     )[entry]  # fmt: skip
     return (
@@ -203,67 +200,95 @@ def _parts(program: Program, entries: pl.DataFrame, owed: np.ndarray) -> pl.Data
 def _held(losing: pl.DataFrame, issued: pl.DataFrame, lots: pl.DataFrame) -> pl.DataFrame:
     """Lots of the accounts of `losing` in the order of consumption, the accounts together; in
     `entry` the one that opens it, -1 for lots from before."""
-    columns = ("account_id", "lot_id", "source_id", "issued_on", "expires_on", "is_pending")
-    new = issued.filter(pl.col("account_id").is_in(losing["account_id"].unique().implode()))
+    columns = ("account", "lot_id", "source_id", "issued_on", "expires_on", "is_pending")
+    new = issued.filter(pl.col("account").is_in(losing["account"].unique().implode()))
     old = lots.select(*columns, entry=pl.lit(-1, dtype=pl.Int64), points="points_open")
     held = pl.concat([new.select(*columns, "entry", points="points_issued"), old])
     days = held.select(pl.col("expires_on").fill_null(NEVER), "issued_on")
-    return sorted_by(
-        held,
-        [ranks(held["account_id"]), *(day.to_physical().to_numpy() for day in days)],
-        ["lot_id"],
-    )
+    numbers = [held["account"], *(day.to_physical() for day in days)]
+    return sorted_by(held, [number.to_numpy() for number in numbers], ["lot_id"])
 
 
 def _taken(losing: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
-    """What each of `losing` takes from which lots, as far as these cover it (`CONSUMPTION_SCHEMA`,
-    entry, no, is_pending)."""
+    """What each of `losing` takes from which of the lots `held`, as far as these cover it
+    (`CONSUMPTION_SCHEMA`, entry, no, is_pending).
+
+    What takes all that there is need not be worked in turn: it takes what the others leave of the
+    lots opened since the last such entry.
+    """
+    covered = losing.filter(pl.col("covered") > 0)
+    is_last = (covered["covered"] == covered["held"]) & (
+        covered["item_event_ids"].list.len().fill_null(0) == 0
+    )
+    last, others = covered.filter(is_last), covered.filter(~is_last)
+    ends, end_account = last["entry"].to_numpy(), last["account"].to_numpy()
+
+    place = np.searchsorted(ends, others["entry"].to_numpy()) - 1
+    is_own = (place >= 0) & (np.append(end_account, -1)[place] == others["account"].to_numpy())
+    since = np.where(is_own, np.append(ends, -1)[place], -1)
+    in_turn, opens = _taken_in_turn(others, since, held)
+
+    account = held["account"].to_numpy()
+    place = np.maximum(
+        np.searchsorted(ends, held["entry"].to_numpy()), np.searchsorted(end_account, account)
+    )
+    at = np.flatnonzero((opens > 0) & (np.append(end_account, -1)[place] == account))
+    by = ends[place[at]]
+    order = np.argsort(by, kind="stable")
+    at, by = at[order], by[order]
+    rest = pl.DataFrame({"entry": by, "no": Runs.of(by).place() + 1, "at": at, "points": opens[at]})
+
+    found = pl.concat([in_turn, rest])
+    told = covered.select("journal_id", "account_id", "kind")[
+        np.searchsorted(covered["entry"].to_numpy(), found["entry"].to_numpy())
+    ]
+    lots = held.select("lot_id", "is_pending")[found["at"]]
+    return pl.concat([found.drop("at"), told, lots], how="horizontal")
+
+
+def _taken_in_turn(
+    losing: pl.DataFrame, since: np.ndarray, held: pl.DataFrame
+) -> tuple[pl.DataFrame, np.ndarray]:
+    """What each of `losing` takes of the lots `held` that are opened after the entry `since` and
+    before it: entry, no, the place `at` of the lot, points; and what is left of the lots."""
     wanted = losing["item_event_ids"].explode().drop_nulls().unique().implode()
-    numbered = held.with_row_index("at")
     own: dict[str, list[int]] = {}
     for at, source in (
-        numbered.filter(pl.col("source_id").is_in(wanted)).select("at", "source_id").iter_rows()
-    ):
+        held.select("source_id").with_row_index("at")
+        .filter(pl.col("source_id").is_in(wanted)).iter_rows()
+    ):  # fmt: skip
         own.setdefault(source, []).append(at)
-    spans = numbered.group_by("account_id").agg(pl.col("at").min(), end=pl.col("at").max() + 1)
-    begins = dict(spans.select("account_id", "at").iter_rows())
-    ends = dict(spans.select("account_id", "end").iter_rows())
+    spans = Runs.of(held["account"])
+    accounts = held["account"].to_numpy()[spans.start].tolist()
+    begins = dict(zip(accounts, spans.start.tolist(), strict=True))
+    ends = dict(zip(accounts, (spans.start + spans.length).tolist(), strict=True))
     opens, opened_by = held["points"].to_list(), held["entry"].to_list()
     taken: list[tuple[int, int, int, int]] = []
-    covered = losing.filter(pl.col("covered") > 0).select(
-        "entry", "journal_id", "account_id", "covered", "item_event_ids", "kind"
-    )
-    for number, (entry, journal_id, account_id, points, items, _) in enumerate(covered.iter_rows()):
-        begin, end = begins[account_id], ends[account_id]
-        while not opens[begin] and begin < end - 1:
+    asked = losing.select("entry", "account", "covered", "item_event_ids").iter_rows()
+    for (entry, account, points, items), after in zip(asked, since.tolist(), strict=True):
+        begin, end = begins[account], ends[account]
+        while begin < end - 1 and (not opens[begin] or opened_by[begin] < after):
             begin += 1
-        begins[account_id] = begin
+        begins[account] = begin
         mine = sorted(at for item in set(items or ()) for at in own.get(item, ()))
         left, no = points, 1
         for at in chain(mine, range(begin, end)):
-            if not opens[at] or opened_by[at] > entry:
+            if not opens[at] or not after <= opened_by[at] < entry:
                 continue
             part = min(left, opens[at])
             opens[at] -= part
-            taken.append((number, no, at, part))
+            taken.append((entry, no, at, part))
             left -= part
             no += 1
             if not left:
                 break
         else:
-            raise AssertionError(f"{journal_id}: the lots of {account_id} do not cover it")
+            raise AssertionError(f"the lots of entry {entry} do not cover it")
     found = pl.DataFrame(
         taken, orient="row",
-        schema={"number": pl.UInt32, "no": pl.Int64, "at": pl.UInt32, "points": pl.Int64},
+        schema={"entry": pl.Int64, "no": pl.Int64, "at": pl.Int64, "points": pl.Int64},
     )  # fmt: skip
-    return pl.concat(
-        [
-            found.select("no", "points"),
-            covered.select("entry", "journal_id", "account_id", "kind")[found["number"]],
-            held.select("lot_id", "is_pending")[found["at"]],
-        ],
-        how="horizontal",
-    )
+    return found, np.array(opens, dtype=np.int64)
 
 
 def _legs(
@@ -322,6 +347,7 @@ def _in_entries(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
     no = Runs.of(frame["entry"].to_numpy()).place()
     if no.any():
         frame = frame.sort("entry", "lot_id")
+        no = Runs.of(frame["entry"].to_numpy()).place()
     return frame.with_columns(no=no).select("entry", "no", *schema.names())
 
 
