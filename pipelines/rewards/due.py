@@ -163,6 +163,8 @@ def _one_by_one(
     plain = is_plain()
     if any(version.terms.returns.policy != "UNLIMITED" for version in program.versions):
         plain &= (pl.col("event_class") == "EARN") & (pl.col("points") > 0)
+    if _may_overflow(actions["points"], states["balance"]):
+        plain = pl.lit(False)
     parts = [
         actions.filter(~plain)["account_id"],
         instructions["account_id"],
@@ -193,6 +195,12 @@ def _one_by_one(
         lapses = pl.col("active_on").dt.offset_by(f"{min(filter(None, months))}mo")
         parts.append(active.filter(lapses <= through)["account_id"])
     return pl.concat([part.rename("account_id") for part in parts]).unique().sort()
+
+
+def _may_overflow(points: pl.Series, balances: pl.Series) -> bool:
+    """Whether points are so many that balances may not fit 64 bits on the way."""
+    largest, held = (int(each.abs().max() or 0) for each in (points, balances))  # pyright: ignore
+    return largest * len(points) + held >= 2**63
 
 
 def _lapsing(program: Program, actions: pl.DataFrame, through: date) -> list[date]:

@@ -122,6 +122,13 @@ PROBLEM_SCHEMA = pl.Schema(
     }
 )
 
+ITEM_COLUMNS = (
+    "account_id", "transaction_id", "event_id", "event_at", "rule_id", "rule_version",
+    "event_class", "is_eligible", "zero_reason", "amount_minor", "cap_window_on", "cap_used",
+    "multiplier_milli", "basis_on", "effective_on",
+)  # fmt: skip
+"""What `items_of` reads of a decision."""
+
 _SAFE = 2**61
 
 
@@ -244,11 +251,12 @@ def _plans(
 def _told(events: pl.DataFrame, book: RuleBook, facts: Facts) -> pl.DataFrame:
     """Further columns that plans depend on: offers taken up, the account's record, its gates."""
     told = events.select("event_id")
-    if book.offers:
-        told = told.with_columns(
-            _activated(events, facts.activations, offer).alias(f"offer:{offer}")
-            for offer in book.offers
-        )
+    taken_up = facts.activations["offer_id"].unique()
+    told = told.with_columns(
+        _activated(events, facts.activations, offer).alias(f"offer:{offer}")
+        for offer in book.offers
+        if offer in taken_up
+    )
     if book.asks_standing or "ACCOUNT_TIER" in book.tier_metrics:
         told = pl.concat([told, status_at(events, facts.statuses)], how="horizontal")
     if book.has_gates and not facts.statements.is_empty():
@@ -300,7 +308,7 @@ def _plans_for(
     days = [book.boundaries[0] - timedelta(days=1), *book.boundaries]
     plans = []
     for look in looks.filter(pl.Series(is_first)).iter_rows(named=True):
-        activated = frozenset(offer for offer in book.offers if look[f"offer:{offer}"])
+        activated = frozenset(offer for offer in book.offers if look.get(f"offer:{offer}"))
         plans.append(
             book.plan(
                 Look(
@@ -597,7 +605,7 @@ def items_of(
     """The purchases of earlier `decisions` as refunds find them, after earlier `allocations`.
 
     Both frames may hold more than what is asked for; only purchases count. `decisions` has the
-    columns of `DECISION_SCHEMA`; `statuses` (`STATUS_SCHEMA`) tell statement periods.
+    columns `ITEM_COLUMNS`; `statuses` (`STATUS_SCHEMA`) tell statement periods.
     """
     items: dict[str, Item] = {}
     by_transaction: dict[tuple[str, str], list[Item]] = {}

@@ -161,8 +161,9 @@ def _parts(program: Program, entries: pl.DataFrame, owed: np.ndarray) -> pl.Data
     """What is credited, one row by who funds it: `fills` go to what is owed before the action,
     `points_issued` open a lot (`LOT_SCHEMA`, is_pending)."""
     parts = (
-        entries.filter(pl.col("points") > 0)
-        .select("entry", "funding_partner_bps", "parts")
+        entries.select("entry", "points", "funding_partner_bps", "parts")
+        .filter(pl.col("points") > 0)
+        .drop("points")
         .explode("funding_partner_bps", "parts")
         .filter(pl.col("parts") > 0)
     )
@@ -201,9 +202,10 @@ def _held(losing: pl.DataFrame, issued: pl.DataFrame, lots: pl.DataFrame) -> pl.
     """Lots of the accounts of `losing` in the order of consumption, the accounts together; in
     `entry` the one that opens it, -1 for lots from before."""
     columns = ("account", "lot_id", "source_id", "issued_on", "expires_on", "is_pending")
-    new = issued.filter(pl.col("account").is_in(losing["account"].unique().implode()))
+    loses = pl.col("account").is_in(losing["account"].unique().implode())
+    new = issued.select(*columns, "entry", points="points_issued").filter(loses)
     old = lots.select(*columns, entry=pl.lit(-1, dtype=pl.Int64), points="points_open")
-    held = pl.concat([new.select(*columns, "entry", points="points_issued"), old])
+    held = pl.concat([new, old])
     days = held.select(pl.col("expires_on").fill_null(NEVER), "issued_on")
     numbers = [held["account"], *(day.to_physical() for day in days)]
     return sorted_by(held, [number.to_numpy() for number in numbers], ["lot_id"])
@@ -334,7 +336,8 @@ def _legs(
                 "entry", available, debit, "no", "account_id", lot_id=_NULL,
                 amount=-pl.col("points") - pl.col("covered"),
             ),
-        ]
+        ],
+        rechunk=True,
     )  # fmt: skip
     journal_ids = entries["journal_id"].gather(legs["entry"])
     return legs.with_columns(journal_ids, leg_no=pl.col("no") + 1).select(
