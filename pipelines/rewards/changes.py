@@ -91,7 +91,7 @@ def find_changes(
     events, late_days = _laps(events, states, turns, book)
     first = events.filter(pl.col("lap") == 0)
     decided = decide(
-        first.drop("day", "lap", "first_revision"), book, _state(con, book, first, facts),
+        first.drop("day", "lap", "first_revision"), book, _state(con, book, first, states, facts),
         is_sorted=not late_days,
     )  # fmt: skip
     current = _stamped(decided.decisions, first)
@@ -199,17 +199,19 @@ def _out_of_order(events: pl.DataFrame, states: pl.DataFrame) -> pl.Series:
 
 
 def _state(
-    con: duckdb.DuckDBPyConnection, book: RuleBook, events: pl.DataFrame, facts: Facts
-) -> State:
+    con: duckdb.DuckDBPyConnection, book: RuleBook, events: pl.DataFrame, states: pl.DataFrame,
+    facts: Facts,
+) -> State:  # fmt: skip
     """What was written of earlier passes for events that go on from it."""
     program_id = book.program.program_id
-    if events.is_empty():
-        return State()
+    facts = facts.without_news()
     accounts = events["account_id"].unique()
+    accounts = accounts.filter(accounts.is_in(states["account_id"].implode()))
+    if accounts.is_empty():
+        return State(facts=facts)
     caps = pl.DataFrame(schema=CAP_SCHEMA)
     if book.has_caps:
         caps = rows_of(con, "cap_usage", program_id, accounts, CAP_SCHEMA)
-    facts = facts.without_news()
     back = events.filter(pl.col("direction") == "CREDIT")
     items = {}
     if not back.is_empty() or book.carries:
