@@ -389,7 +389,9 @@ def _split(batch: Batch, items: Mapping[tuple[str, str], list[Item]]) -> _Split:
 
 def _may_overflow(events: pl.DataFrame, book: RuleBook) -> bool:
     """Whether amounts are so large that sums or products of them may not fit 64 bits."""
-    steepest = max((max(rule.numerator, *rule.plain) for rule in book.rules), default=1)
+    steepest = max(
+        max(rule.numerator, rule.plain[0] * rule.multiplier_milli) for rule in book.rules
+    )
     largest = int(events["amount_minor"].max() or 0)  # pyright: ignore[reportArgumentType]
     return largest * max(steepest * 2, events.height) >= _SAFE
 

@@ -1,7 +1,7 @@
 """One account's history event by event: what refunds, their reversals and floors need.
 
 Plain integers, no frames. The engine sends only the events here that depend on one another;
-everything else is decided in columns (`engine.py`) with the same meaning.
+everything else is decided in columns (`columns.py`) with the same meaning.
 """
 
 from dataclasses import dataclass, field
