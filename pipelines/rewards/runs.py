@@ -69,3 +69,21 @@ def sorted_by(frame: pl.DataFrame, numbers: list[np.ndarray], ties: list[str]) -
         part = frame[rows].select(pl.Series("key", key[rows]), *ties)
         order[tied] = rows[part.select(pl.arg_sort_by("key", *ties)).to_series().to_numpy()]
     return frame[order]
+
+
+def following(
+    frame: pl.DataFrame, key: str, ids: pl.Series, then: str
+) -> tuple[pl.DataFrame, np.ndarray]:
+    """Rows of `frame` by the place of their `key` among the distinct `ids`, and by `then`.
+
+    Also where the rows of each of the ids begin, with the end of the last as one more. Costs little
+    where they stand in that order already.
+    """
+    runs = Runs.of(frame[key])
+    follows = pl.Series(runs.place() == 0) | (frame[then] > frame[then].shift(1))
+    if follows.all() and frame[key][runs.start].equals(ids):
+        return frame, np.append(runs.start, frame.height)
+    places = pl.DataFrame({key: ids}).with_row_index("_place")
+    found = frame.join(places, on=key).sort("_place", then)
+    ends = np.searchsorted(found["_place"].to_numpy(), np.arange(len(ids) + 1))
+    return found.drop("_place"), ends
