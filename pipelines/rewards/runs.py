@@ -53,18 +53,20 @@ def ranks(column: pl.Series) -> np.ndarray:
 
 
 def sorted_by(frame: pl.DataFrame, numbers: list[np.ndarray], ties: list[str]) -> pl.DataFrame:
-    """`frame` in the order of `numbers`, the first of them first, and where all of these are equal
-    in that of its columns `ties`."""
+    """`frame` in the order of `numbers`, the first of them first; where all of these are equal, in
+    that of its columns `ties` or, without any, as it stands."""
     key = np.zeros(frame.height, dtype=np.int64)
     for column in numbers if frame.height else []:
-        low, span = int(column.min()), int(column.max()) - int(column.min()) + 1
+        span = int(column.max()) - int(column.min()) + 1
         if (int(key.max()) + 1) * span >= 2**63:
-            key = np.unique(key, return_inverse=True)[1]
-        key = key * span + (column - low)
+            # Places among the distinct values are small enough together.
+            key, column = (np.unique(each, return_inverse=True)[1] for each in (key, column))  # noqa: PLW2901
+            span = len(column)
+        key = key * span + (column - column.min())
     order = np.argsort(key, kind="stable")
     runs = Runs.of(key[order])
     tied = np.flatnonzero(runs.spread(runs.length) > 1)
-    if len(tied):
+    if ties and len(tied):
         rows = order[tied]
         part = frame[rows].select(pl.Series("key", key[rows]), *ties)
         order[tied] = rows[part.select(pl.arg_sort_by("key", *ties)).to_series().to_numpy()]
