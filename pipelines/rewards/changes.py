@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 import duckdb
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from pipelines.rewards import inputs
 from pipelines.rewards.engine import (
@@ -23,12 +25,14 @@ from pipelines.rewards.engine import (
     Decided,
     State,
     decide,
+    in_order,
     items_of,
 )
 from pipelines.rewards.facts import Facts
 from pipelines.rewards.ledger import recorded_at
 from pipelines.rewards.posting import ACTION_SCHEMA
 from pipelines.rewards.rules import RuleBook
+from pipelines.rewards.runs import Runs
 from pipelines.rewards.spend import PROGRESS_SCHEMA, SPEND_SCHEMA
 from pipelines.rewards.stored import decisions_on, rows_of, transactions_beside
 
@@ -80,15 +84,16 @@ def find_changes(
     program_id = book.program.program_id
     if "first_revision" not in events.columns:
         events = events.with_columns(first_revision=pl.lit(1, dtype=pl.Int64))
-    events = events.sort("account_id", *ORDER)
+    events = in_order(events)
     turns = facts.turns(events)
     if moved is not None:
         turns = pl.concat([turns, moved.select("account_id", "day")]).unique()
     events, late_days = _laps(events, states, turns, book)
     first = events.filter(pl.col("lap") == 0)
     decided = decide(
-        first.drop("day", "lap", "first_revision"), book, _state(con, book, first, facts)
-    )
+        first.drop("day", "lap", "first_revision"), book, _state(con, book, first, states, facts),
+        is_sorted=not late_days,
+    )  # fmt: skip
     current = _stamped(decided.decisions, first)
     late = pl.Series("account_id", sorted(late_days), dtype=pl.String)
     superseded: list[pl.DataFrame] = []
@@ -109,8 +114,7 @@ def find_changes(
         problems = pl.concat([problems.filter(~is_late), redone.last.problems])
         spend = pl.concat([spend.filter(~is_late), redone.last.spend])
         progress = pl.concat([progress.filter(~is_late), redone.last.progress])
-    if not actions.is_empty():
-        actions = _placed(actions, current, superseded, is_sorted=late.is_empty())
+        actions = _placed(actions, current, superseded)
     return Changes(
         current,
         pl.concat(superseded, how="diagonal_relaxed") if superseded else current.clear(),
@@ -195,17 +199,19 @@ def _out_of_order(events: pl.DataFrame, states: pl.DataFrame) -> pl.Series:
 
 
 def _state(
-    con: duckdb.DuckDBPyConnection, book: RuleBook, events: pl.DataFrame, facts: Facts
-) -> State:
+    con: duckdb.DuckDBPyConnection, book: RuleBook, events: pl.DataFrame, states: pl.DataFrame,
+    facts: Facts,
+) -> State:  # fmt: skip
     """What was written of earlier passes for events that go on from it."""
     program_id = book.program.program_id
-    if events.is_empty():
-        return State()
+    facts = facts.without_news()
     accounts = events["account_id"].unique()
+    accounts = accounts.filter(accounts.is_in(states["account_id"].implode()))
+    if accounts.is_empty():
+        return State(facts=facts)
     caps = pl.DataFrame(schema=CAP_SCHEMA)
     if book.has_caps:
         caps = rows_of(con, "cap_usage", program_id, accounts, CAP_SCHEMA)
-    facts = facts.without_news()
     back = events.filter(pl.col("direction") == "CREDIT")
     items = {}
     if not back.is_empty() or book.carries:
@@ -400,84 +406,92 @@ def _stamped(decisions: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _numbered(decisions: pl.DataFrame) -> pl.DataFrame:
-    """Ids of decisions and of the entry that their event leads to, if it moves points."""
-    total = _event_total(decisions)
+    """Ids of decisions and of the entry that their event leads to, if it moves points; decisions
+    of an event stand together."""
+    events = Runs.of(decisions["event_id"])
+    moves = pl.Series(events.sums(decisions["points"].to_numpy()) != 0)
     earns = pl.col("event_class") == "EARN"
-    name = pl.when(earns).then(pl.lit("accrual:")).otherwise(pl.lit("clawback:"))
+    name = pl.when(earns).then(pl.lit("accrual")).otherwise(pl.lit("clawback"))
+    entry = pl.when(moves).then(pl.format("{}:{}:{}", name, "event_id", "revision"))
+    heads = decisions.select("event_id", "event_class", "revision")[events.start]
     return decisions.with_columns(
-        decision_id=pl.concat_str("event_id", pl.lit(":"), "rule_id", pl.lit(":"), "revision"),
-        journal_id=pl.when(total != 0).then(
-            pl.concat_str(name, "event_id", pl.lit(":"), "revision")
-        ),
+        heads.select(journal_id=entry).to_series().gather(events.number()),
+        decision_id=pl.format("{}:{}:{}", "event_id", "rule_id", "revision"),
     )
-
-
-def _event_total(decisions: pl.DataFrame) -> pl.Series:
-    """Each row's event's points in all."""
-    run = decisions["event_id"].rle_id()
-    sums = decisions.select(run=run, points="points").group_by("run", maintain_order=True).agg(
-        pl.col("points").sum()
-    )  # fmt: skip
-    return sums["points"].gather(run)
 
 
 def _actions(decisions: pl.DataFrame, allocations: pl.DataFrame) -> pl.DataFrame:
-    """One action per event whose decisions move points."""
-    moving = decisions.filter(pl.col("journal_id").is_not_null())
-    run = moving["event_id"].rle_id()
-    if int(run.is_first_distinct().sum()) != moving["event_id"].n_unique():
-        return _actions(decisions.sort("event_id", maintain_order=True), allocations)
-    # Decisions of an event stand together: whole numbers group faster than ids do.
-    parts = (
-        moving.select("funding_partner_bps", "points", run=run)
-        .group_by("run", "funding_partner_bps", maintain_order=True)
-        .agg(pl.col("points").sum())
-        .group_by("run", maintain_order=True)
-        .agg("funding_partner_bps", parts=pl.col("points"), points=pl.col("points").sum())
-    )
-    heads = moving.filter(run.is_first_distinct()).select(
+    """One action per event whose decisions move points; decisions of an event stand together."""
+    moving = decisions.select(
         "account_id", "day", "event_id", "version_no", "revision", "event_class", "effective_on",
-        "rule_hash",
-    )  # fmt: skip
-    actions = pl.concat([heads, parts.drop("run")], how="horizontal")
-    taken = allocations.group_by("event_id").agg(
+        "rule_hash", "points", "funding_partner_bps", "journal_id",
+    ).filter(pl.col("journal_id").is_not_null())  # fmt: skip
+    events = Runs.of(moving["event_id"])
+    event, bps, points = _funded(moving, events)
+    ends = np.searchsorted(event, np.arange(len(events.start) + 1))
+    heads = moving[events.start].with_columns(
+        _listed("funding_partner_bps", bps, ends),
+        _listed("parts", points, ends),
+        points=events.sums(moving["points"].to_numpy()),
+        place=pl.int_range(pl.len(), dtype=pl.Int64),
+        reverses=pl.lit(False),
+    )
+    items = allocations.group_by("event_id").agg(
         item_event_ids=pl.col("item_event_id").unique(maintain_order=True)
     )
-    return (
-        actions.join(taken, on="event_id", how="left", maintain_order="left")
-        .with_columns(place=pl.lit(0, dtype=pl.Int64), reverses=pl.lit(False))
-        .select(pl.col(name).cast(kind) for name, kind in ACTION_SCHEMA.items())
+    # Only events that give back what others have earned can have any, and these are few.
+    takes = heads["event_class"] != "EARN"
+    found = heads.filter(takes).join(items, on="event_id", how="left", maintain_order="left")
+    at = pl.select(pl.when(takes).then(takes.cast(pl.Int64).cum_sum() - 1)).to_series()
+    return heads.with_columns(found["item_event_ids"].gather(at)).select(
+        pl.col(name).cast(kind) for name, kind in ACTION_SCHEMA.items()
     )
+
+
+def _funded(decisions: pl.DataFrame, events: Runs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points by event and by who funds them, in the order of `decisions`: the number of the event,
+    basis points and points."""
+    bps = decisions["funding_partner_bps"].to_numpy()
+    parts = Runs.of(events.number() * (10_000 + 1) + bps)
+    event, bps = events.number()[parts.start], bps[parts.start]
+    points = parts.sums(decisions["points"].to_numpy())
+    if np.bincount(event, minlength=1).max() <= 2:
+        return event, bps, points
+    # Of three parts the first and the last may be funded alike.
+    by_funder = (
+        pl.DataFrame({"event": event, "bps": bps, "points": points})
+        .group_by("event", "bps", maintain_order=True)
+        .agg(pl.col("points").sum())
+    )
+    return tuple(column.to_numpy() for column in by_funder)  # pyright: ignore[reportReturnType]
+
+
+def _listed(name: str, values: np.ndarray, ends: np.ndarray) -> pl.Series:
+    """`values` as lists, the first from `ends[0]` to `ends[1]` and so on."""
+    lists = pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), pa.array(values, pa.int64()))
+    return pl.Series(name, lists)
 
 
 def _reversals(gone: pl.DataFrame) -> pl.DataFrame:
     """Actions that take back the entries of replaced decisions."""
-    lost = gone.filter(~pl.col("keeps_entry")).drop("keeps_entry")
+    lost = gone.filter(~pl.col("keeps_entry")).sort("event_id", maintain_order=True)
     no_items = pl.DataFrame(schema=ALLOCATION_SCHEMA)
     # Replaced decisions that kept their entry carry the revision of that entry.
     return _actions(lost, no_items).with_columns(reverses=pl.lit(True))
 
 
 def _placed(
-    actions: pl.DataFrame,
-    current: pl.DataFrame,
-    superseded: list[pl.DataFrame],
-    is_sorted: bool,
+    actions: pl.DataFrame, current: pl.DataFrame, superseded: list[pl.DataFrame]
 ) -> pl.DataFrame:
     """Actions with their place in the account's day: the events' order, reversals first."""
     columns = ["event_id", "event_at", "transaction_id", "effective_on"]
-    if is_sorted:
-        order = current.select(columns).filter(pl.col("event_id").rle_id().is_first_distinct())
-        # The engine's answer is in the order of accounts and events already.
-        place = order.select("event_id").with_row_index("order")
-    else:
-        place = (
-            pl.concat([current.select(columns), *(each.select(columns) for each in superseded)])
-            .unique("event_id", keep="first", maintain_order=True)
-            .sort("effective_on", "event_at", "transaction_id", "event_id")
-            .select("event_id")
-            .with_row_index("order")
-        )
+    place = (
+        pl.concat([current.select(columns), *(each.select(columns) for each in superseded)])
+        .unique("event_id", keep="first", maintain_order=True)
+        .sort("effective_on", "event_at", "transaction_id", "event_id")
+        .select("event_id")
+        .with_row_index("order")
+    )
     return (
         actions.drop("place")
         .join(place, on="event_id", how="left", maintain_order="left")
@@ -486,5 +500,5 @@ def _placed(
             + pl.col("revision").clip(upper_bound=49) * 2
             + pl.col("reverses").cast(pl.Int64)
         )
-        .select(pl.col(name).cast(kind) for name, kind in ACTION_SCHEMA.items())
+        .select(ACTION_SCHEMA.names())
     )

@@ -1,6 +1,7 @@
 """What is due in one pass of a program, and the entries that it leads to.
 
-Accounts that only earn are posted in columns; the others entry by entry (`posting.py`).
+Accounts whose points only posted events and month ends move are posted in columns; the others entry
+by entry (`posting.py`).
 """
 
 from collections.abc import Mapping
@@ -23,10 +24,10 @@ from pipelines.rewards.posting import (
     month_ends,
 )
 from pipelines.rewards.posting_columns import (
-    in_deficit,
-    is_accrual,
-    is_clawback,
+    is_plain,
     merged,
+    month_end_transfers,
+    of_events,
     post_in_columns,
 )
 from pipelines.rewards.rules import RuleBook
@@ -110,15 +111,21 @@ def post(
     single = _one_by_one(
         con, program, actions, instructions, states, statements, activity, ends, after, through
     )
-    in_columns = actions.filter(~pl.col("account_id").is_in(single.implode()))
-    taken = in_columns.filter(pl.col("points") < 0)["account_id"].unique()
-    parts = [post_in_columns(program, in_columns, stored.lots_of(con, program.program_id, taken))]
-    balances = _plain_balances(in_columns, states)
+    of_single = pl.col("account_id").is_in(single.implode())
+    entries = of_events(program, actions.filter(~of_single))
+    if ends and program.latest.settlement_model == "PARTNER_POSTED":
+        transfers = month_end_transfers(
+            program, actions.filter(~of_single), states.filter(~of_single), ends
+        )
+        entries = pl.concat([entries, transfers])
+    losing = entries.filter(pl.col("points") < 0)["account_id"].unique()
+    lots = stored.lots_of(con, program.program_id, losing)
+    parts = [post_in_columns(program, entries, states, lots)]
+    balances = _plain_balances(entries, states)
     posting = AccountPosting(program, after, through, ends)
     accounts = _accounts(
-        con, program, single, actions.filter(pl.col("account_id").is_in(single.implode())),
-        instructions, states, statements, activity,
-    )  # fmt: skip
+        con, program, single, actions.filter(of_single), instructions, states, statements, activity
+    )
     for account in accounts:
         balances[account.account_id] = posting.run(account)
     order, entries, outcomes = posting.finish()
@@ -132,8 +139,8 @@ def _first_day(actions: pl.DataFrame, instructions: pl.DataFrame) -> date | None
     return min(days) if days else None
 
 
-def _plain_balances(actions: pl.DataFrame, states: pl.DataFrame) -> dict[str, int]:
-    added = actions.group_by("account_id").agg(pl.col("points").sum())
+def _plain_balances(entries: pl.DataFrame, states: pl.DataFrame) -> dict[str, int]:
+    added = entries.group_by("account_id").agg(pl.col("points").sum())
     total = added.join(states.select("account_id", "balance"), on="account_id", how="left").select(
         "account_id", pl.col("points") + pl.col("balance").fill_null(0)
     )
@@ -153,14 +160,14 @@ def _one_by_one(
     through: date,
 ) -> pl.Series:
     """Accounts whose lots must be worked entry by entry, sorted."""
-    plain = is_accrual()
-    if all(version.terms.returns.policy == "UNLIMITED" for version in program.versions):
-        plain |= is_clawback()
+    plain = is_plain()
+    if any(version.terms.returns.policy != "UNLIMITED" for version in program.versions):
+        plain &= (pl.col("event_class") == "EARN") & (pl.col("points") > 0)
+    if _may_overflow(actions["points"], states["balance"]):
+        plain = pl.lit(False)
     parts = [
         actions.filter(~plain)["account_id"],
-        in_deficit(actions, states),
         instructions["account_id"],
-        states.filter(pl.col("balance") < 0)["account_id"],
         pl.Series(
             "account_id",
             stored.accounts_with_lots_lapsing(con, program.program_id, after, through),
@@ -174,8 +181,9 @@ def _one_by_one(
         held = pl.concat([actions["account_id"], states["account_id"]])
         new = statements.filter("is_new")["account_id"]
         parts.append(new.filter(new.is_in(held.implode())))
-    if ends and program.latest.settlement_model == "PARTNER_POSTED":
-        parts += [actions["account_id"], states.filter(pl.col("balance") > 0)["account_id"]]
+        if ends and program.latest.settlement_model == "PARTNER_POSTED":
+            # What waits for its statement is not transferred.
+            parts += [actions["account_id"], states.filter(pl.col("balance") > 0)["account_id"]]
     months = [
         version.terms.expiry.months
         for version in program.versions
@@ -187,6 +195,12 @@ def _one_by_one(
         lapses = pl.col("active_on").dt.offset_by(f"{min(filter(None, months))}mo")
         parts.append(active.filter(lapses <= through)["account_id"])
     return pl.concat([part.rename("account_id") for part in parts]).unique().sort()
+
+
+def _may_overflow(points: pl.Series, balances: pl.Series) -> bool:
+    """Whether points are so many that balances may not fit 64 bits on the way."""
+    largest, held = (int(each.abs().max() or 0) for each in (points, balances))  # pyright: ignore
+    return largest * len(points) + held >= 2**63
 
 
 def _lapsing(program: Program, actions: pl.DataFrame, through: date) -> list[date]:

@@ -5,8 +5,8 @@ events of the same accounts left, and returns one decision set for every event. 
 in the order (posted_on, event_at, transaction_id, event_id) within each account. Accounts do not
 depend on one another, so any grouping by account gives the same answer.
 
-Events that depend on nothing but their own look and a running cap are decided in columns; refunds,
-what they refund and the capped purchases of the same accounts go through `fold.py`.
+Purchases, and refunds that each refund one of them, are decided in columns (`columns.py`). Where
+events of an account depend on one another in other ways, they go through `fold.py`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,9 +16,23 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
+from pipelines.rewards.columns import (
+    CAP_SCHEMA,
+    CLASS_CODE,
+    CLASSES,
+    ELIGIBLE,
+    NO_DAY,
+    REASON_CODE,
+    REASONS,
+    Batch,
+    Caps,
+    Columns,
+    Refunds,
+)
 from pipelines.rewards.facts import Facts, period_of, statement_of, status_at
 from pipelines.rewards.fold import AccountFold, Allocation, Grant, Item, Problem, Row
 from pipelines.rewards.rules import EPOCH, Kind, Look, Plan, RuleBook
+from pipelines.rewards.runs import ranks, sorted_by
 from pipelines.rewards.spend import (
     PROGRESS_SCHEMA,
     SPEND_SCHEMA,
@@ -97,14 +111,6 @@ ALLOCATION_SCHEMA = pl.Schema(
         "item_basis_on": pl.Date,
     }
 )
-CAP_SCHEMA = pl.Schema(
-    {
-        "account_id": pl.String,
-        "share_key": pl.String,
-        "window_on": pl.Date,
-        "used": pl.Int64,
-    }
-)
 PROBLEM_SCHEMA = pl.Schema(
     {
         "account_id": pl.String,
@@ -116,7 +122,13 @@ PROBLEM_SCHEMA = pl.Schema(
     }
 )
 
-_NO_DAY = np.iinfo(np.int32).min
+ITEM_COLUMNS = (
+    "account_id", "transaction_id", "event_id", "event_at", "rule_id", "rule_version",
+    "event_class", "is_eligible", "zero_reason", "amount_minor", "cap_window_on", "cap_used",
+    "multiplier_milli", "basis_on", "effective_on",
+)  # fmt: skip
+"""What `items_of` reads of a decision."""
+
 _SAFE = 2**61
 
 
@@ -153,37 +165,6 @@ class Decided:
     progress: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PROGRESS_SCHEMA))
 
 
-@dataclass
-class _Columns:
-    """Decisions as arrays, one element a row; -1 and `_NO_DAY` stand for null."""
-
-    row: np.ndarray
-    rule: np.ndarray
-    event_class: np.ndarray
-    reason: np.ndarray
-    eligible: np.ndarray
-    points: np.ndarray
-    window: np.ndarray
-    cap_before: np.ndarray
-    cap_used: np.ndarray
-    has_cap: np.ndarray
-
-
-_CLASSES = ("EARN", "CLAWBACK", "RESTORE", "NONE")
-_REASONS = (
-    None, "EXCLUDED_MCC", "EXCLUDED_CLASS", "FEE_OR_INTEREST", "NOT_POSTED", "CAP_EXHAUSTED",
-    "BEFORE_ENROLMENT", "PROMO_NOT_ACTIVATED", "ROUNDED_TO_ZERO", "DUPLICATE",
-    "ACCOUNT_NOT_IN_GOOD_STANDING", "GATE_FAILED", "DISPUTED", "FRAUD_CONFIRMED",
-)  # fmt: skip
-_CLASS_CODE = {name: code for code, name in enumerate(_CLASSES)}
-_REASON_CODE = {name: code for code, name in enumerate(_REASONS)}
-_INELIGIBLE = (
-    "EXCLUDED_MCC", "EXCLUDED_CLASS", "FEE_OR_INTEREST", "NOT_POSTED", "BEFORE_ENROLMENT",
-    "PROMO_NOT_ACTIVATED", "DUPLICATE", "ACCOUNT_NOT_IN_GOOD_STANDING", "GATE_FAILED", "DISPUTED",
-    "FRAUD_CONFIRMED",
-)  # fmt: skip
-
-
 def decide(
     events: pl.DataFrame, book: RuleBook, state: State | None = None, is_sorted: bool = False
 ) -> Decided:
@@ -198,25 +179,33 @@ def decide(
             pl.DataFrame(schema=CAP_SCHEMA), pl.DataFrame(schema=PROBLEM_SCHEMA),
         )  # fmt: skip
     if not is_sorted:
-        events = events.sort("account_id", *ORDER)
+        events = in_order(events)
     events = _with_basis(events, book)
     plans, plan_of, spend = _plans(events, book, state)
-    caps = _Caps(events, state.caps, book)
-    in_fold = _needs_fold(events, plans, plan_of, book, caps)
+    caps = Caps(events, state.caps, book)
     used_before = dict(caps.used)
-    if book.carries:
-        events = events.with_columns(period_of(events, state.facts.statuses))
-    columns = _decide_in_columns(events, plans, plan_of, np.flatnonzero(~in_fold), book, caps)
-    folded = _fold(events, plans, plan_of, np.flatnonzero(in_fold), book, caps, state.items)
-    rows, allocations, problems = folded
-    merged = _merge(columns, _as_columns(rows))
-    if rows and book.has_caps:
-        _count_caps(merged, book, caps, used_before)
-    decisions, taken = _decisions(events, merged, book), _allocations(events, allocations)
+    batch = Batch(events, plans, plan_of, book, caps)
+    split = _split(batch, state.items)
+    bought = batch.purchases(np.flatnonzero(~split.in_fold & (split.refund_of == _NO_REFUND)))
+    refund_rows = np.flatnonzero(split.refund_of != _NO_REFUND)
+    refunds = batch.refunds(refund_rows, split.refund_of[refund_rows])
+    folded = _fold(batch, np.flatnonzero(split.in_fold), state)
+    found = Columns.together([bought, refunds.decisions, _as_columns(folded.rows)])
+    if book.has_caps and (len(refund_rows) or folded.rows):
+        batch.count_caps(found, used_before)
+    decisions = _decisions(events, found, book)
+    taken = _allocations(events, refunds, folded)
     progress = state.progress.clear()
     if book.has_bonuses:
         decisions, progress = award(decisions, taken, state.facts.openings, state.progress, book)
-    return Decided(decisions, taken, caps.frame(), _problems(events, problems), spend, progress)
+    problems = _problems(batch, refunds, folded)
+    return Decided(decisions, taken, caps.frame(), problems, spend, progress)
+
+
+def in_order(events: pl.DataFrame) -> pl.DataFrame:
+    """`events` by account_id and `ORDER`."""
+    numbers = [ranks(events["account_id"]), events["posted_on"].to_physical().to_numpy()]
+    return sorted_by(events, numbers, list(ORDER[1:]))
 
 
 def _with_basis(events: pl.DataFrame, book: RuleBook) -> pl.DataFrame:
@@ -262,11 +251,12 @@ def _plans(
 def _told(events: pl.DataFrame, book: RuleBook, facts: Facts) -> pl.DataFrame:
     """Further columns that plans depend on: offers taken up, the account's record, its gates."""
     told = events.select("event_id")
-    if book.offers:
-        told = told.with_columns(
-            _activated(events, facts.activations, offer).alias(f"offer:{offer}")
-            for offer in book.offers
-        )
+    taken_up = facts.activations["offer_id"].unique()
+    told = told.with_columns(
+        _activated(events, facts.activations, offer).alias(f"offer:{offer}")
+        for offer in book.offers
+        if offer in taken_up
+    )
     if book.asks_standing or "ACCOUNT_TIER" in book.tier_metrics:
         told = pl.concat([told, status_at(events, facts.statuses)], how="horizontal")
     if book.has_gates and not facts.statements.is_empty():
@@ -311,15 +301,14 @@ def _plans_for(
         looks = looks.with_columns(events["merchant_id"])
     if told.width:
         looks = pl.concat([looks, told], how="horizontal")
-    keys = looks.columns
-    distinct = looks.unique(maintain_order=True).with_row_index("plan")
-    plan_of = looks.join(distinct, on=keys, how="left", nulls_equal=True, maintain_order="left")[
-        "plan"
-    ]
+    row = pl.col("row").first().over(looks.columns)
+    first = looks.with_row_index("row").select(row).to_series().to_numpy()
+    is_first = first == np.arange(len(first))
+    plan_of = (np.cumsum(is_first) - 1)[first]
     days = [book.boundaries[0] - timedelta(days=1), *book.boundaries]
     plans = []
-    for look in distinct.iter_rows(named=True):
-        activated = frozenset(offer for offer in book.offers if look[f"offer:{offer}"])
+    for look in looks.filter(pl.Series(is_first)).iter_rows(named=True):
+        activated = frozenset(offer for offer in book.offers if look.get(f"offer:{offer}"))
         plans.append(
             book.plan(
                 Look(
@@ -334,7 +323,7 @@ def _plans_for(
                 )
             )
         )
-    return plans, plan_of.to_numpy().astype(np.int64)
+    return plans, plan_of
 
 
 def _activated(events: pl.DataFrame, activations: pl.DataFrame, offer: str) -> pl.Series:
@@ -351,373 +340,140 @@ def _activated(events: pl.DataFrame, activations: pl.DataFrame, offer: str) -> p
     ).to_series()
 
 
-def _needs_fold(
-    events: pl.DataFrame, plans: list[Plan], plan_of: np.ndarray, book: RuleBook, caps: "_Caps"
-) -> np.ndarray:
-    """Which events must be decided one after the other."""
-    kinds = np.array([plan.kind for plan in plans])[plan_of]
-    capped = np.array([any(rule.cap for rule in plan.rules) for plan in plans])[plan_of]
-    moves_back = (kinds == Kind.TAKE_BACK) | (kinds == Kind.UNDO)
-    steepest = max((rule.numerator for rule in book.rules), default=0)
+@dataclass(frozen=True)
+class _Split:
+    """By event: whether it is decided one after the other with others of its account; and where
+    it is a refund that is decided in columns, the row of its purchase or `_STRAY`."""
+
+    in_fold: np.ndarray
+    refund_of: np.ndarray
+
+
+_NO_REFUND, _STRAY = -2, -1
+
+
+def _split(batch: Batch, items: Mapping[tuple[str, str], list[Item]]) -> _Split:
+    """Which events go through the fold.
+
+    A refund stays out of it where it refunds one purchase of this batch, or none that is known, and
+    nothing else of the account depends on the order: no refund is taken back, none is of several
+    clearings or of an earlier batch, and no cap of what is refunded may be reached.
+    """
+    events, book = batch.events, batch.book
+    size = events.height
+    refund_of = np.full(size, _NO_REFUND)
+    if book.needs_fold or _may_overflow(events, book):
+        return _Split(np.ones(size, dtype=bool), refund_of)
+    capped = batch.of_plans([any(rule.cap for rule in plan.rules) for plan in batch.plans])
+    in_fold = capped if book.caps_change else np.zeros(size, dtype=bool)
+    back = (batch.kind == Kind.TAKE_BACK) | (batch.kind == Kind.UNDO)
+    if not back.any():
+        return _Split(in_fold, refund_of)
+    reached, of = _refunded(batch, back, items)
+    account = batch.caps.account_code
+    beside = capped & _marked(account, account[back])
+    limited = beside
+    if not book.rerates:
+        limited = np.zeros(size, dtype=bool)
+        rows = np.flatnonzero(beside)
+        limited[rows[batch.at_a_limit(rows)]] = True
+    plain = (batch.kind == Kind.TAKE_BACK) & (of < np.arange(size))
+    # Neither a stray's place, -1, nor that of several, the number of events, is limited.
+    plain &= ~np.append(limited, False)[of]
+    if book.rerates or book.caps_change or book.rates_returns_anew:
+        plain[:] = False
+    tangled = _marked(account, account[back & ~plain])
+    refund_of[back & ~tangled] = of[back & ~tangled]
+    return _Split(in_fold | (tangled & (back | reached | limited)), refund_of)
+
+
+def _may_overflow(events: pl.DataFrame, book: RuleBook) -> bool:
+    """Whether amounts are so large that sums or products of them may not fit 64 bits."""
+    steepest = max(
+        max(rule.numerator, rule.plain[0] * rule.multiplier_milli) for rule in book.rules
+    )
     largest = int(events["amount_minor"].max() or 0)  # pyright: ignore[reportArgumentType]
-    if book.needs_fold or largest * max(steepest, 1) * 2 >= _SAFE:
-        return kinds >= 0
-    in_fold = moves_back.copy()
-    if moves_back.any():
-        frame = events.select("account_id", "transaction_id", "refunds_transaction_id")
-        back = frame.filter(pl.Series(moves_back))
-        wanted = pl.concat(
-            [
-                back.select("account_id", "transaction_id"),
-                back.select("account_id", transaction_id="refunds_transaction_id"),
-            ]
-        ).unique()
-        reached = frame.join(
-            wanted.with_columns(reached=True), on=["account_id", "transaction_id"], how="left",
-            maintain_order="left",
-        )["reached"]  # fmt: skip
-        in_fold |= reached.fill_null(False).to_numpy()
-        accounts = back["account_id"].unique().implode()
-        beside = capped & frame["account_id"].is_in(accounts).to_numpy()
-        if not book.rerates:
-            rows = np.flatnonzero(beside)
-            beside[rows] = _at_a_limit(events, plans, plan_of, rows, book, caps)
-        in_fold |= beside
-    if book.caps_change:
-        in_fold |= capped
-    return in_fold
+    return largest * max(steepest * 2, events.height) >= _SAFE
 
 
-def _at_a_limit(
-    events: pl.DataFrame, plans: list[Plan], plan_of: np.ndarray, rows: np.ndarray,
-    book: RuleBook, caps: "_Caps",
-) -> np.ndarray:  # fmt: skip
-    """Which of the events `rows` ask something of a cap that may be reached, so that it matters
-    what others have used of it."""
-    at, rule, reason = _lines(plans, plan_of, rows, book)
-    sizes = np.array([each.cap.amount if each.cap else -1 for each in book.rules])
-    here = (reason == 0) & (sizes[rule] >= 0)
-    at, rule = at[here], rule[here]
-    asked = _asked(events["amount_minor"].to_numpy()[at], rule, book)
-    _, group = _groups(events, at, rule, book, caps)
-    distinct, member = np.unique(group, return_inverse=True)
-    total = np.array([caps.used.get(each, 0) for each in distinct.tolist()], dtype=np.int64)
-    np.add.at(total, member, asked)
-    return np.isin(rows, at[total[member] >= sizes[rule]])
+def _marked(code: np.ndarray, those: np.ndarray) -> np.ndarray:
+    """Which elements of `code`, whole numbers from zero on, are among `those`."""
+    marks = np.zeros(int(code.max(initial=0)) + 1, dtype=bool)
+    marks[those] = True
+    return marks[code]
 
 
-def _count_caps(
-    found: _Columns, book: RuleBook, caps: "_Caps", used_before: Mapping[int, int]
-) -> None:
-    """What had been used of its cap before each purchase, by all that came before it."""
-    rows = np.flatnonzero(found.has_cap)
-    if not len(rows):
-        return
-    keys = np.array([caps.code(each.cap.share_key) if each.cap else 0 for each in book.rules])
-    group = caps.packed(
-        caps.account_code[found.row[rows]], keys[found.rule[rows]], found.window[rows]
-    )
-    order = np.argsort(group, kind="stable")
-    grouped, used = group[order], found.cap_used[rows][order]
-    starts = np.flatnonzero(np.concatenate([[True], grouped[1:] != grouped[:-1]]))
-    lengths = np.diff(np.append(starts, len(grouped)))
-    total = np.cumsum(used) - used
-    prior = np.array([used_before.get(each, 0) for each in grouped[starts].tolist()])
-    before = np.empty(len(rows), dtype=np.int64)
-    before[order] = total - np.repeat(total[starts] - prior, lengths)
-    earns = found.event_class[rows] == _CLASS_CODE["EARN"]
-    found.cap_before[rows[earns]] = before[earns]
-
-
-class _Caps:
-    """Cap usage of the accounts at hand: what it was, and what it has become."""
-
-    def __init__(self, events: pl.DataFrame, before: pl.DataFrame, book: RuleBook) -> None:
-        keys = sorted({rule.cap.share_key for rule in book.rules if rule.cap})
-        self.share_keys = keys
-        self._code = {key: code for code, key in enumerate(keys)}
-        self._width = max(len(keys), 1)
-        ids = events["account_id"]
-        changed = ids.ne_missing(ids.shift(1))
-        self.account_code = changed.cum_sum().to_numpy().astype(np.int64) - 1
-        self.accounts = ids.filter(changed)
-        self.used: dict[int, int] = {}
-        if keys and not before.is_empty():
-            codes = pl.DataFrame({"account_id": self.accounts}).with_row_index("account")
-            known = before.join(codes, on="account_id").filter(pl.col("share_key").is_in(keys))
-            for account, key, window, used in zip(
-                known["account"].to_list(), known["share_key"].to_list(),
-                known["window_on"].to_physical().to_list(), known["used"].to_list(), strict=True,
-            ):  # fmt: skip
-                self.used[self.pack(account, self._code[key], window)] = used
-        self.touched: set[int] = set()
-
-    def pack(self, account: int, key: int, window: int) -> int:
-        return ((account * self._width + key) << 20) + window + (1 << 19)
-
-    def packed(self, account: np.ndarray, key: np.ndarray, window: np.ndarray) -> np.ndarray:
-        return ((account * self._width + key) << 20) + window + (1 << 19)
-
-    def unpack(self, packed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        rest = packed >> 20
-        return rest // self._width, rest % self._width, (packed & ((1 << 20) - 1)) - (1 << 19)
-
-    def code(self, share_key: str) -> int:
-        return self._code[share_key]
-
-    def of_account(self, account: int) -> dict[tuple[str, int], int]:
-        """Usage of one account as the fold wants it."""
-        found = {}
-        for packed in self._by_account().get(account, ()):
-            _, key, window = self.unpack(np.array([packed]))
-            found[self.share_keys[int(key[0])], int(window[0])] = self.used[packed]
-        return found
-
-    def _by_account(self) -> dict[int, list[int]]:
-        if not hasattr(self, "_grouped"):
-            self._grouped: dict[int, list[int]] = {}
-            for packed in self.used:
-                self._grouped.setdefault((packed >> 20) // self._width, []).append(packed)
-        return self._grouped
-
-    def store(self, account: int, usage: Mapping[tuple[str, int], int]) -> None:
-        """Take over what the fold left of one account."""
-        for (share_key, window), used in usage.items():
-            packed = self.pack(account, self._code[share_key], window)
-            self.used[packed] = used
-            self.touched.add(packed)
-
-    def frame(self) -> pl.DataFrame:
-        """The windows that were touched (`CAP_SCHEMA`)."""
-        packed = np.array(sorted(self.touched), dtype=np.int64)
-        account, key, window = self.unpack(packed)
-        names = np.array(self.share_keys, dtype=object)
-        return pl.DataFrame(
-            {
-                "account_id": self.accounts.gather(account.astype(np.uint32)),
-                "share_key": pl.Series(names[key] if len(packed) else [], dtype=pl.String),
-                "window_on": pl.Series(window.astype(np.int32)).cast(pl.Date),
-                "used": pl.Series([self.used[each] for each in packed.tolist()], dtype=pl.Int64),
-            },
-            schema=CAP_SCHEMA,
-        )
-
-
-def _decide_in_columns(
-    events: pl.DataFrame,
-    plans: list[Plan],
-    plan_of: np.ndarray,
-    rows: np.ndarray,
-    book: RuleBook,
-    caps: _Caps,
-) -> _Columns:
-    """Decisions of the events `rows` that depend on nothing but running caps."""
-    out_row, out_rule, out_reason = _lines(plans, plan_of, rows, book)
-    earns = out_reason == 0
-    amounts = events["amount_minor"].to_numpy()
-    amount = np.where(earns, amounts[out_row], 0)
-    points = _points(amount, out_rule, book)
-
-    size = len(out_row)
-    eligible, window = amount.copy(), np.full(size, _NO_DAY, dtype=np.int64)
-    cap_before, cap_used = np.full(size, -1, dtype=np.int64), np.full(size, -1, dtype=np.int64)
-    is_capped = np.array([each.cap is not None for each in book.rules])
-    has_cap = earns & is_capped[out_rule]
-    if has_cap.any():
-        at = np.flatnonzero(has_cap)
-        asked = _asked(amount[at], out_rule[at], book)
-        limit, before, start = _limits(events, out_row[at], out_rule[at], asked, book, caps)
-        is_spend = np.array([bool(each.cap and each.cap.is_spend) for each in book.rules])
-        spend = is_spend[out_rule[at]]
-        eligible[at] = np.where(spend, limit, amount[at])
-        within = _points(np.where(spend, limit, 0), out_rule[at], book)
-        bounded = np.where(limit < asked, _multiplied(limit, out_rule[at], book), points[at])
-        points[at] = np.where(spend, within, bounded)
-        window[at], cap_before[at], cap_used[at] = start, before, limit
-        exhausted = np.zeros(size, dtype=bool)
-        sizes = np.array([each.cap.amount if each.cap else 0 for each in book.rules])
-        exhausted[at] = before >= sizes[out_rule[at]]
-        out_reason = np.where(
-            earns & (points == 0) & exhausted & (amount > 0),
-            _REASON_CODE["CAP_EXHAUSTED"], out_reason,
-        )  # fmt: skip
-    out_reason = np.where(
-        (out_reason == 0) & (points == 0), _REASON_CODE["ROUNDED_TO_ZERO"], out_reason
-    )
-    kinds = np.array([plan.kind for plan in plans])[plan_of[out_row]]
-    classes = np.where(kinds == Kind.EARN, _CLASS_CODE["EARN"], _CLASS_CODE["NONE"])
-    return _Columns(
-        out_row, out_rule, classes, out_reason, eligible, points, window, cap_before, cap_used,
-        has_cap,
-    )  # fmt: skip
-
-
-def _lines(
-    plans: list[Plan], plan_of: np.ndarray, rows: np.ndarray, book: RuleBook
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The decisions that the events `rows` lead to: the event, the rule and the reason's code."""
-    # One line of the table below per plan and decision it leads to.
-    rule, reason, first = [], [], []
-    for plan in plans:
-        first.append(len(rule))
-        if plan.zero_reason or plan.kind is not Kind.EARN:
-            rule.append(book.base(plan.version_index).index)
-            reason.append(_REASON_CODE[plan.zero_reason or "NOT_POSTED"])
-            continue
-        rule += [each.index for each in plan.rules] + [each.index for each in plan.inactive]
-        reason += [0] * len(plan.rules)
-        reason += [_REASON_CODE["PROMO_NOT_ACTIVATED"]] * len(plan.inactive)
-    first.append(len(rule))
-    starts = np.array(first, dtype=np.int64)
-    rule_lines, reason_lines = np.array(rule, dtype=np.int64), np.array(reason, dtype=np.int64)
-
-    plan_ids = plan_of[rows]
-    counts = np.diff(starts)[plan_ids]
-    out_row = np.repeat(rows, counts)
-    within = np.arange(len(out_row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    line = np.repeat(starts[:-1][plan_ids], counts) + within
-    out_rule, out_reason = rule_lines[line], reason_lines[line]
-    return out_row, out_rule, out_reason
-
-
-def _points(amount: np.ndarray, rule: np.ndarray, book: RuleBook) -> np.ndarray:
-    """Each rule's points for each amount, as `CompiledRule.points`."""
-    numerators = np.array([each.numerator for each in book.rules], dtype=np.int64)
-    denominators = np.array([each.denominator for each in book.rules], dtype=np.int64)
-    blocks = _blocks(amount, rule, book)
-    return _rounded(blocks * numerators[rule], denominators[rule], rule, book)
-
-
-def _asked(amount: np.ndarray, rule: np.ndarray, book: RuleBook) -> np.ndarray:
-    """What each amount asks of its rule's cap, as `CompiledRule.asked`."""
-    is_spend = np.array([bool(each.cap and each.cap.is_spend) for each in book.rules])
-    if is_spend[rule].all():
-        return amount
-    plain = np.array([each.plain for each in book.rules], dtype=np.int64)[rule]
-    points = _rounded(_blocks(amount, rule, book) * plain[:, 0], plain[:, 1], rule, book)
-    return np.where(is_spend[rule], amount, points)
-
-
-def _multiplied(points: np.ndarray, rule: np.ndarray, book: RuleBook) -> np.ndarray:
-    """Plain points as the tiers of their rules multiply them."""
-    times = np.array([each.multiplier_milli for each in book.rules], dtype=np.int64)[rule]
-    return _rounded(points * times, np.full(len(points), 1000), rule, book)
-
-
-def _blocks(amount: np.ndarray, rule: np.ndarray, book: RuleBook) -> np.ndarray:
-    block = np.array([each.block for each in book.rules], dtype=np.int64)[rule]
-    return amount if (block == 1).all() else amount // block
-
-
-def _rounded(
-    raw: np.ndarray, denominator: np.ndarray, rule: np.ndarray, book: RuleBook
-) -> np.ndarray:
-    """`raw / denominator` as integers, each by its rule's mode."""
-    whole = raw // denominator
-    rest = raw - whole * denominator
-    modes = [each.mode for each in book.rules]
-    up = np.zeros(len(raw), dtype=bool)
-    for mode in sorted(set(modes)):
-        here = np.array([each == mode for each in modes])[rule]
-        match mode:
-            case "DOWN":
-                continue
-            case "UP":
-                rises = rest > 0
-            case "HALF_UP":
-                rises = 2 * rest >= denominator
-            case _:
-                rises = (2 * rest > denominator) | ((2 * rest == denominator) & (whole % 2 == 1))
-        up |= here & rises
-    return whole + up
-
-
-def _groups(
-    events: pl.DataFrame, row: np.ndarray, rule: np.ndarray, book: RuleBook, caps: _Caps
+def _refunded(
+    batch: Batch, back: np.ndarray, items: Mapping[tuple[str, str], list[Item]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first day of each capped decision's window, and its account's cap in that window."""
-    days = events["basis_on"].to_numpy().astype("datetime64[D]")[row]
-    window = np.zeros(len(row), dtype=np.int64)
-    key = np.zeros(len(row), dtype=np.int64)
-    for each in book.rules:
-        if each.cap is None:
-            continue
-        here = np.flatnonzero(rule == each.index)
-        key[here] = caps.code(each.cap.share_key)
-        match each.cap.window:
-            case "CALENDAR_MONTH":
-                start = days[here].astype("datetime64[M]")
-            case "CALENDAR_QUARTER":
-                months = days[here].astype("datetime64[M]").astype(np.int64)
-                start = (months - months % 3).astype("datetime64[M]")
-            case "CALENDAR_YEAR":
-                start = days[here].astype("datetime64[Y]")
-            case _:
-                window[here] = each.cap.promo[0] if each.cap.promo else 0
-                continue
-        window[here] = start.astype("datetime64[D]").astype(np.int64)
-    return window, caps.packed(caps.account_code[row], key, window)
+    """Which events a refund names, and by event the row of the purchase that it refunds.
+
+    `_STRAY` where no purchase is known; the number of events where there are several, or where the
+    purchase is one of `items`, from an earlier batch.
+    """
+    several = batch.events.height
+    key = ["account_id", "transaction_id"]
+    frame = batch.events.select(*key, "refunds_transaction_id")
+    backs = frame.filter(pl.Series(back))
+    refunded = backs.select("account_id", transaction_id="refunds_transaction_id")
+    wanted = pl.concat([backs.select(key), refunded]).unique()
+    reached = (
+        frame.select(key)
+        .join(wanted.with_columns(reached=True), on=key, how="left", maintain_order="left")[
+            "reached"
+        ]
+        .fill_null(False)
+        .to_numpy()
+    )
+    rows = np.flatnonzero(reached & (batch.kind == Kind.EARN))
+    known = pl.DataFrame(
+        list(items), schema={"account_id": pl.String, "transaction_id": pl.String}, orient="row"
+    )
+    bought = (
+        pl.concat(
+            [
+                frame[rows].select(key).with_columns(pl.Series("row", rows)),
+                known.with_columns(row=pl.lit(several, dtype=pl.Int64)),
+            ]
+        )
+        .group_by(key)
+        .agg(pl.when(pl.len() == 1).then(pl.col("row").first()).otherwise(several).alias("row"))
+    )
+    of = np.full(several, _STRAY)
+    own, named = (
+        each.join(bought, on=key, how="left", maintain_order="left")["row"]
+        for each in (backs.select(key), refunded)
+    )
+    of[back] = pl.select(pl.coalesce(named, own, _STRAY)).to_series().to_numpy()
+    return reached, of
 
 
-def _limits(
-    events: pl.DataFrame,
-    row: np.ndarray,
-    rule: np.ndarray,
-    asked: np.ndarray,
-    book: RuleBook,
-    caps: _Caps,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What each capped decision may use, the usage before it and its window's first day."""
-    window, group = _groups(events, row, rule, book, caps)
-    size = np.array([each.cap.amount if each.cap else 0 for each in book.rules])[rule]
-    order = np.argsort(group, kind="stable")
-    grouped, wants = group[order], asked[order]
-    total = np.cumsum(wants)
-    is_first = np.concatenate([[True], grouped[1:] != grouped[:-1]])
-    starts = np.flatnonzero(is_first)
-    lengths = np.diff(np.append(starts, len(grouped)))
-    distinct = grouped[starts].tolist()
-    prior = np.array([caps.used.get(each, 0) for each in distinct], dtype=np.int64)
-    wanted_before = total - wants - np.repeat(total[starts] - wants[starts], lengths)
-    room = np.maximum(size[order] - np.repeat(prior, lengths), 0)
-    used_before = np.minimum(wanted_before, room)
-    limit_sorted = np.minimum(wants, room - used_before)
-    before_sorted = np.repeat(prior, lengths) + used_before
-    ends = np.append(starts[1:], len(grouped)) - 1
-    for packed, used in zip(
-        distinct, (before_sorted[ends] + limit_sorted[ends]).tolist(), strict=True
-    ):
-        caps.used[packed] = used
-        caps.touched.add(packed)
-    limit, before = np.empty_like(limit_sorted), np.empty_like(before_sorted)
-    limit[order], before[order] = limit_sorted, before_sorted
-    return limit, before, window
+@dataclass(frozen=True)
+class _Folded:
+    """What the fold says: decisions, allocations and problems."""
+
+    rows: list[Row]
+    allocations: list[Allocation]
+    problems: list[Problem]
 
 
-def _fold(
-    events: pl.DataFrame,
-    plans: list[Plan],
-    plan_of: np.ndarray,
-    rows: np.ndarray,
-    book: RuleBook,
-    caps: _Caps,
-    items: Mapping[tuple[str, str], list[Item]],
-) -> tuple[list[Row], list[Allocation], list[Problem]]:
+def _fold(batch: Batch, rows: np.ndarray, state: State) -> _Folded:
     """Decisions of the events `rows`, account by account and event by event."""
+    folded = _Folded([], [], [])
     if not len(rows):
-        return [], [], []
-    part = events[rows]
+        return folded
+    book, caps = batch.book, batch.caps
+    part = batch.events[rows]
+    if book.carries:
+        part = part.with_columns(period_of(part, state.facts.statuses))
     known_items: dict[str, dict[str, list[Item]]] = {}
-    for (account, transaction), found in items.items():
+    for (account, transaction), found in state.items.items():
         known_items.setdefault(account, {})[transaction] = found
-    all_rows: list[Row] = []
-    allocations: list[Allocation] = []
-    problems: list[Problem] = []
     fold: AccountFold | None = None
     current = -1
     periods = part["period"].to_list() if book.carries else [None] * part.height
     for row, account, plan_id, event_id, account_id, own, refunds, day, amount, period in zip(
-        rows.tolist(), caps.account_code[rows].tolist(), plan_of[rows].tolist(),
+        rows.tolist(), caps.account_code[rows].tolist(), batch.plan_of[rows].tolist(),
         part["event_id"].to_list(), part["account_id"].to_list(),
         part["transaction_id"].to_list(), part["refunds_transaction_id"].to_list(),
         part["basis_on"].to_list(), part["amount_minor"].to_list(), periods, strict=True,
@@ -728,47 +484,36 @@ def _fold(
             current = account
             fold = AccountFold(
                 book, caps.of_account(account), dict(known_items.get(account_id, {})),
-                rows=all_rows, allocations=allocations, problems=problems,
+                rows=folded.rows, allocations=folded.allocations, problems=folded.problems,
             )  # fmt: skip
         assert fold is not None
-        fold.apply(row, event_id, own, refunds, day, amount, plans[plan_id], period)
+        fold.apply(row, event_id, own, refunds, day, amount, batch.plans[plan_id], period)
     if fold is not None:
         caps.store(current, fold.caps)
-    return all_rows, allocations, problems
+    return folded
 
 
-def _as_columns(rows: list[Row]) -> _Columns:
+def _as_columns(rows: list[Row]) -> Columns:
     def ints(values: Iterable[int]) -> np.ndarray:
         return np.fromiter(values, dtype=np.int64, count=len(rows))
 
     def given(value: int | None, otherwise: int) -> int:
         return otherwise if value is None else value
 
-    return _Columns(
+    return Columns(
         ints(row.row for row in rows),
         ints(row.rule.index for row in rows),
-        ints(_CLASS_CODE[row.event_class] for row in rows),
-        ints(_REASON_CODE[row.zero_reason] for row in rows),
+        ints(CLASS_CODE[row.event_class] for row in rows),
+        ints(REASON_CODE[row.zero_reason] for row in rows),
         ints(row.eligible_minor for row in rows),
         ints(row.points for row in rows),
-        ints(given(row.window_start, _NO_DAY) for row in rows),
+        ints(given(row.window_start, NO_DAY) for row in rows),
         ints(given(row.cap_before, -1) for row in rows),
         ints(given(row.cap_used, 0) for row in rows),
-        ints(row.window_start is not None for row in rows).astype(bool),
     )
 
 
-def _merge(columns: _Columns, folded: _Columns) -> _Columns:
-    """Both parts in the order of the events; rules keep their order within an event."""
-    names = columns.__dataclass_fields__
-    together = {
-        name: np.concatenate([getattr(columns, name), getattr(folded, name)]) for name in names
-    }
-    order = np.argsort(together["row"], kind="stable")
-    return _Columns(**{name: values[order] for name, values in together.items()})
-
-
-def _decisions(events: pl.DataFrame, found: _Columns, book: RuleBook) -> pl.DataFrame:
+def _decisions(events: pl.DataFrame, found: Columns, book: RuleBook) -> pl.DataFrame:
     """The arrays as the frame of `DECISION_SCHEMA`."""
     versions = book.program.versions
     rules = pl.DataFrame(
@@ -789,54 +534,71 @@ def _decisions(events: pl.DataFrame, found: _Columns, book: RuleBook) -> pl.Data
         "account_id", "transaction_id", "event_id", "event_at", "version_no", "amount_minor",
         "basis_on", "known_on", "refunds_transaction_id", effective_on=pl.col("posted_on"),
     )[found.row]  # fmt: skip
-    has_cap = pl.Series(found.has_cap)
-    reasons = pl.Series(_REASONS, dtype=pl.String).gather(found.reason.astype(np.uint32))
-    blank = pl.lit(None)
+    reasons = pl.DataFrame(
+        {"zero_reason": REASONS, "is_eligible": [reason in ELIGIBLE for reason in REASONS]},
+        schema={"zero_reason": pl.String, "is_eligible": pl.Boolean},
+    )[found.reason]
     numbers = pl.DataFrame(
         {
-            "event_class": pl.Series(_CLASSES).gather(found.event_class.astype(np.uint32)),
-            "zero_reason": reasons,
+            "event_class": pl.Series(CLASSES).gather(found.event_class.astype(np.uint32)),
             "eligible_minor": found.eligible,
             "points": found.points,
-            "cap_window_on": np.where(found.has_cap, found.window, 0).astype(np.int32),
+            "cap_window_on": found.window.astype(np.int32),
             "cap_before": found.cap_before,
             "cap_used": found.cap_used,
-            "has_cap": has_cap,
         }
     )
+    has_cap = pl.Series(found.has_cap)
     return (
-        pl.concat([picked, rules, numbers], how="horizontal")
+        pl.concat([picked, rules, reasons, numbers], how="horizontal")
         .with_columns(
-            is_eligible=~pl.col("zero_reason").is_in(_INELIGIBLE).fill_null(False),
-            cap_share_key=pl.when("has_cap").then("cap_share_key"),
-            cap_window_on=pl.when("has_cap").then(pl.col("cap_window_on").cast(pl.Date)),
-            cap_before=pl.when(pl.col("has_cap") & (pl.col("cap_before") >= 0)).then("cap_before"),
-            cap_used=pl.when("has_cap").then("cap_used").otherwise(blank),
+            cap_share_key=pl.when(has_cap).then("cap_share_key"),
+            cap_window_on=pl.when(has_cap).then(pl.col("cap_window_on").cast(pl.Date)),
+            cap_before=pl.when(has_cap & (pl.col("cap_before") >= 0)).then("cap_before"),
+            cap_used=pl.when(has_cap).then("cap_used"),
         )
         .select(pl.col(name).cast(kind) for name, kind in DECISION_SCHEMA.items())
     )
 
 
-def _allocations(events: pl.DataFrame, found: list[Allocation]) -> pl.DataFrame:
-    rows = np.array([each.row for each in found], dtype=np.int64)
-    picked = events.select("account_id", "event_id")[rows]
-    return picked.with_columns(
-        pl.Series("item_event_id", [each.item_event_id for each in found], dtype=pl.String),
-        pl.Series("rule_id", [each.rule_id for each in found], dtype=pl.String),
-        pl.Series("amount_minor", [each.amount for each in found], dtype=pl.Int64),
-        pl.Series("limit_change", [each.limit_change for each in found], dtype=pl.Int64),
-        pl.Series("restored", [each.restored for each in found], dtype=pl.Int64),
-        pl.Series("item_basis_on", [each.item_basis_on for each in found], dtype=pl.Date),
-    ).select(ALLOCATION_SCHEMA.names())
+def _allocations(events: pl.DataFrame, refunds: Refunds, folded: _Folded) -> pl.DataFrame:
+    """All allocations (`ALLOCATION_SCHEMA`) in the order of the refunds."""
+    found = pl.DataFrame(
+        [
+            (each.row, each.item_event_id, each.rule_id, each.amount, each.limit_change,
+             each.restored, each.item_basis_on)
+            for each in folded.allocations
+        ],
+        schema=refunds.allocations.schema, orient="row",
+    )  # fmt: skip
+    found = pl.concat([refunds.allocations, found]).sort("row", maintain_order=True)
+    picked = events.select("account_id", "event_id")[found["row"]]
+    return pl.concat([picked, found.drop("row")], how="horizontal").select(
+        ALLOCATION_SCHEMA.names()
+    )
 
 
-def _problems(events: pl.DataFrame, found: list[Problem]) -> pl.DataFrame:
-    rows = np.array([each.row for each in found], dtype=np.int64)
-    picked = events.select("account_id", "event_id", "currency", "known_on")[rows]
-    return picked.with_columns(
-        pl.Series("type", [each.type for each in found], dtype=pl.String),
-        pl.Series("amount_minor", [each.amount for each in found], dtype=pl.Int64),
-    ).select(PROBLEM_SCHEMA.names())
+def _problems(batch: Batch, refunds: Refunds, folded: _Folded) -> pl.DataFrame:
+    """All problems (`PROBLEM_SCHEMA`) in the order of the events."""
+    kinds = [plan.problem for plan in batch.plans]
+    told = np.flatnonzero(batch.of_plans([kind is not None for kind in kinds]))
+    found = pl.concat(
+        [
+            pl.DataFrame(
+                {"row": told, "type": [kinds[plan] for plan in batch.plan_of[told]],
+                 "amount_minor": batch.amount[told]},
+                schema_overrides={"type": pl.String},
+            ),
+            refunds.over.select("row", pl.lit("OVER_REFUND").alias("type"), "amount_minor"),
+            pl.DataFrame(
+                [(each.row, each.type, each.amount) for each in folded.problems],
+                schema={"row": pl.Int64, "type": pl.String, "amount_minor": pl.Int64},
+                orient="row",
+            ),
+        ]
+    ).sort("row", maintain_order=True)  # fmt: skip
+    picked = batch.events.select("account_id", "event_id", "currency", "known_on")[found["row"]]
+    return pl.concat([picked, found.drop("row")], how="horizontal").select(PROBLEM_SCHEMA.names())
 
 
 def items_of(
@@ -845,7 +607,7 @@ def items_of(
     """The purchases of earlier `decisions` as refunds find them, after earlier `allocations`.
 
     Both frames may hold more than what is asked for; only purchases count. `decisions` has the
-    columns of `DECISION_SCHEMA`; `statuses` (`STATUS_SCHEMA`) tell statement periods.
+    columns `ITEM_COLUMNS`; `statuses` (`STATUS_SCHEMA`) tell statement periods.
     """
     items: dict[str, Item] = {}
     by_transaction: dict[tuple[str, str], list[Item]] = {}

@@ -1,7 +1,7 @@
 """One account's history event by event: what refunds, their reversals and floors need.
 
 Plain integers, no frames. The engine sends only the events here that depend on one another;
-everything else is decided in columns (`engine.py`) with the same meaning.
+everything else is decided in columns (`columns.py`) with the same meaning.
 """
 
 from dataclasses import dataclass, field
@@ -123,8 +123,6 @@ class AccountFold:
     ) -> None:  # fmt: skip
         """Work one event in: `own` is its transaction, `refunds` the one it gives back; `period`
         the last day of its statement period, where points are rounded by statement."""
-        if plan.problem:
-            self.problems.append(Problem(row, plan.problem, amount))
         match plan.kind:
             case Kind.EARN:
                 self._earn(row, event_id, own, day, amount, plan, period)
@@ -270,24 +268,13 @@ class AccountFold:
         if reason := plan.zero_reason or plan.recovery:
             self._nothing(row, plan, "CLAWBACK", reason)
             return
-        rules = self._unmatched_rules(plan)
+        rules = self.book.unmatched_rules(plan)
         for rule in rules:
             points = -rule.points(amount)
             reason = None if points else "ROUNDED_TO_ZERO"
             self.rows.append(Row(row, rule, "CLAWBACK", reason, amount, points))
         if not rules:
             self._nothing(row, plan, "CLAWBACK", "NOT_POSTED")
-
-    def _unmatched_rules(self, plan: Plan) -> tuple[CompiledRule, ...]:
-        if plan.zero_reason or plan.recovery:
-            return ()
-        match self.book.program.versions[plan.version_index].terms.returns.unmatched_rate:
-            case "CURRENT_MCC":
-                return plan.rules
-            case "BASE":
-                return plan.rules[:1]
-            case _:
-                return ()
 
     def _undo(
         self, row: int, own: str, refunds: str | None, day: date, amount: int, plan: Plan
@@ -303,7 +290,7 @@ class AccountFold:
             left -= part
             each.amount -= part
             if each.item is None:
-                for rule in self._unmatched_rules(each.plan):
+                for rule in self.book.unmatched_rules(each.plan):
                     points = rule.points(each.amount + part) - rule.points(each.amount)
                     change = changes.setdefault(rule.index, Row(row, rule, "RESTORE", None))
                     change.eligible_minor += part

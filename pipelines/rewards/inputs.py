@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterable
-from datetime import date
+from datetime import date, datetime, time, timedelta
 
 import duckdb
 import polars as pl
@@ -88,15 +88,23 @@ def new_rows(
     because they were known only after its last day (`after`). `source`: SQL for the rows, where
     they are not the table's as they stand.
     """
+    rows = f"select {columns} from {source or table} as event"  # noqa: S608
+    seen, until = _end_of(after or date.min), _end_of(through)
+    # In two parts, so that each can leave out the files of earlier days or loads.
     return con.execute(
         f"""
-        select {columns} from {source or table} as event
-        where cast(event.received_at as date) <= ?
-            and (cast(event.received_at as date) > ? or event.file_id in
-                (select file_id from landing.files where load_no > ?))
+        {rows} where received_at >= ? and received_at < ?
+        union all
+        {rows} where received_at < ?
+            and file_id in (select file_id from landing.files where load_no > ?)
         """,  # noqa: S608
-        [through, after or date.min, watermark(con, watermark_name(table))],
+        [seen, until, min(seen, until), watermark(con, watermark_name(table))],
     ).pl()
+
+
+def _end_of(day: date) -> datetime:
+    """The first moment after `day`."""
+    return datetime.combine(day, time.min) + timedelta(days=1)
 
 
 def newest_load(con: duckdb.DuckDBPyConnection, table: str) -> int | None:
@@ -128,6 +136,8 @@ def moved_events(
     """Decided events that count for another purchase or another of `programs` by now than they
     did, of `accounts` and of those of which there are new records.
 
+    Only new records of an account can move its events to another program; what is new of the
+    account in other ways can link its refunds anew.
     Returns account_id and program_id of those that must be decided again, and the events
     (`EVENT_SCHEMA`, program_id, `first_revision`) that are new to their program.
     """
@@ -135,8 +145,6 @@ def moved_events(
         found = con.execute(
             f"""
             with told as (
-                select account_id from active
-                union
                 select account_id from {ACCOUNTS} where file_id in
                     (select file_id from landing.files where load_no > ?)
             ),
@@ -144,11 +152,19 @@ def moved_events(
                 select event_id, any_value(program_id) as decided_program_id,
                     any_value(refunds_transaction_id) as decided_of,
                     any_value(event_class) as event_class, max(revision) as revision
-                from rewards.decisions
-                where account_id in (select account_id from told)
+                from (
+                    select * from rewards.decisions
+                    where account_id in (select account_id from told)
+                    union all
+                    select * from rewards.decisions
+                    where event_class <> 'EARN' and account_id in (
+                        select account_id from active except select account_id from told
+                    )
+                )
                 group by event_id
             )
-            select {_EVENT_COLUMNS}, decided_program_id, revision + 1 as first_revision
+            select event_id, account_id, event.program_id, decided_program_id,
+                revision + 1 as first_revision
             from decided inner join {EARNING_EVENTS} as event using (event_id)
             where list_contains(?, event.program_id) and decided_program_id <> event.program_id
                 or (event_class <> 'EARN' and event.refunds_transaction_id
@@ -160,10 +176,15 @@ def moved_events(
         [found.select("account_id", "program_id"),
          found.select("account_id", program_id="decided_program_id")]
     ).unique()  # fmt: skip
-    is_new = (pl.col("program_id") != pl.col("decided_program_id")) & pl.col("program_id").is_in(
-        programs
-    )
-    return again, found.filter(is_new).drop("decided_program_id")
+    arrived = found.filter(
+        pl.col("program_id") != pl.col("decided_program_id"), pl.col("program_id").is_in(programs)
+    ).select("event_id", "first_revision")
+    with given(con, arrived=arrived):
+        new = con.execute(
+            f"select {_EVENT_COLUMNS}, first_revision from arrived "  # noqa: S608
+            f"inner join {EARNING_EVENTS} as event using (event_id)"
+        ).pl()
+    return again, new
 
 
 def new_instructions(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import duckdb
 import polars as pl
 
+from pipelines.rewards.runs import Runs, following
 from pipelines.rewards.seals import FIRST_HASH, seal_days
 from pipelines.rewards.stored import append, given
 from pipelines.warehouse import has_table
@@ -139,20 +140,24 @@ def with_payload_hash(journals: pl.DataFrame, postings: pl.DataFrame) -> pl.Data
         pl.col("leg_no"), "asset", "ledger_account", pl.col("account_id").fill_null(""),
         pl.col("lot_id").fill_null(""), "direction", "amount", separator="|",
     )  # fmt: skip
-    legs = _per_entry(postings.select("journal_id", "leg_no", leg=leg), pl.col("leg").str.join(";"))
-    says = pl.concat_str(
-        "program_id", "event_type", "source_kind", "source_id",
-        pl.col("account_id").fill_null(""), pl.col("effective_on").cast(pl.String),
-        pl.col("reverses_journal_id").fill_null(""), pl.col("rule_hash").fill_null(""),
-        pl.col("leg").fill_null(""), separator="\n",
+    legs, ends = following(
+        postings.select("journal_id", "leg_no", leg=leg), "journal_id", journals["journal_id"],
+        "leg_no",
     )  # fmt: skip
-    payloads = journals.join(legs, on="journal_id", how="left", maintain_order="left").select(
-        says=says
-    )["says"]
-    sha256 = hashlib.sha256
-    return journals.with_columns(
-        pl.Series("payload_hash", [sha256(each.encode()).hexdigest() for each in payloads])
-    )
+    says = journals.select(
+        pl.concat_str(
+            "program_id", "event_type", "source_kind", "source_id",
+            pl.col("account_id").fill_null(""), pl.col("effective_on").cast(pl.String),
+            pl.col("reverses_journal_id").fill_null(""), pl.col("rule_hash").fill_null(""),
+            separator="\n",
+        )
+    ).to_series()  # fmt: skip
+    texts, sha256 = legs["leg"].to_list(), hashlib.sha256
+    hashes = [
+        sha256(f"{entry}\n{';'.join(texts[first:end])}".encode()).hexdigest()
+        for entry, first, end in zip(says, ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+    ]
+    return journals.with_columns(pl.Series("payload_hash", hashes, dtype=pl.String))
 
 
 def chain(journals: pl.DataFrame, first_seq: int, prev_hash: str) -> pl.DataFrame:
@@ -168,10 +173,14 @@ def chain(journals: pl.DataFrame, first_seq: int, prev_hash: str) -> pl.DataFram
 
 def entry_texts(journals: pl.DataFrame) -> pl.Series:
     """What an entry's hash covers besides the hash before it."""
+    # Entries of a day have one time: it is written out once.
+    times = journals.select(pl.col("recorded_at").unique()).with_columns(
+        at=pl.col("recorded_at").dt.to_string("%Y-%m-%dT%H:%M:%S%.6f")
+    )
+    journals = journals.join(times, on="recorded_at", how="left", maintain_order="left")
     return journals.select(
         pl.concat_str(
-            "journal_id", "seq", "idempotency_key",
-            pl.col("recorded_at").dt.to_string("%Y-%m-%dT%H:%M:%S%.6f"), "accounting_period",
+            "journal_id", "seq", "idempotency_key", "at", "accounting_period",
             pl.col("original_period").fill_null(""), "payload_hash", separator="\n",
         )
     ).to_series()  # fmt: skip
@@ -185,25 +194,15 @@ def entry_hashes(texts: Iterable[str], prev_hash: str) -> Iterable[str]:
         yield prev_hash
 
 
-def _per_entry(postings: pl.DataFrame, aggregate: pl.Expr) -> pl.DataFrame:
-    """`aggregate` over each entry's legs in their order: journal_id and the aggregate."""
-    ids = postings["journal_id"]
-    run = ids.rle_id()
-    is_first = run.is_first_distinct()
-    in_order = is_first | (postings["leg_no"] > postings["leg_no"].shift(1))
-    if int(is_first.sum()) != ids.n_unique() or not in_order.all():
-        return _per_entry(postings.sort("journal_id", "leg_no"), aggregate)
-    # Entries stand together already: whole numbers group faster than ids do.
-    found = postings.with_columns(run=run).group_by("run", maintain_order=True).agg(aggregate)
-    return pl.concat([ids.filter(is_first).to_frame(), found.drop("run")], how="horizontal")
-
-
 def _refuse_unbalanced(postings: pl.DataFrame) -> None:
     signed = pl.when(pl.col("direction") == "DEBIT").then("amount").otherwise(-pl.col("amount"))
     if postings["amount"].min() is not None and int(postings["amount"].min()) <= 0:  # pyright: ignore
         raise ValueError("a leg's amount must be above zero")
-    # All legs are of the program's one asset.
-    sums = _per_entry(postings.with_columns(signed=signed), pl.col("signed").sum().alias("sum"))
+    # All legs are of the program's one asset, and those of an entry mostly stand together.
+    signed = postings.select("journal_id", signed=signed)
+    if not Runs.of(signed["journal_id"]).sums(signed["signed"].to_numpy()).any():
+        return
+    sums = signed.group_by("journal_id").agg(sum=pl.col("signed").sum())
     wrong = sums.filter(pl.col("sum") != 0)
     if not wrong.is_empty():
         first = wrong.sort("journal_id").row(0, named=True)

@@ -39,6 +39,7 @@ ACTION_SCHEMA = pl.Schema(
         "version_no": pl.Int64,
         "revision": pl.Int64,
         "event_class": pl.String,
+        "journal_id": pl.String,
         "points": pl.Int64,
         "funding_partner_bps": pl.List(pl.Int64),
         "parts": pl.List(pl.Int64),
@@ -48,8 +49,8 @@ ACTION_SCHEMA = pl.Schema(
         "item_event_ids": pl.List(pl.String),
     }
 )
-"""What posted events do to balances: `points` in all, `parts` by who funds them. `reverses`
-undoes the entry of the same event and revision; `place` orders an account's day."""
+"""What posted events do to balances: `points` in all, `parts` by who funds them. `journal_id` is
+the entry that this makes or, where it `reverses`, undoes; `place` orders an account's day."""
 
 PHASE_EVENT, PHASE_RELEASE, PHASE_INSTRUCTION, PHASE_EXPIRY, PHASE_TRANSFER = range(5)
 
@@ -122,7 +123,7 @@ class _Buffer:
     """Rows to be written, as lists."""
 
     journals: list[tuple[object, ...]] = field(default_factory=list)
-    order: list[tuple[date, int, str, int]] = field(default_factory=list)
+    order: list[tuple[date, int, str]] = field(default_factory=list)
     postings: list[tuple[object, ...]] = field(default_factory=list)
     lots: list[tuple[object, ...]] = field(default_factory=list)
     consumption: list[tuple[object, ...]] = field(default_factory=list)
@@ -178,12 +179,10 @@ class AccountPosting:
         is_partner = program.latest.settlement_model == "PARTNER_POSTED"
         self.transfers = month_ends if is_partner else []
         self.out = _Buffer()
-        self._n = 0
 
     def run(self, account: Account) -> int:
         """Everything that is due for `account`; returns its balance afterwards."""
         self._transfer_index = 0
-        self._n = 0
         self._floor = self.after
         todo: list[tuple[date, int, tuple[object, ...], object]] = []
         for action in account.actions:
@@ -300,8 +299,7 @@ class AccountPosting:
         points = int(action["points"])  # pyright: ignore[reportArgumentType]
         event_id, revision = str(action["event_id"]), int(action["revision"])  # pyright: ignore
         name = "ACCRUAL" if action["event_class"] == "EARN" else "CLAWBACK"
-        journal_id = f"{name.lower()}:{event_id}:{revision}"
-        reverses = None
+        journal_id, reverses = str(action["journal_id"]), None
         if action["reverses"]:
             reverses, journal_id = journal_id, f"reversal:{event_id}:{revision}"
             points = -points
@@ -520,10 +518,9 @@ class AccountPosting:
         source_id: str, key: str, effective_on: date, journal_id: str,
         reverses: str | None = None, rule_hash: object = None,
     ) -> None:  # fmt: skip
-        self._n += 1
         self._journal_id = journal_id
         program_id = self.program.program_id
-        self.out.order.append((day, phase, account.account_id, self._n))
+        self.out.order.append((day, phase, account.account_id))
         self.out.journals.append(
             (program_id, day, journal_id, event_type, source_kind, source_id, account.account_id,
              f"{program_id}|{event_type}|{key}", effective_on, reverses, rule_hash)
@@ -552,10 +549,10 @@ class AccountPosting:
             )
 
     def finish(self) -> tuple[pl.DataFrame, Entries, list[Outcome]]:
-        """The order of the entries, the entries and the outcomes of everything run so far."""
+        """The place of the entries, the entries and the outcomes of everything run so far."""
         order = pl.DataFrame(
             self.out.order,
-            schema={"day": pl.Date, "phase": pl.Int64, "account_id": pl.String, "n": pl.Int64},
+            schema={"day": pl.Date, "phase": pl.Int64, "account_id": pl.String},
             orient="row",
         )
         entries = Entries(

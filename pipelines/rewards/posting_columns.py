@@ -1,11 +1,13 @@
-"""Entries of accounts that are never in deficit, in columns; and the order of all entries.
+"""Entries of posted events and month ends, in columns; and the order of all entries.
 
-An accrual opens its lots whatever else happens, and a clawback takes from lots: from those of its
-purchases, then from the oldest. So accruals are written in columns at once, and only clawbacks
-look at the lots, one after the other.
+What an account owes before each of its entries follows from the points alone, so what fills a
+deficit and what opens a lot is known for all entries at once. Only what is taken from lots (first
+from those of the purchase, then from the oldest) is worked one entry after the other.
 """
 
 from collections.abc import Iterable
+from datetime import date
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -18,225 +20,338 @@ from pipelines.rewards.ledger import (
     Entries,
 )
 from pipelines.rewards.lots import NEVER
-from pipelines.rewards.posting import PHASE_EVENT, expiry_of, terms_on
+from pipelines.rewards.posting import PHASE_EVENT, PHASE_TRANSFER, expiry_of, terms_on
+from pipelines.rewards.runs import Runs, ranks, sorted_by
 from pipelines.rewards.terms import Program
 
 Part = tuple[pl.DataFrame, Entries]
-"""Entries and, for each of them, its place: day, phase, account_id and n. Their legs, lots and
-consumption may name their entry by its number, in `entry`, instead of by the journal_id alone."""
+"""Entries, and the place of each: day, phase and account_id. They stand in the order of accounts
+and, within an account, of time. Their legs, lots and consumption may name their entry by its
+number, in `entry`, and their place within it, in `no`."""
 
-NULL = pl.lit(None, dtype=pl.String)
+_NULL = pl.lit(None, dtype=pl.String)
+
+ENTRY_SCHEMA = pl.Schema(
+    {
+        "account_id": pl.String,
+        "day": pl.Date,
+        "phase": pl.Int64,
+        "place": pl.Int64,
+        "journal_id": pl.String,
+        "event_type": pl.String,
+        "counter": pl.String,
+        "kind": pl.String,
+        "source_kind": pl.String,
+        "source_id": pl.String,
+        "idempotency_key": pl.String,
+        "effective_on": pl.Date,
+        "rule_hash": pl.String,
+        "revision": pl.Int64,
+        "points": pl.Int64,
+        "funding_partner_bps": pl.List(pl.Int64),
+        "parts": pl.List(pl.Int64),
+        "item_event_ids": pl.List(pl.String),
+    }
+)
+"""Entries to be made: what they say in the journal; `points` for the member against the ledger
+account `counter`, from lots as `kind`; and the `parts` that lots are opened with, by who funds
+them. `phase` and `place` order the account's day."""
 
 
-def is_accrual() -> pl.Expr:
-    """Which actions only open lots."""
-    return (pl.col("event_class") == "EARN") & (pl.col("points") > 0) & ~pl.col("reverses")
+def is_plain() -> pl.Expr:
+    """Which actions only open lots, or only take from them."""
+    return ~pl.col("reverses") & ((pl.col("points") < 0) | (pl.col("parts").list.min() >= 0))
 
 
-def is_clawback() -> pl.Expr:
-    """Which actions only take from lots."""
-    return (pl.col("event_class") != "EARN") & (pl.col("points") < 0) & ~pl.col("reverses")
+def post_in_columns(
+    program: Program, entries: pl.DataFrame, states: pl.DataFrame, lots: pl.DataFrame
+) -> Part:
+    """The `entries` (`ENTRY_SCHEMA`) of accounts that have nothing else to do.
+
+    That is: no instructions, statements or lots that lapse in this pass, and no return policy that
+    leaves something. `states`: account_id and balance before this pass. `lots`: open lots, from
+    before this pass, of accounts that lose points (`LOT_SCHEMA`, points_open, is_pending).
+    """
+    times = (entries[name].to_physical().to_numpy() for name in ("day", "phase", "place"))
+    entries = sorted_by(entries, [ranks(entries["account_id"]), *times], [])
+    accounts = Runs.of(entries["account_id"])
+    entries = entries.with_columns(
+        entry=pl.int_range(pl.len(), dtype=pl.Int64), account=accounts.number()
+    )
+    numbers = entries.select("account_id", "account")[accounts.start]
+    opening = numbers.join(
+        states.select("account_id", "balance"), on="account_id", how="left", maintain_order="left"
+    )["balance"].fill_null(0)  # fmt: skip
+    balance = accounts.spread(opening.to_numpy()) + accounts.before(entries["points"].to_numpy())
+    parts = _parts(program, entries, np.maximum(-balance, 0))
+    issued = parts.filter(pl.col("points_issued") > 0)
+    losing = entries.with_columns(held=np.maximum(balance, 0)).filter(pl.col("points") < 0)
+    losing = losing.with_columns(covered=pl.min_horizontal("held", -pl.col("points")))
+    taken = _taken(losing, _held(losing, issued, lots.join(numbers, on="account_id")))
+    journals = entries.with_columns(
+        program_id=pl.lit(program.program_id), reverses_journal_id=_NULL
+    ).select(JOURNAL_SCHEMA.names())
+    return entries.select("day", "phase", "account_id"), Entries(
+        journals,
+        _legs(entries, parts, issued, losing, taken),
+        _in_entries(issued, LOT_SCHEMA),
+        _in_entries(taken, CONSUMPTION_SCHEMA),
+    )
 
 
-def in_deficit(actions: pl.DataFrame, states: pl.DataFrame) -> pl.Series:
-    """Accounts that `actions`, in their order, bring below zero."""
-    taken = actions.filter(pl.col("points") < 0)["account_id"].unique()
+def of_events(program: Program, actions: pl.DataFrame) -> pl.DataFrame:
+    """The entries (`ENTRY_SCHEMA`) of plain `actions` (`ACTION_SCHEMA`)."""
+    earns = pl.col("event_class") == "EARN"
+    event_type = pl.when(earns).then(pl.lit("ACCRUAL")).otherwise(pl.lit("CLAWBACK"))
+    return actions.with_columns(
+        phase=pl.lit(PHASE_EVENT, dtype=pl.Int64),
+        event_type=event_type,
+        counter=pl.when(earns).then(pl.lit("ISSUANCE")).otherwise(pl.lit("CLAWED_BACK")),
+        kind=pl.lit("CLAWBACK"),
+        source_kind=pl.lit("POSTED_EVENT"),
+        source_id="event_id",
+        idempotency_key=pl.format(
+            "{}|{}|{}|{}|{}", pl.lit(program.program_id), event_type, "event_id", "version_no",
+            "revision",
+        ),
+    ).select(ENTRY_SCHEMA.names())  # fmt: skip
+
+
+def month_end_transfers(
+    program: Program, actions: pl.DataFrame, states: pl.DataFrame, ends: list[date]
+) -> pl.DataFrame:
+    """The entries (`ENTRY_SCHEMA`) by which all that accounts hold at `ends` goes to the partner.
+
+    What has been transferred by an end is the most that `actions` had brought the balance to at any
+    end so far.
+    """
+    day = actions["day"].to_numpy()
+    moves = pl.concat(
+        [
+            states.select("account_id", points="balance", end=pl.lit(0, dtype=pl.Int64)),
+            actions.select(
+                "account_id", "points", end=pl.Series(np.searchsorted(np.array(ends, "M8[D]"), day))
+            ),
+        ]
+    ).filter(pl.col("end") < len(ends))
+    highest = pl.col("points").cum_sum().cum_max().clip(lower_bound=0)
+    source = pl.format("{}:{}", "account_id", pl.col("day").dt.strftime("%Y-%m"))
     return (
-        actions.filter(pl.col("account_id").is_in(taken.implode()))
-        .select("account_id", "day", "place", "points")
-        .sort("account_id", "day", "place")
-        .join(states.select("account_id", "balance"), on="account_id", how="left",
-              maintain_order="left")
-        .with_columns(balance=pl.col("points").cum_sum().over("account_id")
-                      + pl.col("balance").fill_null(0))
-        .filter(pl.col("balance") < 0)["account_id"].unique()
+        moves.group_by("account_id", "end")
+        .agg(pl.col("points").sum())
+        .sort("account_id", "end")
+        .with_columns(-highest.diff().fill_null(highest).over("account_id").alias("points"))
+        .filter(pl.col("points") < 0)
+        .with_columns(day=pl.lit(pl.Series(ends, dtype=pl.Date)).gather("end"))
+        .with_columns(
+            phase=pl.lit(PHASE_TRANSFER, dtype=pl.Int64), place=pl.lit(0, dtype=pl.Int64),
+            revision=pl.lit(1, dtype=pl.Int64), effective_on="day",
+            event_type=pl.lit("TRANSFER"), counter=pl.lit("PARTNER_TRANSFER_CLEARING"),
+            kind=pl.lit("TRANSFER"), source_kind=pl.lit("PARTNER_CYCLE"), source_id=source,
+            journal_id=pl.format("transfer:{}:{}", pl.lit(program.program_id), source),
+            idempotency_key=pl.format("{}|TRANSFER|{}", pl.lit(program.program_id), source),
+            **{name: pl.lit(None, dtype=ENTRY_SCHEMA[name])
+               for name in ("rule_hash", "funding_partner_bps", "parts", "item_event_ids")},
+        )
+        .select(ENTRY_SCHEMA.names())
     )  # fmt: skip
 
 
-def post_in_columns(program: Program, actions: pl.DataFrame, lots: pl.DataFrame) -> Part:
-    """Entries of accruals and clawbacks, for accounts that these never bring below zero.
-
-    Nor may the accounts have instructions, statements or lots that lapse in this pass, or a return
-    policy that leaves something. `lots`: open lots, from before this pass, of accounts with
-    clawbacks (`LOT_SCHEMA`, points_open, is_pending).
-    """
-    accruals = actions.filter(is_accrual()).with_columns(
-        journal_id=pl.concat_str(pl.lit("accrual:"), "event_id", pl.lit(":"), "revision")
-    )
-    opened = (
-        accruals.select("journal_id", "account_id", "event_id", "revision", "effective_on", "day",
-                        "place", "funding_partner_bps", "parts",
-                        entry=pl.int_range(pl.len(), dtype=pl.Int64))
+def _parts(program: Program, entries: pl.DataFrame, owed: np.ndarray) -> pl.DataFrame:
+    """What is credited, one row by who funds it: `fills` go to what is owed before the action,
+    `points_issued` open a lot (`LOT_SCHEMA`, is_pending)."""
+    parts = (
+        entries.select("entry", "points", "funding_partner_bps", "parts")
+        .filter(pl.col("points") > 0)
+        .drop("points")
         .explode("funding_partner_bps", "parts")
         .filter(pl.col("parts") > 0)
-    )  # fmt: skip
-    days = opened["effective_on"].unique().to_list()
+    )
+    entry, points = parts["entry"].to_numpy(), parts["parts"].to_numpy()
+    together = Runs.of(entry)
+    fills = np.clip(owed[entry] - together.before(points), 0, points)
+    legs = (fills > 0).astype(np.int64) + (fills < points)
+    days = entries["effective_on"].unique().to_list()
     by_day = pl.DataFrame(
         {
-            "effective_on": days,
+            "issued_on": days,
             "expires_on": [expiry_of(program, day) for day in days],
             "is_pending": [terms_on(program, day).accrual.settlement == "STATEMENT"
                            for day in days],
         },
-        schema={"effective_on": pl.Date, "expires_on": pl.Date, "is_pending": pl.Boolean},
+        schema={"issued_on": pl.Date, "expires_on": pl.Date, "is_pending": pl.Boolean},
     )  # fmt: skip
-    opened = opened.join(
-        by_day, on="effective_on", how="left", maintain_order="left"
-    ).with_columns(lot_id=_lot_id())  # fmt: skip
-    leg_no = pl.lit(2, dtype=pl.Int64)
-    if opened.height > accruals.height:
-        leg_no = pl.int_range(pl.len(), dtype=pl.Int64).over("entry") + 2
-    held = opened.select(
-        "entry", "journal_id", leg_no.alias("leg_no"), _held_in(), "account_id", "lot_id",
-        direction=pl.lit("CREDIT"), amount="parts",
-    )  # fmt: skip
-    issued = _counter_legs(accruals, "ISSUANCE", "DEBIT", 0)
-    new_lots = opened.select(
-        "entry", "lot_id", "account_id", "expires_on", "funding_partner_bps", source_id="event_id",
-        issue_journal_id="journal_id", issued_on="effective_on", points_issued="parts",
-    ).select("entry", *LOT_SCHEMA.names())  # fmt: skip
-    entries = Entries(
-        _journals(program, accruals, "ACCRUAL"), pl.concat([issued, held]), new_lots,
-        pl.DataFrame(schema={"entry": pl.Int64, **CONSUMPTION_SCHEMA}),
-    )  # fmt: skip
-    order = _order(accruals)
-    clawbacks = actions.filter(is_clawback())
-    if clawbacks.is_empty():
-        return order, entries
-    clawbacks = clawbacks.sort("account_id", "day", "place").with_columns(
-        journal_id=pl.concat_str(pl.lit("clawback:"), "event_id", pl.lit(":"), "revision")
+    suffix = pl.when(pl.col("funding_partner_bps") > 0).then(
+        pl.format(":{}", "funding_partner_bps")
     )
-    taken = _taken(clawbacks, _held(clawbacks, opened, lots), accruals.height)
-    legs = taken.select(
-        "entry", "journal_id", pl.col("leg_no"), _held_in(), "account_id", "lot_id",
-        direction=pl.lit("DEBIT"), amount="points",
-    )  # fmt: skip
-    consumption = taken.select(
-        "entry", "journal_id", "lot_id", "account_id", kind=pl.lit("CLAWBACK"), points="points"
-    )
-    journals = _journals(program, clawbacks, "CLAWBACK")
-    counters = _counter_legs(clawbacks, "CLAWED_BACK", "CREDIT", accruals.height)
-    return pl.concat([order, _order(clawbacks)]), Entries(
-        pl.concat([entries.journals, journals]), pl.concat([entries.postings, counters, legs]),
-        new_lots, consumption,
-    )  # fmt: skip
-
-
-def _held(clawbacks: pl.DataFrame, opened: pl.DataFrame, lots: pl.DataFrame) -> pl.DataFrame:
-    """Lots of the accounts of `clawbacks` in the order of consumption, with the day and place of
-    their opening; the accounts stand together."""
-    accounts = clawbacks["account_id"].unique().implode()
-    first = pl.lit(None, dtype=pl.Date)
-    columns = ("account_id", "lot_id", "expires_on", "is_pending")
+    told = entries.select(
+        "account_id", "account", "revision", "source_id", issue_journal_id="journal_id",
+        issued_on="effective_on",
+    )[entry]  # fmt: skip
     return (
-        pl.concat(
-            [
-                opened.filter(pl.col("account_id").is_in(accounts)).select(
-                    *columns, "day", "place", source_id="event_id", issued_on="effective_on",
-                    points="parts",
-                ),
-                lots.select(
-                    *columns, first.alias("day"), pl.lit(0, dtype=pl.Int64).alias("place"),
-                    "source_id", "issued_on", points="points_open",
-                ),
-            ]
+        pl.concat([parts.drop("parts"), told], how="horizontal")
+        .with_columns(
+            fills=fills, points_issued=points - fills, no=1 + together.before(legs),
+            lot_id=pl.format("lot:{}:{}{}", "source_id", "revision", suffix.fill_null("")),
         )
-        .with_columns(pl.col("expires_on").fill_null(NEVER))
-        .sort("account_id", "expires_on", "issued_on", "lot_id")
+        .join(by_day, on="issued_on", how="left", maintain_order="left")
     )  # fmt: skip
 
 
-def _taken(clawbacks: pl.DataFrame, held: pl.DataFrame, first_entry: int) -> pl.DataFrame:
-    """What each clawback takes from which lots: entry, journal_id, leg_no, points, account_id,
-    lot_id, is_pending."""
-    wanted = clawbacks["item_event_ids"].explode().drop_nulls().unique().implode()
-    numbered = held.with_row_index("at")
+def _held(losing: pl.DataFrame, issued: pl.DataFrame, lots: pl.DataFrame) -> pl.DataFrame:
+    """Lots of the accounts of `losing` in the order of consumption, the accounts together; in
+    `entry` the one that opens it, -1 for lots from before."""
+    columns = ("account", "lot_id", "source_id", "issued_on", "expires_on", "is_pending")
+    loses = pl.col("account").is_in(losing["account"].unique().implode())
+    new = issued.select(*columns, "entry", points="points_issued").filter(loses)
+    old = lots.select(*columns, entry=pl.lit(-1, dtype=pl.Int64), points="points_open")
+    held = pl.concat([new, old])
+    days = held.select(pl.col("expires_on").fill_null(NEVER), "issued_on")
+    numbers = [held["account"], *(day.to_physical() for day in days)]
+    return sorted_by(held, [number.to_numpy() for number in numbers], ["lot_id"])
+
+
+def _taken(losing: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
+    """What each of `losing` takes from which of the lots `held`, as far as these cover it
+    (`CONSUMPTION_SCHEMA`, entry, no, is_pending).
+
+    What takes all that there is need not be worked in turn: it takes what the others leave of the
+    lots opened since the last such entry.
+    """
+    covered = losing.filter(pl.col("covered") > 0)
+    is_last = (covered["covered"] == covered["held"]) & (
+        covered["item_event_ids"].list.len().fill_null(0) == 0
+    )
+    last, others = covered.filter(is_last), covered.filter(~is_last)
+    ends, end_account = last["entry"].to_numpy(), last["account"].to_numpy()
+
+    place = np.searchsorted(ends, others["entry"].to_numpy()) - 1
+    is_own = (place >= 0) & (np.append(end_account, -1)[place] == others["account"].to_numpy())
+    since = np.where(is_own, np.append(ends, -1)[place], -1)
+    in_turn, opens = _taken_in_turn(others, since, held)
+
+    account = held["account"].to_numpy()
+    place = np.maximum(
+        np.searchsorted(ends, held["entry"].to_numpy()), np.searchsorted(end_account, account)
+    )
+    at = np.flatnonzero((opens > 0) & (np.append(end_account, -1)[place] == account))
+    by = ends[place[at]]
+    order = np.argsort(by, kind="stable")
+    at, by = at[order], by[order]
+    rest = pl.DataFrame({"entry": by, "no": Runs.of(by).place() + 1, "at": at, "points": opens[at]})
+
+    found = pl.concat([in_turn, rest])
+    told = covered.select("journal_id", "account_id", "kind")[
+        np.searchsorted(covered["entry"].to_numpy(), found["entry"].to_numpy())
+    ]
+    lots = held.select("lot_id", "is_pending")[found["at"]]
+    return pl.concat([found.drop("at"), told, lots], how="horizontal")
+
+
+def _taken_in_turn(
+    losing: pl.DataFrame, since: np.ndarray, held: pl.DataFrame
+) -> tuple[pl.DataFrame, np.ndarray]:
+    """What each of `losing` takes of the lots `held` that are opened after the entry `since` and
+    before it: entry, no, the place `at` of the lot, points; and what is left of the lots."""
+    wanted = losing["item_event_ids"].explode().drop_nulls().unique().implode()
     own: dict[str, list[int]] = {}
     for at, source in (
-        numbered.filter(pl.col("source_id").is_in(wanted)).select("at", "source_id").iter_rows()
-    ):
+        held.select("source_id").with_row_index("at")
+        .filter(pl.col("source_id").is_in(wanted)).iter_rows()
+    ):  # fmt: skip
         own.setdefault(source, []).append(at)
-    spans = numbered.group_by("account_id").agg(first=pl.col("at").min(), last=pl.col("at").max())
-    firsts = dict(spans.select("account_id", "first").iter_rows())
-    lasts = dict(spans.select("account_id", "last").iter_rows())
-    opens, days, places = held["points"].to_list(), held["day"].to_list(), held["place"].to_list()
-    taken: list[tuple[int, str, int, int, int]] = []
-    asked = clawbacks.select(
-        "journal_id", "account_id", "day", "place", "points", "item_event_ids"
-    ).iter_rows()
-    for entry, (journal_id, account_id, day, place, points, items) in enumerate(asked, first_entry):
-        left, leg_no = -points, 2
-        first = firsts[account_id]
-        while not opens[first] and first < lasts[account_id]:
-            first += 1
-        firsts[account_id] = first
+    spans = Runs.of(held["account"])
+    accounts = held["account"].to_numpy()[spans.start].tolist()
+    begins = dict(zip(accounts, spans.start.tolist(), strict=True))
+    ends = dict(zip(accounts, (spans.start + spans.length).tolist(), strict=True))
+    opens, opened_by = held["points"].to_list(), held["entry"].to_list()
+    taken: list[tuple[int, int, int, int]] = []
+    asked = losing.select("entry", "account", "covered", "item_event_ids").iter_rows()
+    for (entry, account, points, items), after in zip(asked, since.tolist(), strict=True):
+        begin, end = begins[account], ends[account]
+        while begin < end - 1 and (not opens[begin] or opened_by[begin] < after):
+            begin += 1
+        begins[account] = begin
         mine = sorted(at for item in set(items or ()) for at in own.get(item, ()))
-        for at in (*mine, *range(first, lasts[account_id] + 1)):
-            if not left:
-                break
-            if not opens[at] or (days[at] is not None and (days[at], places[at]) > (day, place)):
+        left, no = points, 1
+        for at in chain(mine, range(begin, end)):
+            if not opens[at] or not after <= opened_by[at] < entry:
                 continue
             part = min(left, opens[at])
             opens[at] -= part
+            taken.append((entry, no, at, part))
             left -= part
-            taken.append((entry, journal_id, leg_no, at, part))
-            leg_no += 1
-        if left:
-            raise AssertionError(f"{journal_id}: the lots of {account_id} do not cover it")
+            no += 1
+            if not left:
+                break
+        else:
+            raise AssertionError(f"the lots of entry {entry} do not cover it")
     found = pl.DataFrame(
         taken, orient="row",
-        schema={"entry": pl.Int64, "journal_id": pl.String, "leg_no": pl.Int64, "at": pl.UInt32,
-                "points": pl.Int64},
+        schema={"entry": pl.Int64, "no": pl.Int64, "at": pl.Int64, "points": pl.Int64},
     )  # fmt: skip
-    lots = held.select("account_id", "lot_id", "is_pending")[found["at"]]
-    return pl.concat([found.drop("at"), lots], how="horizontal")
+    return found, np.array(opens, dtype=np.int64)
 
 
-def _held_in() -> pl.Expr:
-    return (
-        pl.when("is_pending")
-        .then(pl.lit("MEMBER_PENDING"))
-        .otherwise(pl.lit("MEMBER_AVAILABLE"))
-        .alias("ledger_account")
-    )
-
-
-def _counter_legs(
-    actions: pl.DataFrame, ledger_account: str, direction: str, first_entry: int
+def _legs(
+    entries: pl.DataFrame,
+    parts: pl.DataFrame,
+    issued: pl.DataFrame,
+    losing: pl.DataFrame,
+    taken: pl.DataFrame,
 ) -> pl.DataFrame:
-    return actions.select(
-        pl.int_range(first_entry, first_entry + pl.len(), dtype=pl.Int64).alias("entry"),
-        "journal_id", leg_no=pl.lit(1, dtype=pl.Int64), ledger_account=pl.lit(ledger_account),
-        account_id=NULL, lot_id=NULL, direction=pl.lit(direction), amount=pl.col("points").abs(),
+    """The legs (`POSTING_SCHEMA`, entry, no): first that of the counter account, then those of the
+    member, with lots and without."""
+    gains = pl.col("points") > 0
+    held_in = pl.when("is_pending").then(pl.lit("MEMBER_PENDING")).otherwise(
+        pl.lit("MEMBER_AVAILABLE")
     )  # fmt: skip
-
-
-def _journals(program: Program, actions: pl.DataFrame, event_type: str) -> pl.DataFrame:
-    return actions.select(
-        pl.lit(program.program_id).alias("program_id"), "day", "journal_id",
-        pl.lit(event_type).alias("event_type"), pl.lit("POSTED_EVENT").alias("source_kind"),
-        pl.col("event_id").alias("source_id"), "account_id",
-        pl.concat_str(
-            pl.lit(f"{program.program_id}|{event_type}|"), "event_id", pl.lit("|"), "version_no",
-            pl.lit("|"), "revision",
-        ).alias("idempotency_key"),
-        "effective_on", NULL.alias("reverses_journal_id"), "rule_hash",
-    ).select(JOURNAL_SCHEMA.names())  # fmt: skip
-
-
-def _order(actions: pl.DataFrame) -> pl.DataFrame:
-    return actions.select(
-        "day", pl.lit(PHASE_EVENT, dtype=pl.Int64).alias("phase"), "account_id",
-        pl.col("place").alias("n"),
-    )  # fmt: skip
-
-
-def _lot_id() -> pl.Expr:
-    funded = pl.col("funding_partner_bps") > 0
-    suffix = pl.when(funded).then(pl.concat_str(pl.lit(":"), "funding_partner_bps"))
-    return pl.concat_str(
-        pl.lit("lot:"), "event_id", pl.lit(":"), "revision", suffix.otherwise(pl.lit(""))
+    lots_taken = np.bincount(taken["entry"].to_numpy(), minlength=entries.height)
+    owing = losing.with_columns(no=1 + lots_taken[losing["entry"].to_numpy()]).filter(
+        pl.col("covered") < -pl.col("points")
     )
+    available = pl.lit("MEMBER_AVAILABLE").alias("ledger_account")
+    credit, debit = (pl.lit(way).alias("direction") for way in ("CREDIT", "DEBIT"))
+    legs = pl.concat(
+        [
+            entries.select(
+                "entry", pl.col("counter").alias("ledger_account"),
+                pl.when(gains).then(debit).otherwise(credit).alias("direction"),
+                no=pl.lit(0, dtype=pl.Int64), account_id=_NULL, lot_id=_NULL,
+                amount=pl.col("points").abs(),
+            ),
+            issued.select(
+                "entry", held_in.alias("ledger_account"), credit,
+                (pl.col("no") + (pl.col("fills") > 0)).alias("no"), "account_id", "lot_id",
+                amount="points_issued",
+            ),
+            parts.filter(pl.col("fills") > 0).select(
+                "entry", available, credit, "no", "account_id", lot_id=_NULL, amount="fills"
+            ),
+            taken.select(
+                "entry", held_in.alias("ledger_account"), debit, "no", "account_id", "lot_id",
+                amount="points",
+            ),
+            owing.select(
+                "entry", available, debit, "no", "account_id", lot_id=_NULL,
+                amount=-pl.col("points") - pl.col("covered"),
+            ),
+        ],
+        rechunk=True,
+    )  # fmt: skip
+    journal_ids = entries["journal_id"].gather(legs["entry"])
+    return legs.with_columns(journal_ids, leg_no=pl.col("no") + 1).select(
+        "entry", "no", *POSTING_SCHEMA.names()
+    )
+
+
+def _in_entries(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+    """`frame` with each row's place in its entry, which is by lots; entries stand together."""
+    no = Runs.of(frame["entry"].to_numpy()).place()
+    if no.any():
+        frame = frame.sort("entry", "lot_id")
+        no = Runs.of(frame["entry"].to_numpy()).place()
+    return frame.with_columns(no=no).select("entry", "no", *schema.names())
 
 
 def merged(parts: Iterable[Part]) -> Entries:
@@ -246,43 +361,59 @@ def merged(parts: Iterable[Part]) -> Entries:
         return Entries(*(pl.DataFrame(schema=schema) for schema in (
             JOURNAL_SCHEMA, POSTING_SCHEMA, LOT_SCHEMA, CONSUMPTION_SCHEMA
         )))  # fmt: skip
-    place = (
-        pl.concat([order for order, _ in found])
-        .with_row_index("entry")
-        .sort("day", "phase", "account_id", "n")["entry"]
-        .to_numpy()
-    )
+    place = _order(pl.concat([order for order, _ in found]))
     at = np.empty(len(place), dtype=np.int64)
     at[place] = np.arange(len(place))
-    parts, offset = [], 0
-    for _, entries in found:
-        parts.append([
-            _with_entry(frame, key, entries.journals).with_columns(pl.col("entry") + offset)
-            for frame, key in ((entries.postings, "journal_id"), (entries.lots, "issue_journal_id"),
-                               (entries.consumption, "journal_id"))
-        ])  # fmt: skip
-        offset += entries.journals.height
+    offsets = np.cumsum([0, *(entries.journals.height for _, entries in found)])
 
-    def follow(frames: list[pl.DataFrame], then: str) -> pl.DataFrame:
-        frame = pl.concat(frames)
-        by = pl.DataFrame({"at": at[frame["entry"].to_numpy()], "then": frame[then]})
-        return frame.drop("entry")[by.select(pl.arg_sort_by("at", "then")).to_series()]
+    def follow(name: str, key: str, then: str) -> pl.DataFrame:
+        frame = pl.concat(
+            [
+                _with_entry(getattr(entries, name), key, then, entries.journals).with_columns(
+                    pl.col("entry") + int(offset)
+                )
+                for offset, (_, entries) in zip(offsets, found, strict=False)
+            ]
+        )
+        rank = at[frame["entry"].to_numpy()]
+        count = np.bincount(rank, minlength=len(place))
+        index = np.empty(frame.height, dtype=np.int64)
+        index[(np.cumsum(count) - count)[rank] + frame["no"].to_numpy()] = np.arange(frame.height)
+        return frame.drop("entry", "no")[index]
 
-    postings, lots, consumption = zip(*parts, strict=True)
     return Entries(
-        pl.concat([each.journals for _, each in found])[place],
-        follow(list(postings), "leg_no"),
-        follow(list(lots), "lot_id"),
-        follow(list(consumption), "lot_id"),
+        pl.concat([entries.journals for _, entries in found])[place],
+        follow("postings", "journal_id", "leg_no"),
+        follow("lots", "issue_journal_id", "lot_id"),
+        follow("consumption", "journal_id", "lot_id"),
     )
 
 
-def _with_entry(frame: pl.DataFrame, key: str, journals: pl.DataFrame) -> pl.DataFrame:
+def _order(places: pl.DataFrame) -> np.ndarray:
+    """The numbers of entries (day, phase, account_id) in the order of all; those of an account
+    stand together and in theirs."""
+    run = places["account_id"].rle_id()
+    account = places["account_id"].filter(run.is_first_distinct()).rank("dense").gather(run)
+    order = np.argsort(_narrow(account.to_numpy()), kind="stable")
+    phase = places.select(
+        pl.col("day").to_physical().cast(pl.Int64) * (pl.col("phase").max() + 1) + pl.col("phase")
+    ).to_series()
+    return order[np.argsort(_narrow(phase.to_numpy())[order], kind="stable")]
+
+
+def _narrow(numbers: np.ndarray) -> np.ndarray:
+    """`numbers` from zero on, in the smallest type: up to 16 bits are sorted in linear time."""
+    numbers = numbers - numbers.min()
+    return numbers.astype(np.min_scalar_type(int(numbers.max())))
+
+
+def _with_entry(frame: pl.DataFrame, key: str, then: str, journals: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with the number of each row's entry, and the row's place in it by `then`."""
     if "entry" in frame.columns:
         return frame
     numbers = journals.select(
         pl.col("journal_id").alias(key), entry=pl.int_range(pl.len(), dtype=pl.Int64)
     )
-    return frame.join(numbers, on=key, how="left", maintain_order="left").select(
-        "entry", *frame.columns
-    )
+    placed = frame.join(numbers, on=key, how="left").sort("entry", then)
+    no = Runs.of(placed["entry"].to_numpy()).place()
+    return placed.select("entry", pl.Series("no", no), *frame.columns)

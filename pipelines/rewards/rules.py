@@ -253,6 +253,11 @@ class RuleBook:
         """Whether a refund frees a cap for what was bought later."""
         return self._any(lambda terms: terms.returns.cap_refill == "RERATE")
 
+    @cached_property
+    def rates_returns_anew(self) -> bool:
+        """Whether a refund takes back by the terms of its own day."""
+        return self._any(lambda terms: terms.returns.rate_at == "RETURN_DATE")
+
     def terms_on(self, day: date) -> ProgramTerms:
         """The terms in force on `day`; the first ones before they begin."""
         return self._terms(self.program.index_on(day) or 0)
@@ -347,6 +352,18 @@ class RuleBook:
             self.rules.append(found)
             self._multiplied[key] = found
         return self._multiplied[key]
+
+    def unmatched_rules(self, plan: Plan) -> tuple[CompiledRule, ...]:
+        """By what a refund of `plan` takes points back where no purchase is known."""
+        if plan.zero_reason or plan.recovery:
+            return ()
+        match self._terms(plan.version_index).returns.unmatched_rate:
+            case "CURRENT_MCC":
+                return plan.rules
+            case "BASE":
+                return plan.rules[:1]
+            case _:
+                return ()
 
     def in_tier(self, version_index: int, rule_id: str, like: CompiledRule) -> CompiledRule | None:
         """The rule of that id in another version, multiplied as `like` is."""

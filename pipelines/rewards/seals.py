@@ -8,8 +8,10 @@ further seal: seals are never rewritten.
 import hashlib
 
 import duckdb
+import numpy as np
 import polars as pl
 
+from pipelines.rewards.runs import following
 from pipelines.rewards.stored import append
 
 FIRST_HASH = "0" * 64
@@ -28,10 +30,14 @@ def summarise(journals: pl.DataFrame, postings: pl.DataFrame) -> pl.DataFrame:
     last_seq, n_journals, sum_debit, sum_credit, root_hash, last_hash.
     """
     day = pl.col("recorded_at").dt.date().alias("sealed_on")
-    of_entry = journals.select("journal_id", day)
+    legs, ends = following(
+        postings.select("journal_id", "leg_no", "direction", "amount"), "journal_id",
+        journals["journal_id"], "leg_no",
+    )  # fmt: skip
+    days = journals.select(day).to_series()
     amount = pl.col("amount")
     sums = (
-        postings.join(of_entry, on="journal_id")
+        legs.with_columns(days.gather(np.repeat(np.arange(len(days)), np.diff(ends))))
         .group_by("sealed_on")
         .agg(
             sum_debit=amount.filter(pl.col("direction") == "DEBIT").sum(),

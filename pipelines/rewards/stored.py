@@ -7,7 +7,7 @@ from datetime import date
 import duckdb
 import polars as pl
 
-from pipelines.rewards.engine import DECISION_SCHEMA
+from pipelines.rewards.engine import ITEM_COLUMNS
 
 
 @contextmanager
@@ -101,9 +101,8 @@ def decisions_on(
     allocations of refunds to them so far."""
     with given(con, wanted=transactions):
         decisions = con.execute(
-            f"select {', '.join(DECISION_SCHEMA.names()[:-1])} from rewards.decisions "  # noqa: S608
-            "where program_id = ? and event_class = 'EARN' "
-            "and (account_id, transaction_id) in (select account_id, transaction_id from wanted)",
+            f"select {', '.join(ITEM_COLUMNS)} from rewards.decisions semi join wanted "  # noqa: S608
+            "using (transaction_id, account_id) where program_id = ? and event_class = 'EARN'",
             [program_id],
         ).pl()
     with given(con, wanted=decisions.select("event_id").unique()):

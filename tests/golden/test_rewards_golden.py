@@ -54,6 +54,14 @@ def dining(number: int, amount: int) -> dict:
     return event(number, "a", amount, number, mcc="5812")
 
 
+@pytest.mark.parametrize("amount", [10**8, 2**52, 2**59])
+def test_points_are_exact_where_products_exceed_64_bits(amount):
+    rules = book({"id": "base", "rate_milli": 1499})
+    found = points(rules, event(1, "a", amount, 1), refund(2, 1, amount - 1, 2))
+    expected = (amount * 1499 + 50_000) // 100_000
+    assert found == {("e1", "base"): expected, ("e2", "base"): -expected}
+
+
 def test_category_bonus_under_a_quarterly_cap():
     found = points(book(None, DINING), dining(1, 70_000), dining(2, 50_000), dining(3, 45_000))
     assert [found[f"e{n}", "base"] for n in (1, 2, 3)] == [700, 500, 450]

@@ -31,6 +31,14 @@ def journal(lab: RewardsLab) -> list[tuple]:
     ).rows()
 
 
+def test_a_balance_beyond_64_bits_is_refused_and_not_wrapped():
+    lab = RewardsLab(program(earn={"base": {"id": "base", "rate_milli": 100_000}}))
+    lab.deliver([buy(n, 2**59, n) for n in range(20)])
+    with pytest.raises((OverflowError, TypeError)):
+        lab.accrue()
+    assert lab.balances() == {}
+
+
 def test_tampering_is_found_with_its_day(home):
     with connect() as con:
         lab = RewardsLab(program(**PLAIN), con=con)

@@ -1,16 +1,20 @@
 """The engine against the plain reference, over random histories and random terms."""
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, timedelta
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.rewards.engine import EVENT_SCHEMA, Decided, State, decide
+from pipelines.rewards import engine
+from pipelines.rewards.columns import Batch
+from pipelines.rewards.engine import EVENT_SCHEMA, Decided, State, decide, in_order, items_of
 from pipelines.rewards.facts import (
     ACTIVATION_SCHEMA,
     OPENING_SCHEMA,
@@ -114,6 +118,58 @@ def test_engine_equals_the_reference_on_ten_thousand_histories(
 ):
     random.shuffle(events)
     compare(program, events, {"a1": first, "a2": second})
+
+
+def event_by_event(batch: Batch, _items: object) -> engine._Split:
+    """Nothing is decided in columns."""
+    size = batch.events.height
+    return engine._Split(np.ones(size, dtype=bool), np.full(size, engine._NO_REFUND))
+
+
+def untangled(events: list[dict]) -> list[dict]:
+    """Of `events` the purchases of one clearing, and after all of them their refunds."""
+    kept: dict[str, dict] = {}
+    for each in events:
+        if each["direction"] == "CREDIT" and each["event_type"] != "CORRECTION_CREDIT":
+            later = each["posted_on"] + timedelta(days=30)
+            kept[each["event_id"]] = {**each, "posted_on": later, "known_on": later}
+        elif each["event_type"] in {"CLEARING", "PAYMENT"}:
+            kept.setdefault(each["transaction_id"], each)
+    return list(kept.values())
+
+
+def in_two_passes(rules: RuleBook, events: pl.DataFrame, first: int, facts: Facts) -> list[Decided]:
+    """Decide `events`, which are in order, the first `first` of them by themselves."""
+    before = decide(events.head(first), rules, State(facts=facts))
+    items = items_of(before.decisions, before.allocations, rules, facts.statuses)
+    state = State(before.caps, items, before.spend, before.progress, facts)
+    return [before, decide(events.slice(first), rules, state)]
+
+
+@relaxed
+@given(
+    terms(), full_histories(), knowledge(), knowledge(), st.randoms(use_true_random=False),
+    st.integers(0, 25), st.booleans(),
+)  # fmt: skip
+def test_columns_decide_what_the_fold_decides(program, events, first, second, random, cut, simple):
+    if simple:
+        events = untangled(events)
+        program = {**program, "rounding": {"mode": "HALF_EVEN"}, "earn": TERMS["earn"]}
+        program["returns"] = {**program["returns"], "cap_refill": "RESTORE_ONLY"}
+    random.shuffle(events)
+    rules = RuleBook(Program("lab", (parse_terms(program),)))
+    facts = facts_of({"a1": first, "a2": second})
+    frame = in_order(pl.DataFrame(events, schema=EVENT_SCHEMA))
+    columns = in_two_passes(rules, frame, cut, facts)
+    with patch.object(engine, "_split", event_by_event):
+        folded = in_two_passes(rules, frame, cut, facts)
+    used: list[dict] = [{}, {}]
+    for one, other in zip(columns, folded, strict=True):
+        for name in ("decisions", "allocations", "problems", "spend", "progress"):
+            assert getattr(one, name).equals(getattr(other, name)), name
+        for known, caps in zip(used, (one.caps, other.caps), strict=True):
+            known |= {row[:3]: row[3] for row in caps.rows()}
+        assert used[0] == used[1]
 
 
 ALL_RULES = {

@@ -1,6 +1,7 @@
 """Entries written in columns against entries worked one by one, over random histories."""
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 
 import polars as pl
@@ -9,91 +10,140 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.rewards.ledger import LOT_SCHEMA, Entries
-from pipelines.rewards.lots import AccountLots
-from pipelines.rewards.posting import ACTION_SCHEMA, Account, AccountPosting
-from pipelines.rewards.posting_columns import in_deficit, merged, post_in_columns
+from pipelines.rewards.lots import AccountLots, Lot
+from pipelines.rewards.posting import ACTION_SCHEMA, Account, AccountPosting, month_ends
+from pipelines.rewards.posting_columns import (
+    merged,
+    month_end_transfers,
+    of_events,
+    post_in_columns,
+)
+from pipelines.rewards.terms import Program
 from tests.property.rewards_histories import START, program
 
-MILES = program(expiry={"kind": "LOT", "months": 24, "align": "END_OF_QUARTER"})
-LAST = START + timedelta(days=60)
-NO_LOTS = pl.DataFrame(schema={**LOT_SCHEMA, "points_open": pl.Int64, "is_pending": pl.Boolean})
-STATES = pl.DataFrame(schema={"account_id": pl.String, "balance": pl.Int64})
+POINTS = program(expiry={"kind": "LOT", "months": 24, "align": "END_OF_QUARTER"})
+MILES = program(expiry={"kind": "NONE"}, settlement_model="PARTNER_POSTED", currency_kind="MILES")
+BEFORE, LAST = START - timedelta(days=1), START + timedelta(days=60)
+HELD_SCHEMA = {**LOT_SCHEMA, "points_open": pl.Int64, "is_pending": pl.Boolean}
+ACCOUNTS = ("a1", "a2", "a3")
 relaxed = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 
 
+@dataclass
+class History:
+    """What the posted events of accounts give and take, and what these held before."""
+
+    actions: pl.DataFrame
+    lots: pl.DataFrame
+    states: pl.DataFrame
+
+
 @st.composite
-def actions(draw: st.DrawFn) -> pl.DataFrame:
-    """What the posted events of two accounts give and take, in their order."""
+def histories(draw: st.DrawFn) -> History:
+    """Earlier lots or debts of three accounts, then what the events of two of them do."""
+    lots, states = [], []
+    for account in ACCOUNTS:
+        points = [] if draw(st.booleans()) else draw(st.lists(st.integers(1, 90), max_size=2))
+        for number, each in enumerate(points):
+            issued_on = START - timedelta(days=draw(st.integers(1, 40)))
+            source = f"old{number}{account}"
+            lots.append((f"lot:{source}:1", account, source, f"accrual:{source}:1", issued_on,
+                         None, 0, each + 5, each, False))  # fmt: skip
+        states.append((account, sum(points) if points else -draw(st.integers(0, 120))))
+    earned: dict[str, list[str]] = {account: [f"old0{account}"] for account in ACCOUNTS}
     rows: list[dict[str, Any]] = []
     day = 0
     for number in range(draw(st.integers(1, 14))):
-        account = f"a{draw(st.integers(1, 2))}"
-        day += draw(st.integers(0, 2))
-        earned = [r["event_id"] for r in rows
-                  if r["account_id"] == account and r["points"] > 0]  # fmt: skip
-        parts = draw(st.lists(st.integers(1, 90), min_size=1, max_size=2))
-        takes = bool(earned) and draw(st.integers(0, 2)) == 0
-        items = draw(st.lists(st.sampled_from(earned), max_size=2, unique=True)) if takes else None
-        sign = -1 if takes else 1
+        account = draw(st.sampled_from(ACCOUNTS[:2]))
+        day += draw(st.integers(0, 9))
+        funders = draw(st.lists(st.sampled_from([0, 2500, 5000, 10_000]), min_size=1, max_size=3,
+                                unique=True))  # fmt: skip
+        parts = [draw(st.integers(0, 90)) for _ in funders]
+        parts[0] += not any(parts)
+        kind = draw(st.sampled_from(["EARN", "EARN", "CLAWBACK", "CLAWBACK", "RESTORE"]))
+        items = None
+        if kind != "EARN":
+            items = draw(st.lists(st.sampled_from(earned[account]), max_size=2, unique=True))
+        else:
+            earned[account].append(f"e{number}")
+        sign = -1 if kind == "CLAWBACK" else 1
         rows.append(
             {
                 "account_id": account, "day": START + timedelta(days=day), "place": number,
-                "event_id": f"e{number}", "version_no": 1, "revision": 1,
-                "event_class": "CLAWBACK" if takes else "EARN", "points": sign * sum(parts),
-                "funding_partner_bps": [0, 5000][: len(parts)],
+                "event_id": f"e{number}", "version_no": 1, "revision": 1, "event_class": kind,
+                "journal_id": f"{'accrual' if kind == 'EARN' else 'clawback'}:e{number}:1",
+                "points": sign * sum(parts), "funding_partner_bps": funders,
                 "parts": [sign * part for part in parts],
                 "effective_on": START + timedelta(days=day - draw(st.integers(0, 40))),
                 "rule_hash": "h", "reverses": False, "item_event_ids": items,
             }
         )  # fmt: skip
-    return pl.DataFrame(rows, schema=ACTION_SCHEMA)
+    return History(
+        pl.DataFrame(rows, schema=ACTION_SCHEMA),
+        pl.DataFrame(lots, schema=HELD_SCHEMA, orient="row"),
+        pl.DataFrame(states, schema={"account_id": pl.String, "balance": pl.Int64}, orient="row"),
+    )
 
 
-def one_by_one(found: pl.DataFrame) -> tuple[Entries, dict[str, AccountLots]]:
-    """The entries of `found` worked in their order, and the lots that are left."""
-    posting = AccountPosting(MILES, START - timedelta(days=1), LAST, [])
-    lots: dict[str, AccountLots] = {}
-    for name in found["account_id"].unique().sort():
-        account = Account(name, AccountLots())
-        account.actions = found.filter(account_id=name).to_dicts()
+def one_by_one(
+    terms: Program, history: History, ends: list[date]
+) -> tuple[Entries, dict[str, AccountLots]]:
+    """The entries worked in their order, and the lots that are left."""
+    posting = AccountPosting(terms, BEFORE, LAST, ends)
+    left: dict[str, AccountLots] = {}
+    for name, balance in history.states.rows():
+        lots = [
+            Lot(each["lot_id"], each["source_id"], each["issued_on"], None, 0,
+                each["points_issued"], each["points_open"])
+            for each in history.lots.filter(account_id=name).iter_rows(named=True)
+        ]  # fmt: skip
+        account = Account(
+            name, AccountLots(lots, max(0, -balance)), known_lots={lot.lot_id: lot for lot in lots}
+        )
+        account.actions = history.actions.filter(account_id=name).to_dicts()
         posting.run(account)
-        lots[name] = account.lots
+        left[name] = account.lots
     order, entries, _ = posting.finish()
-    return merged([(order, entries)]), lots
+    return merged([(order, entries)]), left
 
 
-def check(found: pl.DataFrame) -> None:
+def check(terms: Program, history: History) -> None:
     """Both ways write the same, and what they write adds up."""
-    expected, left = one_by_one(found)
+    ends = month_ends(BEFORE, LAST)
+    expected, left = one_by_one(terms, history, ends)
     signed = pl.when(pl.col("direction") == "CREDIT").then("amount").otherwise(-pl.col("amount"))
     sums = expected.postings.group_by("journal_id").agg(total=signed.sum())
     assert sums["total"].to_list() == [0] * sums.height
-    held = dict(
-        expected.postings.filter(pl.col("account_id").is_not_null())
-        .group_by("account_id").agg(balance=signed.sum()).iter_rows()
-    )  # fmt: skip
+    held = dict(history.states.rows())
+    moved = expected.postings.filter(pl.col("account_id").is_not_null())
+    for name, points in moved.group_by("account_id").agg(points=signed.sum()).rows():
+        held[name] += points
     for name, lots in left.items():
         assert (
             held[name] == lots.balance == sum(lot.points_open for lot in lots.open) - lots.deficit
         )
         assert all(lot.points_open > 0 for lot in lots.open)
         assert not (lots.open and lots.deficit)
-    below = in_deficit(found, STATES).implode()
-    fine = found.filter(~pl.col("account_id").is_in(below))
-    written = merged([post_in_columns(MILES, fine, NO_LOTS)])
-    again, _ = one_by_one(fine)
+    entries = of_events(terms, history.actions)
+    if terms is MILES:
+        transfers = month_end_transfers(terms, history.actions, history.states, ends)
+        entries = pl.concat([entries, transfers])
+    written = merged([post_in_columns(terms, entries, history.states, history.lots)])
     for name in ("journals", "postings", "lots", "consumption"):
-        assert getattr(written, name).equals(getattr(again, name)), name
+        assert getattr(written, name).equals(getattr(expected, name)), name
+
+
+either = st.sampled_from([POINTS, MILES])
 
 
 @relaxed
-@given(actions())
-def test_columns_write_what_one_by_one_writes(found):
-    check(found)
+@given(either, histories())
+def test_columns_write_what_one_by_one_writes(terms, history):
+    check(terms, history)
 
 
 @pytest.mark.slow
 @settings(relaxed, max_examples=10_000)
-@given(actions())
-def test_columns_write_what_one_by_one_writes_in_ten_thousand_histories(found):
-    check(found)
+@given(either, histories())
+def test_columns_write_what_one_by_one_writes_in_ten_thousand_histories(terms, history):
+    check(terms, history)

@@ -2,15 +2,11 @@
 
 import pytest
 
-from pipelines.settings import PACKAGE_DIR
-
-PROGRAM = PACKAGE_DIR / "rewards" / "programs" / "clear_cash.yaml"
-
 
 def test_every_pass_works_every_event_whatever_the_chunks():
     from benchmarks.rewards_engine import run
 
-    whole, parts = run(PROGRAM, 900, 900), run(PROGRAM, 900, 300)
+    whole, parts = run("clear_cash", 900, 900), run("clear_cash", 900, 300)
     assert (whole["events"], whole["accounts"]) == (900, 3) == (parts["events"], parts["accounts"])
     assert whole["decisions"] >= 900 and parts["decisions"] >= 900
     for name in ("entries", "legs", "lots", "duckdb_rows"):
