@@ -21,6 +21,7 @@ from pipelines.rewards.posting import (
     Redemption,
     expiry_of,
     month_ends,
+    terms_on,
 )
 from pipelines.rewards.posting_columns import (
     in_deficit,
@@ -239,8 +240,25 @@ def _accounts(
             accounts[row["account_id"]].forborne.append(
                 Forborne(row["journal_id"], frozenset(row["items"] or ()), row["points"])
             )
+    if instructions.height:
+        _add_closures(con, program, accounts)
     _add_redemptions(con, program.program_id, instructions, accounts)
     return list(accounts.values())
+
+
+def _add_closures(
+    con: duckdb.DuckDBPyConnection, program: Program, accounts: Mapping[str, Account]
+) -> None:
+    """Tell closed accounts from when on they cannot spend, where the terms say so."""
+    blocking = [v.terms.closure for v in program.versions if v.terms.closure]
+    if not any(closure.blocks_redemption for closure in blocking):
+        return
+    for row in inputs.closures_of(con, program.program_id, date.max).iter_rows(named=True):
+        closure = terms_on(program, row["closed_on"]).closure
+        account = accounts.get(row["account_id"])
+        reasons = (row["close_reason"], row["substatus"])
+        if account and closure and closure.blocks_redemption and closure.covers(*reasons):
+            account.closed_on, account.closure_known_on = row["closed_on"], row["known_on"]
 
 
 def _lot(row: dict[str, object], points_open: int) -> Lot:

@@ -102,7 +102,8 @@ class Account:
     """One account's lots and what is to be done with it in this pass.
 
     `activity`: on which day it became known that the account was active on another; `active_on`
-    the last such day before this pass.
+    the last such day before this pass. `closed_on`: from when on nothing can be spent, and
+    `closure_known_on` when that became known.
     """
 
     account_id: str
@@ -112,6 +113,8 @@ class Account:
     statements: list[tuple[date, date]] = field(default_factory=list)
     activity: list[tuple[date, date]] = field(default_factory=list)
     active_on: date | None = None
+    closed_on: date = date.max
+    closure_known_on: date = date.max
     forborne: list[Forborne] = field(default_factory=list)
     redemptions: dict[str, Redemption] = field(default_factory=dict)
     known_lots: dict[str, Lot] = field(default_factory=dict)
@@ -409,6 +412,9 @@ class AccountPosting:
     ) -> None:
         if what.points is None or what.points <= 0:
             self._reject(what, "NO_POINTS")
+            return
+        if account.closed_on <= what.effective_on and account.closure_known_on <= what.day:
+            self._reject(what, "ACCOUNT_CLOSED")
             return
         try:
             movements = account.lots.spend(what.points)

@@ -217,6 +217,15 @@ class RuleBook:
         return self._any(lambda terms: terms.eligibility.account)
 
     @cached_property
+    def resumes_by_cycle(self) -> bool:
+        """Whether an account that is in good standing again waits for its next period to earn."""
+        return self._any(
+            lambda terms: (
+                terms.eligibility.account and terms.eligibility.account.resume == "NEXT_CYCLE"
+            )
+        )
+
+    @cached_property
     def pays(self) -> bool:
         """Whether payments earn."""
         return self._any(lambda terms: terms.accrual.strategy == "PAYMENT")
@@ -266,10 +275,33 @@ class RuleBook:
                     bonus.id
                     for version in self.program.versions
                     for bonus in version.terms.earn.bonus
-                    if bonus.activation == "required"
+                    if bonus.activation != "none"
                 }
             )
         )
+
+    @cached_property
+    def rivals(self) -> dict[str, list[str]]:
+        """Each offer, and all offers of the choice that it is part of."""
+        chosen: dict[str, str] = {
+            bonus.id: f"choice:{bonus.choice}" if bonus.choice else bonus.id
+            for version in self.program.versions
+            for bonus in version.terms.earn.bonus
+        }
+        return {
+            offer: [each for each in self.offers if chosen[each] == chosen[offer]]
+            for offer in self.offers
+        }
+
+    @cached_property
+    def retroactive(self) -> dict[str, date]:
+        """Offers that count in all of their days, and the last day to activate them."""
+        return {
+            bonus.id: bonus.valid[1]
+            for version in self.program.versions
+            for bonus in version.terms.earn.bonus
+            if bonus.activation == "retroactive" and bonus.valid
+        }
 
     @cached_property
     def matches_merchants(self) -> bool:
@@ -419,7 +451,7 @@ class RuleBook:
             if not _matches(bonus.match, look):
                 continue
             rule = compiled[bonus.id]
-            if bonus.activation == "required" and bonus.id not in look.activated:
+            if bonus.activation != "none" and bonus.id not in look.activated:
                 inactive.append(rule)
                 continue
             group = f"group:{bonus.group}" if bonus.group else f"rule:{bonus.id}"

@@ -144,12 +144,18 @@ class Rate(_Terms):
 
 
 class Bonus(Rate):
-    """A rate that applies where `match` holds; the best of a `group`, added across groups."""
+    """A rate that applies where `match` holds; the best of a `group`, added across groups.
+
+    `activation`: members who activate it have it from that day on, or (retroactive) in all of its
+    days if they do so by the last of them. Of the bonuses of one `choice` a member has only the one
+    activated last ("choose your category").
+    """
 
     match: Match
     group: str | None = None
     valid: Days | None = None
-    activation: Literal["required", "none"] = "none"
+    activation: Literal["required", "retroactive", "none"] = "none"
+    choice: str | None = None
 
     @model_validator(mode="after")
     def _window_has_dates(self) -> Self:
@@ -157,6 +163,10 @@ class Bonus(Rate):
             raise ValueError("valid ends before it begins")
         if self.cap and self.cap.window == "PROMO" and self.valid is None:
             raise ValueError("a cap with window PROMO needs valid: [first day, last day]")
+        if self.activation == "retroactive" and self.valid is None:
+            raise ValueError("activation retroactive needs valid: [first day, last day]")
+        if self.choice and self.activation != "required":
+            raise ValueError("a choice needs activation: required")
         return self
 
 
@@ -196,11 +206,15 @@ class Earn(_Terms):
 
 
 class Standing(_Terms):
-    """What an account's record must say for its purchases to earn ("good standing")."""
+    """What an account's record must say for its purchases to earn ("good standing").
+
+    `resume`: after a lapse purchases earn again at once, or from the next statement period on.
+    """
 
     id: str = Field(min_length=1)
     status: Names = ("OPEN",)
     not_substatus: Names = ("DELINQUENT", "CHARGED_OFF_*", "INTEREST_AND_FEES_PAUSED")
+    resume: Literal["AT_ONCE", "NEXT_CYCLE"] = "AT_ONCE"
 
     def holds(self, status: str | None, substatus: str | None) -> bool:
         """Whether an account of that status is in good standing; what is not told is good."""
@@ -334,12 +348,13 @@ class Closure(_Terms):
     """What becomes of open points when an account is closed.
 
     `on` are patterns of the account's close reason or substatus; `grace_days` later the points are
-    forfeited, or credited to the account.
+    forfeited, or credited to the account. `blocks_redemption`: until then they cannot be spent.
     """
 
     on: Names = ("*",)
     action: Literal["FORFEIT", "CREDIT"] = "FORFEIT"
     grace_days: int = Field(default=0, ge=0)
+    blocks_redemption: bool = False
 
     def covers(self, *reasons: str | None) -> bool:
         """Whether one of `reasons` is meant; an account closed for no told reason is by `*`."""

@@ -286,6 +286,71 @@ class TestStanding:
         assert reasons(lab) == dict.fromkeys(names, "ACCOUNT_NOT_IN_GOOD_STANDING")
         assert lab.balances() == {"a": 200}
 
+    def test_it_earns_again_with_the_next_statement_period_where_the_terms_say_so(self):
+        def state(day: int, **changes: Any) -> dict[str, Any]:
+            return account("a", START, updated_at=datetime.combine(on(day), time()), cycle_day=24,
+                           known_on=on(day), **changes)  # fmt: skip
+
+        standing = {"id": "aarp", "resume": "NEXT_CYCLE"}
+        lab = both_ways(
+            program(eligibility={"account": standing},
+                    tiers=[{"id": "gold", "multiplier_milli": 2000}]),
+            accounts=[state(0), state(3, substatus="DELINQUENT"), state(10),
+                      state(12, tier="gold"), state(30, status="SUSPENDED", tier="gold")],
+            events=[event(n, 10_000, on(n)) for n in (2, 4, 11, 13, 23, 24, 31)],
+        )  # fmt: skip
+        # Cured on 11 January: the period ends on the 24th, so the 25th earns, in the new tier.
+        assert points(lab) == {("e2", "base"): 100, ("e24", "base"): 200}
+        names = ("e4", "e11", "e13", "e23", "e31")
+        assert reasons(lab) == dict.fromkeys(names, "ACCOUNT_NOT_IN_GOOD_STANDING")
+
+
+class TestActivation:
+    def offer(self, name: str, mcc: int, **terms: Any) -> dict[str, Any]:
+        return {"id": name, "match": {"mcc": [mcc]}, "rate_milli": 4000,
+                "activation": "required", **terms}  # fmt: skip
+
+    def activated(self, number: str, day: int, offer: str) -> dict[str, Any]:
+        return instruction(number, "a", "ACTIVATE", on(day), offer_id=offer)
+
+    def earning(self, *bonus: dict[str, Any]) -> Program:
+        return program(earn={"base": {"id": "base", "rate_milli": 1000}, "bonus": list(bonus)})
+
+    def test_from_its_day_on_or_for_the_whole_quarter(self):
+        quarter = [START, date(2026, 3, 31)]
+        for how, expected in (("required", {"e2": 400}), ("retroactive", {"e1": 400, "e2": 400})):
+            lab = both_ways(
+                self.earning(self.offer("q1", 5999, valid=quarter, activation=how)),
+                events=[event(1, 10_000, on(1)), event(2, 10_000, on(50)),
+                        event(3, 10_000, on(90))],
+                instructions=[self.activated("i", 40, "q1")],
+            )  # fmt: skip
+            bonus = {name: each for (name, rule), each in points(lab).items() if rule == "q1"}
+            assert bonus == expected
+
+    def test_after_its_last_day_it_comes_too_late(self):
+        valid = [START, on(30)]
+        lab = both_ways(
+            self.earning(self.offer("q1", 5999, valid=valid, activation="retroactive")),
+            events=[event(1, 10_000, on(1))], instructions=[self.activated("i", 31, "q1")],
+        )  # fmt: skip
+        assert lab.balances() == {"a": 100}
+
+    def test_of_a_choice_the_last_one_counts(self):
+        lab = both_ways(
+            self.earning(self.offer("dining", 5812, choice="mine"),
+                         self.offer("gas", 5541, choice="mine")),
+            events=[event(n, 10_000, on(n), mcc=mcc)
+                    for n, mcc in ((1, "5812"), (2, "5541"), (11, "5812"), (12, "5541"))],
+            instructions=[
+                self.activated("i1", 0, "gas"), self.activated("i2", 0, "dining") | {
+                    "event_at": datetime.combine(on(0), time(13))},
+                self.activated("i3", 10, "gas"),
+            ],
+        )  # fmt: skip
+        bonus = {name for (name, rule), _ in points(lab).items() if rule != "base"}
+        assert bonus == {"e1", "e12"}
+
 
 class TestClosure:
     def closed(self, **changes: Any) -> list[dict[str, Any]]:
@@ -314,6 +379,22 @@ class TestClosure:
         assert lab.balances() == {}
         held = lab.frame("select sum(amount) from rewards.postings where ledger_account='REDEEMED'")
         assert held.item() == 100
+
+    def test_nothing_is_spent_from_the_closing_on_where_the_terms_say_so(self):
+        asked = [instruction("r1", "a", "REDEEM", on(9), 10), instruction("r2", "a", "REDEEM",
+                 on(13), 20), instruction("r3", "a", "TRANSFER", on(14), 30)]  # fmt: skip
+        for blocks, expected in ((True, {"a": 90}), (False, {"a": 40})):
+            lab = both_ways(
+                program(closure={"grace_days": 60, "blocks_redemption": blocks}),
+                events=[event(1, 10_000, on(1))], accounts=self.closed(), instructions=asked,
+            )  # fmt: skip
+            assert lab.balances() == expected
+            refused = lab.frame(
+                "select reward_event_id, reason from rewards.reward_event_outcomes "
+                "where outcome = 'REJECTED' order by 1"
+            ).rows()
+            late = [("r2", "ACCOUNT_CLOSED"), ("r3", "ACCOUNT_CLOSED")]
+            assert refused == (late if blocks else [])
 
 
 class TestStatementSettlement:

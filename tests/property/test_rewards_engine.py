@@ -1,7 +1,7 @@
 """The engine against the plain reference, over random histories and random terms."""
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime, time
 from random import Random
 from typing import Any
 
@@ -45,8 +45,8 @@ def facts_of(known: Mapping[str, Known]) -> Facts:
     seen = (date.min, False)
     return Facts(
         activations=frame(ACTIVATION_SCHEMA, [
-            (name, offer, day, *seen) for name, each in known.items()
-            for offer, day in each.activated.items()
+            (name, offer, day, datetime.combine(day, time()), *seen)
+            for name, each in known.items() for offer, day in each.activated.items()
         ]),
         statuses=frame(STATUS_SCHEMA, [
             (name, *record[: len(STATUS_SCHEMA) - 3], *seen) for name, each in known.items()
