@@ -253,7 +253,8 @@ order by original_period, event_type
 """
 
 # What is open at the end of the month, by when it lapses if nobody redeems it; the debts of
-# accounts below zero, which no lot has, make it up to the closing balance.
+# accounts below zero and what is reserved for redemptions, which no lot has, make it up to the
+# closing balance.
 _EXPIRY = """
 with entries as (
     select journal_id from rewards.journal where program_id = ? and accounting_period <= ?
@@ -295,16 +296,29 @@ owed as (
     from balances left join lots using (account_id)
     group by account_id
 ),
+reserved as (
+    select
+        account_id,
+        sum(case direction when 'CREDIT' then amount else -amount end) as points
+    from rewards.postings
+    where
+        journal_id in (select journal_id from entries)
+        and ledger_account = 'REDEMPTION_CLEARING'
+    group by account_id
+),
 told as (
     select step, account_id, points from lots where points <> 0
     union all
     select 7, account_id, points from owed where points <> 0
+    union all
+    select 8, account_id, points from reserved where points <> 0
 )
 select
     case step
         when 1 then 'within 1 month' when 2 then 'within 3 months' when 3 then 'within 6 months'
         when 4 then 'within 12 months' when 5 then 'later' when 6 then 'never'
-        else 'owed by accounts below zero'
+        when 7 then 'owed by accounts below zero'
+        else 'reserved for redemptions'
     end as expires,
     count(distinct account_id) as accounts,
     cast(sum(points) as bigint) as points

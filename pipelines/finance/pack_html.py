@@ -48,6 +48,7 @@ _EVENTS = {
     "ACCRUAL": "Accrual",
     "CLAWBACK": "Clawback",
     "REDEMPTION": "Redemption",
+    "RESERVATION": "Reserved for a redemption",
     "REDEMPTION_CANCEL": "Redemption cancelled",
     "TRANSFER": "Transfer to the partner",
     "EXPIRY": "Expiry",

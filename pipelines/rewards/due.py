@@ -175,6 +175,8 @@ def _one_by_one(
         held = pl.concat([actions["account_id"], states["account_id"]])
         new = statements.filter("is_new")["account_id"]
         parts.append(new.filter(new.is_in(held.implode())))
+    if _reserves(program):
+        parts.append(stored.reserved(con, program.program_id)["account_id"])
     if ends and program.latest.settlement_model == "PARTNER_POSTED":
         parts += [actions["account_id"], states.filter(pl.col("balance") > 0)["account_id"]]
     months = [
@@ -188,6 +190,11 @@ def _one_by_one(
         lapses = pl.col("active_on").dt.offset_by(f"{min(filter(None, months))}mo")
         parts.append(active.filter(lapses <= through)["account_id"])
     return pl.concat([part.rename("account_id") for part in parts]).unique().sort()
+
+
+def _reserves(program: Program) -> bool:
+    """Whether redemptions are reserved before they are final."""
+    return any(version.terms.redemption.settle_after_days for version in program.versions)
 
 
 def _lapsing(program: Program, actions: pl.DataFrame, through: date) -> list[date]:
@@ -242,7 +249,7 @@ def _accounts(
             )
     if instructions.height:
         _add_closures(con, program, accounts)
-    _add_redemptions(con, program.program_id, instructions, accounts)
+    _add_redemptions(con, program, instructions, accounts)
     return list(accounts.values())
 
 
@@ -278,12 +285,22 @@ def _instruction(row: dict[str, object]) -> Instruction:
 
 def _add_redemptions(
     con: duckdb.DuckDBPyConnection,
-    program_id: str,
+    program: Program,
     instructions: pl.DataFrame,
     accounts: Mapping[str, Account],
 ) -> None:
-    """Give accounts with cancellations their earlier redemptions and the lots these took from."""
-    ids = instructions.filter(pl.col("kind") == "REDEEM_CANCEL")["account_id"].unique()
+    """Give accounts with cancellations or reservations their earlier redemptions and the lots that
+    these took from."""
+    program_id = program.program_id
+    ids = instructions.filter(pl.col("kind") == "REDEEM_CANCEL")["account_id"]
+    settles_on: dict[str, date] = {}
+    if _reserves(program):
+        waiting = stored.reserved(con, program_id)
+        ids = pl.concat([ids, waiting["account_id"]])
+        for journal_id, made_on, known_on in waiting.drop("account_id").iter_rows():
+            days = terms_on(program, made_on).redemption.settle_after_days
+            settles_on[journal_id] = known_on + timedelta(days=days)
+    ids = ids.filter(ids.is_in(list(accounts))).unique()
     if ids.is_empty():
         return
     outcomes, taken = stored.redemptions_of(con, program_id, ids)
@@ -294,7 +311,10 @@ def _add_redemptions(
     for row in outcomes.iter_rows(named=True):
         redemptions = accounts[row["account_id"]].redemptions
         if row["kind"] == "REDEEM":
-            redemption = Redemption(row["journal_id"], movements.get(row["journal_id"], []))
+            name = row["journal_id"]
+            redemption = Redemption(
+                row["reward_event_id"], name, movements.get(name, []), settles_on.get(name)
+            )
             redemptions[row["reward_event_id"]] = redemption
             if row["reference"]:
                 redemptions.setdefault(row["reference"], redemption)

@@ -2,10 +2,11 @@
 
 Within a known day an account's entries come in this order: what posted events give and take (in
 the engine's order, a correction's reversal first), then points that a statement releases, then
-instructions of members and those that follow from a closure, then lots that
-expire at the end of that day, then the month-end transfer of a program whose points the partner
-posts. An instruction that the balance does not allow is refused for good. Days are worked one
-after the other, so one pass over many days writes what a pass for each day would have written.
+instructions of members and those that follow from a closure, then lots that expire at the end of
+that day, then the month-end transfer of a program whose points the partner posts, then reserved
+redemptions that nobody has cancelled in their days. An instruction that the balance does not allow
+is refused for good. Days are worked one after the other, so one pass over many days writes what a
+pass for each day would have written.
 """
 
 from calendar import monthrange
@@ -80,11 +81,21 @@ class Outcome:
 
 @dataclass(slots=True)
 class Redemption:
-    """A redemption that may still be cancelled: its entry and what it took from which lots."""
+    """A redemption that may still be cancelled: its entry and what it took from which lots.
 
+    `settles_on`: where its points are only reserved, the day at whose end they are redeemed.
+    """
+
+    reward_event_id: str
     journal_id: str
     movements: list[Movement]
+    settles_on: date | None = None
     is_cancelled: bool = False
+
+    @property
+    def points(self) -> int:
+        """How many it took."""
+        return sum(points for _, points in self.movements)
 
 
 @dataclass(slots=True)
@@ -168,6 +179,14 @@ def _waits(program: Program, issued_on: date) -> bool:
     return terms_on(program, issued_on).accrual.settlement == "STATEMENT"
 
 
+def _first_reserved(account: Account) -> Redemption | None:
+    """The reserved redemption that settles next."""
+    waiting = [each for each in account.redemptions.values() if each.settles_on]
+    return min(
+        waiting, key=lambda each: (each.settles_on or date.max, each.reward_event_id), default=None
+    )
+
+
 class AccountPosting:
     """Works accounts of one program one entry at a time; collects what is to be written."""
 
@@ -223,6 +242,9 @@ class AccountPosting:
                 due.append((max(inactive, self._floor), 1))
             if self._transfer_index < len(self.transfers):
                 due.append((self.transfers[self._transfer_index], 2))
+            reserved = _first_reserved(account)
+            if reserved and reserved.settles_on:
+                due.append((max(reserved.settles_on, self._floor), 3))
             day, what = min(due, default=(date.max, 0))
             if day > until:
                 return
@@ -231,6 +253,9 @@ class AccountPosting:
                 self._expire(account, expiry, day)
             elif what == 1:
                 self._lapse(account, day)
+            elif what == 3:
+                assert reserved is not None
+                self._settle(account, reserved, day)
             else:
                 self._transfer_index += 1
                 self._transfer_month(account, day)
@@ -421,14 +446,32 @@ class AccountPosting:
         except ValueError:
             self._reject(what, "DEFICIT" if account.lots.deficit else "NOT_ENOUGH_POINTS")
             return
+        days = terms_on(self.program, what.effective_on).redemption.settle_after_days
+        settles_on = None
+        if event_type == "REDEMPTION" and days:
+            event_type, counter = "RESERVATION", "REDEMPTION_CLEARING"
+            settles_on = what.day + timedelta(days=days)
         journal_id = f"{event_type.lower()}:{what.reward_event_id}"
         self._instructed(account, what, event_type, journal_id)
         self._legs(account, "MEMBER_AVAILABLE", counter, movements, what.points, kind)
-        if event_type == "REDEMPTION":
-            redemption = Redemption(journal_id, movements)
+        if what.kind == "REDEEM":
+            redemption = Redemption(what.reward_event_id, journal_id, movements, settles_on)
             account.redemptions[what.reward_event_id] = redemption
             if what.reference:
                 account.redemptions.setdefault(what.reference, redemption)
+
+    def _settle(self, account: Account, reserved: Redemption, day: date) -> None:
+        """Reserved points are redeemed."""
+        source, points = reserved.reward_event_id, reserved.points
+        self._entry(
+            account, day, PHASE_TRANSFER, "REDEMPTION", "SETTLEMENT", source, source, day,
+            f"redemption:{source}",
+        )  # fmt: skip
+        self.out.postings += [
+            (self._journal_id, 1, "REDEEMED", None, None, "CREDIT", points),
+            (self._journal_id, 2, "REDEMPTION_CLEARING", account.account_id, None, "DEBIT", points),
+        ]
+        reserved.settles_on = None
 
     def _cancel(self, account: Account, what: Instruction) -> None:
         redemption = account.redemptions.get(what.reference or "")
@@ -438,7 +481,7 @@ class AccountPosting:
         if redemption.is_cancelled:
             self._reject(what, "ALREADY_CANCELLED")
             return
-        points = sum(part for _, part in redemption.movements)
+        points = redemption.points
         if what.points is not None and what.points != points:
             self._reject(what, "OTHER_AMOUNT")
             return
@@ -468,7 +511,9 @@ class AccountPosting:
             lots.restore(lot, part)
             movements.append((lot.lot_id, part))
             restored.append((lot.lot_id, part))
-        self._legs(account, "REDEEMED", "MEMBER_AVAILABLE", movements, points, None)
+        held = "REDEMPTION_CLEARING" if redemption.settles_on else "REDEEMED"
+        redemption.settles_on = None
+        self._legs(account, held, "MEMBER_AVAILABLE", movements, points, None)
         for lot_id, part in restored:
             self.out.consumption.append(
                 (journal_id, lot_id, account.account_id, "VOID_RESTORE", -part)
@@ -544,7 +589,8 @@ class AccountPosting:
         journal_id, member = self._journal_id, account.account_id
         is_debit = debit == "MEMBER_AVAILABLE"
         counter, direction = (credit, "CREDIT") if is_debit else (debit, "DEBIT")
-        self.out.postings.append((journal_id, 1, counter, None, None, direction, total))
+        holder = member if counter == "REDEMPTION_CLEARING" else None
+        self.out.postings.append((journal_id, 1, counter, holder, None, direction, total))
         direction = "DEBIT" if is_debit else "CREDIT"
         for leg_no, (lot_id, points) in enumerate(movements, start=2):
             lot = account.known_lots.get(lot_id or "")

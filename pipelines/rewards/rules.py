@@ -552,10 +552,8 @@ def _ineligible(terms: ProgramTerms, look: Look) -> str | None:
         or any(look.mcc in FLAG_MCC[flag] for flag in rules.exclude_flags if flag in FLAG_MCC)
     ):
         return "EXCLUDED_MCC"
-    allowed = set(rules.txn_class)
-    if look.direction == "CREDIT":
-        allowed.add("REFUND")
-    return None if name is None or name in allowed else "EXCLUDED_CLASS"
+    # A refund, or its reversal, is not a class of purchases that the terms could leave out.
+    return None if name is None or name in {*rules.txn_class, "REFUND"} else "EXCLUDED_CLASS"
 
 
 def _matches(match: Match, look: Look) -> bool:

@@ -231,6 +231,24 @@ def redemptions_of(
     return outcomes, taken
 
 
+def reserved(con: duckdb.DuckDBPyConnection, program_id: str) -> pl.DataFrame:
+    """Redemptions that are only reserved so far: account_id, journal_id, the day that they were
+    made on and the one that they became known on."""
+    return con.execute(
+        """
+        select account_id, journal_id, effective_on, cast(recorded_at as date) as known_on
+        from rewards.journal as made
+        where program_id = ? and event_type = 'RESERVATION'
+            and not exists (select 1 from rewards.journal as later
+                where later.reverses_journal_id = made.journal_id
+                    or (later.source_kind = 'SETTLEMENT' and later.source_id = made.source_id
+                        and later.program_id = made.program_id))
+        order by seq
+        """,
+        [program_id],
+    ).pl()
+
+
 def activations(con: duckdb.DuckDBPyConnection, program_id: str) -> pl.DataFrame:
     """Offers taken up so far: account_id, offer_id, event_at."""
     return con.execute(

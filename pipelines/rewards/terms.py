@@ -344,6 +344,13 @@ class Tier(_Terms):
             yield dated.valid
 
 
+class Redemption(_Terms):
+    """How points are spent: at once, or reserved for `settle_after_days` from the day on which the
+    redemption became known, in which a cancellation undoes it, and redeemed at the end of them."""
+
+    settle_after_days: int = Field(default=0, ge=0, le=365)
+
+
 class Closure(_Terms):
     """What becomes of open points when an account is closed.
 
@@ -445,6 +452,7 @@ class ProgramTerms(_Terms):
     tiers: tuple[Tier, ...] = ()
     returns: Returns = Returns()
     expiry: Expiry = Expiry()
+    redemption: Redemption = Redemption()
     closure: Closure | None = None
     economics: Economics = Economics()
     source_document_sha256: str | None = None

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from pipelines.rewards.balances import balances_as_of
 from pipelines.rewards.terms import Program, parse_terms
-from tests.rewards_lab import RewardsLab, account, instruction, statement
+from tests.rewards_lab import RewardsLab, account, end_of, instruction, statement
 
 START = date(2026, 1, 1)
 
@@ -256,6 +257,17 @@ class TestTiers:
         found = points(both_ways(terms, events=events))
         assert [found[f"e{n}", "base"] for n in (1, 3, 4, 5)] == [1200, 10, 110, 100]
 
+    def test_a_reversed_refund_is_spent_again(self):
+        terms = program(tiers=[{"id": "gold", "metric": "NET_SPEND_12M", "at_least_minor": 100_000,
+                                "multiplier_milli": 1500, "review": "YEARLY"}])  # fmt: skip
+        back = event(3, 50_000, date(2026, 7, 2), event_type="RETURN_REVERSAL",
+                     transaction_class="REFUND", transaction_id="t2",
+                     refunds_transaction_id="t1")  # fmt: skip
+        events = [event(1, 120_000, date(2026, 6, 1)), refund(2, 1, 50_000, date(2026, 7, 1)),
+                  event(4, 10_000, date(2027, 1, 1))]  # fmt: skip
+        assert points(both_ways(terms, events=events))["e4", "base"] == 100
+        assert points(both_ways(terms, events=[*events, back]))["e4", "base"] == 150
+
     def test_only_the_base_where_the_terms_say_so(self):
         bonus = {"id": "dining", "match": {"mcc_category": "dining"}, "rate_milli": 2000}
         for applies_to, expected in (("ALL", 600), ("BASE", 400)):
@@ -395,6 +407,42 @@ class TestClosure:
             ).rows()
             late = [("r2", "ACCOUNT_CLOSED"), ("r3", "ACCOUNT_CLOSED")]
             assert refused == (late if blocks else [])
+
+
+class TestReservation:
+    terms = program(redemption={"settle_after_days": 3}, expiry={"kind": "LOT", "months": 1})
+
+    def held(self, lab: RewardsLab, day: int) -> tuple[int, int]:
+        """Available and reserved points of account `a` as they were known at the end of a day."""
+        [row] = balances_as_of(lab.con, recorded_at=end_of(on(day)), account_id="a").select(
+            "available", "reserved"
+        ).rows()  # fmt: skip
+        return row
+
+    def test_points_are_reserved_and_then_redeemed(self):
+        lab = both_ways(
+            self.terms, events=[event(1, 10_000, on(1)), event(2, 100, on(20), account_id="b")],
+            instructions=[instruction("r", "a", "REDEEM", on(5), 40)],
+        )  # fmt: skip
+        assert [self.held(lab, day) for day in (4, 5, 7, 8)] == [
+            (100, 0), (60, 40), (60, 40), (60, 0),
+        ]  # fmt: skip
+        redeemed = lab.frame("select effective_on, amount from rewards.journal inner join "
+                             "rewards.postings using (journal_id) "
+                             "where ledger_account = 'REDEEMED'")  # fmt: skip
+        assert redeemed.rows() == [(on(8), 40)]
+
+    def test_a_cancellation_gives_them_back_before_and_after(self):
+        for day in (8, 9):
+            lab = both_ways(
+                self.terms, events=[event(1, 10_000, on(1))],
+                instructions=[instruction("r", "a", "REDEEM", on(5), 40, reference="order"),
+                              instruction("c", "a", "REDEEM_CANCEL", on(day), reference="order")],
+            )  # fmt: skip
+            assert self.held(lab, day) == (100, 0)
+            assert lab.frame("select points_open from rewards.lots")["points_open"].to_list() == [
+                100
+            ]
 
 
 class TestStatementSettlement:
