@@ -92,7 +92,7 @@ def find_changes(
     current = _stamped(decided.decisions, first)
     late = pl.Series("account_id", sorted(late_days), dtype=pl.String)
     superseded: list[pl.DataFrame] = []
-    actions = _actions(current, decided.allocations)
+    actions = _actions(current, decided.allocations, book)
     allocations, caps, problems = decided.allocations, decided.caps, decided.problems
     spend, progress = decided.spend, decided.progress
     if late.len():
@@ -297,10 +297,11 @@ def _redecide(
         others = now.filter(~in_turn)
         now, fresh, gone = _replace(now.filter(in_turn), stamped, turn)
         now = pl.concat([others, now])
-        done.actions.append(_actions(fresh.filter(~pl.col("keeps_entry")), again.allocations))
+        changed = fresh.filter(~pl.col("keeps_entry"))
+        done.actions.append(_actions(changed, again.allocations, book))
         if not gone.is_empty():
             done.superseded.append(gone)
-            done.actions.append(_reversals(gone))
+            done.actions.append(_reversals(gone, book))
         replaced = pl.concat([replaced, fresh.select("event_id")]).unique()
         mine = pl.col("account_id").is_in(turn["account_id"].implode())
         done.last = Decided(
@@ -421,12 +422,12 @@ def _event_total(decisions: pl.DataFrame) -> pl.Series:
     return sums["points"].gather(run)
 
 
-def _actions(decisions: pl.DataFrame, allocations: pl.DataFrame) -> pl.DataFrame:
+def _actions(decisions: pl.DataFrame, allocations: pl.DataFrame, book: RuleBook) -> pl.DataFrame:
     """One action per event whose decisions move points."""
     moving = decisions.filter(pl.col("journal_id").is_not_null())
     run = moving["event_id"].rle_id()
     if int(run.is_first_distinct().sum()) != moving["event_id"].n_unique():
-        return _actions(decisions.sort("event_id", maintain_order=True), allocations)
+        return _actions(decisions.sort("event_id", maintain_order=True), allocations, book)
     # Decisions of an event stand together: whole numbers group faster than ids do.
     parts = (
         moving.select("funding_partner_bps", "points", run=run)
@@ -443,19 +444,27 @@ def _actions(decisions: pl.DataFrame, allocations: pl.DataFrame) -> pl.DataFrame
     taken = allocations.group_by("event_id").agg(
         item_event_ids=pl.col("item_event_id").unique(maintain_order=True)
     )
+    if book.has_bonuses:
+        award = pl.col("rule_id").is_in(book.awards)
+        bonus = moving.filter(award).group_by("event_id").agg(bonus=pl.col("points").sum())
+        actions = actions.join(bonus, on="event_id", how="left", maintain_order="left")
+    else:
+        actions = actions.with_columns(bonus=pl.lit(0))
     return (
         actions.join(taken, on="event_id", how="left", maintain_order="left")
-        .with_columns(place=pl.lit(0, dtype=pl.Int64), reverses=pl.lit(False))
+        .with_columns(
+            pl.col("bonus").fill_null(0), place=pl.lit(0, dtype=pl.Int64), reverses=pl.lit(False)
+        )
         .select(pl.col(name).cast(kind) for name, kind in ACTION_SCHEMA.items())
     )
 
 
-def _reversals(gone: pl.DataFrame) -> pl.DataFrame:
+def _reversals(gone: pl.DataFrame, book: RuleBook) -> pl.DataFrame:
     """Actions that take back the entries of replaced decisions."""
     lost = gone.filter(~pl.col("keeps_entry")).drop("keeps_entry")
     no_items = pl.DataFrame(schema=ALLOCATION_SCHEMA)
     # Replaced decisions that kept their entry carry the revision of that entry.
-    return _actions(lost, no_items).with_columns(reverses=pl.lit(True))
+    return _actions(lost, no_items, book).with_columns(reverses=pl.lit(True))
 
 
 def _placed(

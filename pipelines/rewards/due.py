@@ -33,46 +33,31 @@ from pipelines.rewards.posting_columns import (
 from pipelines.rewards.rules import RuleBook
 from pipelines.rewards.terms import Program
 
-SPENDING = (
-    "REDEEM", "REDEEM_CANCEL", "TRANSFER", "ADJUST", "BONUS_CLAWBACK", "FORFEIT", "CREDIT",
-)  # fmt: skip
+SPENDING = ("REDEEM", "REDEEM_CANCEL", "TRANSFER", "ADJUST", "FORFEIT", "CREDIT")
 
 
 def closures(
     con: duckdb.DuckDBPyConnection, book: RuleBook, after: date | None, through: date
 ) -> pl.DataFrame:
     """What closed accounts are due to lose or to be paid, as instructions of this pass."""
-    versions = book.program.versions
-    if not any(v.terms.closure or v.terms.signup_bonus for v in versions):
+    if not any(version.terms.closure for version in book.program.versions):
         return pl.DataFrame()
     program_id = book.program.program_id
     closed = inputs.closures_of(con, program_id, through)
     if closed.is_empty():
         return closed
     done = stored.settled(con, program_id)
-    awards = [bonus.id for version in versions for bonus in version.terms.signup_bonus]
-    given = stored.bonus_points(con, program_id, closed["account_id"], awards) if awards else {}
     rows = []
     for each in closed.iter_rows(named=True):
         account, closed_on = each["account_id"], each["closed_on"]
-        terms = book.terms_on(closed_on)
-        offers = book.terms_on(each["opened_on"] or closed_on).signup_bonus
-        open_days = (closed_on - (each["opened_on"] or closed_on)).days
-        limits = [bonus.clawback.if_closed_within_days for bonus in offers]
-        due = []
-        if given.get(account, 0) > 0 and any(
-            limit is not None and open_days <= limit for limit in limits
-        ):
-            due.append(("BONUS_CLAWBACK", closed_on, given[account]))
-        closure = terms.closure
-        if closure and closure.covers(each["close_reason"], each["substatus"]):
-            due.append((closure.action, closed_on + timedelta(days=closure.grace_days), None))
-        for kind, effective_on, points in due:
-            name = f"closure:{kind.lower()}:{program_id}:{account}"
-            day = max(effective_on, each["known_on"], after or date.min)
-            if name in done or day > through:
-                continue
-            rows.append((name, account, program_id, kind, effective_on, points, day))
+        closure = book.terms_on(closed_on).closure
+        if closure is None or not closure.covers(each["close_reason"], each["substatus"]):
+            continue
+        effective_on = closed_on + timedelta(days=closure.grace_days)
+        name = f"closure:{closure.action.lower()}:{program_id}:{account}"
+        day = max(effective_on, each["known_on"], after or date.min)
+        if name not in done and day <= through:
+            rows.append((name, account, program_id, closure.action, effective_on, None, day))
     frame = pl.DataFrame(
         rows, orient="row",
         schema={"reward_event_id": pl.String, "account_id": pl.String, "program_id": pl.String,
@@ -83,6 +68,41 @@ def closures(
         payload_hash=pl.lit(""),
         known_on="day",
     )
+
+
+_EARLY_SCHEMA = pl.Schema(
+    {"account_id": pl.String, "bonus": pl.Int64, "closed_on": pl.Date, "known_on": pl.Date}
+)
+
+
+def _closed_early(
+    con: duckdb.DuckDBPyConnection, program: Program, actions: pl.DataFrame, through: date
+) -> pl.DataFrame:
+    """Accounts whose closure takes their sign-up bonus back: the points of it that stood before
+    `actions`, less what the closure took already (`_EARLY_SCHEMA`)."""
+    offers = {bonus.id for version in program.versions for bonus in version.terms.signup_bonus}
+    if not offers:
+        return pl.DataFrame(schema=_EARLY_SCHEMA)
+    closed = inputs.closures_of(con, program.program_id, through)
+    stands = stored.bonus_points(con, program.program_id, closed["account_id"], sorted(offers))
+    sign = pl.when("reverses").then(-1).otherwise(1)
+    moves = actions.filter(pl.col("bonus") != 0)
+    moved = dict(moves.group_by("account_id").agg((sign * pl.col("bonus")).sum()).iter_rows())
+    rows = []
+    for each in closed.iter_rows(named=True):
+        account, closed_on = each["account_id"], each["closed_on"]
+        opened_on = each["opened_on"] or closed_on
+        limits = [
+            bonus.clawback.if_closed_within_days
+            for bonus in terms_on(program, opened_on).signup_bonus
+        ]
+        is_early = any(
+            limit is not None and (closed_on - opened_on).days <= limit for limit in limits
+        )
+        if is_early and (stands.get(account) or account in moved):
+            bonus = stands.get(account, 0) - moved.get(account, 0)
+            rows.append((account, bonus, closed_on, each["known_on"]))
+    return pl.DataFrame(rows, schema=_EARLY_SCHEMA, orient="row")
 
 
 def post(
@@ -108,9 +128,11 @@ def post(
     ends = month_ends(first_day, through)
     if after is None and first_day is not None:
         ends = month_ends(first_day.replace(day=1), through)
+    early = _closed_early(con, program, actions, through)
     single = _one_by_one(
         con, program, actions, instructions, states, statements, activity, ends, after, through
     )
+    single = pl.concat([single, early["account_id"]]).unique().sort()
     in_columns = actions.filter(~pl.col("account_id").is_in(single.implode()))
     taken = in_columns.filter(pl.col("points") < 0)["account_id"].unique()
     parts = [post_in_columns(program, in_columns, stored.lots_of(con, program.program_id, taken))]
@@ -118,7 +140,7 @@ def post(
     posting = AccountPosting(program, after, through, ends)
     accounts = _accounts(
         con, program, single, actions.filter(pl.col("account_id").is_in(single.implode())),
-        instructions, states, statements, activity,
+        instructions, states, statements, activity, early,
     )  # fmt: skip
     for account in accounts:
         balances[account.account_id] = posting.run(account)
@@ -212,6 +234,7 @@ def _accounts(
     states: pl.DataFrame,
     statements: pl.DataFrame,
     activity: pl.DataFrame,
+    early: pl.DataFrame,
 ) -> list[Account]:
     """The accounts `ids` with their lots and what is to be done with them."""
     if ids.is_empty():
@@ -247,6 +270,9 @@ def _accounts(
             accounts[row["account_id"]].forborne.append(
                 Forborne(row["journal_id"], frozenset(row["items"] or ()), row["points"])
             )
+    for account_id, bonus, closed_on, known_on in early.iter_rows():
+        accounts[account_id].bonus = bonus
+        accounts[account_id].early_closure = (closed_on, known_on)
     if instructions.height:
         _add_closures(con, program, accounts)
     _add_redemptions(con, program, instructions, accounts)

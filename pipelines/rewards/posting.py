@@ -41,6 +41,7 @@ ACTION_SCHEMA = pl.Schema(
         "revision": pl.Int64,
         "event_class": pl.String,
         "points": pl.Int64,
+        "bonus": pl.Int64,
         "funding_partner_bps": pl.List(pl.Int64),
         "parts": pl.List(pl.Int64),
         "effective_on": pl.Date,
@@ -49,8 +50,9 @@ ACTION_SCHEMA = pl.Schema(
         "item_event_ids": pl.List(pl.String),
     }
 )
-"""What posted events do to balances: `points` in all, `parts` by who funds them. `reverses`
-undoes the entry of the same event and revision; `place` orders an account's day."""
+"""What posted events do to balances: `points` in all, `bonus` of them by a sign-up bonus, `parts`
+by who funds them. `reverses` undoes the entry of the same event and revision; `place` orders an
+account's day."""
 
 PHASE_EVENT, PHASE_RELEASE, PHASE_INSTRUCTION, PHASE_EXPIRY, PHASE_TRANSFER = range(5)
 
@@ -114,7 +116,8 @@ class Account:
 
     `activity`: on which day it became known that the account was active on another; `active_on`
     the last such day before this pass. `closed_on`: from when on nothing can be spent, and
-    `closure_known_on` when that became known.
+    `closure_known_on` when that became known. `bonus`: points of a sign-up bonus that stand;
+    `early_closure`: the day on which, known from another on, an early closure takes them back.
     """
 
     account_id: str
@@ -126,6 +129,8 @@ class Account:
     active_on: date | None = None
     closed_on: date = date.max
     closure_known_on: date = date.max
+    bonus: int = 0
+    early_closure: tuple[date, date] = (date.max, date.max)
     forborne: list[Forborne] = field(default_factory=list)
     redemptions: dict[str, Redemption] = field(default_factory=dict)
     known_lots: dict[str, Lot] = field(default_factory=dict)
@@ -227,6 +232,7 @@ class AccountPosting:
             elif phase == PHASE_RELEASE:
                 self._release(account, day, what)  # pyright: ignore[reportArgumentType]
             else:
+                self._take_bonus(account, day)
                 self._post_instruction(account, what)  # pyright: ignore[reportArgumentType]
         self._end_days(account, self.through)
         return account.lots.balance
@@ -235,6 +241,8 @@ class AccountPosting:
         """Expiries and transfers at the ends of days up to `until`."""
         while True:
             due: list[tuple[date, int]] = []
+            if account.bonus:
+                due.append((max(*account.early_closure, self._floor), -1))
             expiry = account.lots.next_expiry()
             if expiry is not None:
                 due.append((max(expiry, self._floor), 0))
@@ -248,7 +256,9 @@ class AccountPosting:
             day, what = min(due, default=(date.max, 0))
             if day > until:
                 return
-            if what == 0:
+            if what == -1:
+                self._take_bonus(account, day)
+            elif what == 0:
                 assert expiry is not None
                 self._expire(account, expiry, day)
             elif what == 1:
@@ -259,6 +269,27 @@ class AccountPosting:
             else:
                 self._transfer_index += 1
                 self._transfer_month(account, day)
+
+    def _take_bonus(self, account: Account, day: date) -> None:
+        """An early closure takes the sign-up bonus back; what it took of one that is no longer
+        given, it gives back."""
+        points, closed_on = account.bonus, account.early_closure[0]
+        if not points or day < max(account.early_closure):
+            return
+        account.bonus = 0
+        source = f"{account.account_id}:{day}"
+        journal_id = f"closure:bonus_clawback:{self.program.program_id}:{source}"
+        self._entry(
+            account, day, PHASE_INSTRUCTION, "CLAWBACK", "CLOSURE", source, f"CLOSURE|{source}",
+            closed_on, journal_id,
+        )  # fmt: skip
+        if points > 0:
+            movements = account.lots.debit(points)
+            self._legs(account, "MEMBER_AVAILABLE", "CLAWED_BACK", movements, points, "CLAWBACK")
+            return
+        lot_id = lot_id_of(source, 1)
+        movements = self._credit(account, journal_id, lot_id, source, closed_on, -points)
+        self._legs(account, "CLAWED_BACK", "MEMBER_AVAILABLE", movements, -points, None)
 
     def _inactive_on(self, account: Account) -> date | None:
         """The last day of points that lapse because nothing has happened."""
@@ -326,6 +357,8 @@ class AccountPosting:
 
     def _post_action(self, account: Account, day: date, action: dict[str, object]) -> None:
         points = int(action["points"])  # pyright: ignore[reportArgumentType]
+        bonus = int(action["bonus"])  # pyright: ignore[reportArgumentType]
+        account.bonus += -bonus if action["reverses"] else bonus
         event_id, revision = str(action["event_id"]), int(action["revision"])  # pyright: ignore
         name = "ACCRUAL" if action["event_class"] == "EARN" else "CLAWBACK"
         journal_id = f"{name.lower()}:{event_id}:{revision}"
@@ -427,7 +460,7 @@ class AccountPosting:
                 self._spend(account, what, "TRANSFER", "PARTNER_TRANSFER_CLEARING", "TRANSFER")
             case "REDEEM_CANCEL":
                 self._cancel(account, what)
-            case "BONUS_CLAWBACK" | "FORFEIT" | "CREDIT":
+            case "FORFEIT" | "CREDIT":
                 self._close(account, what)
             case _:
                 self._adjust(account, what)
@@ -536,14 +569,13 @@ class AccountPosting:
             self._legs(account, "MEMBER_AVAILABLE", "ADJUSTMENT", movements, -what.points, "ADJUST")
 
     def _close(self, account: Account, what: Instruction) -> None:
-        """What the closure of an account takes: its sign-up bonus, or all that is open."""
+        """What the closure of an account takes: all that is open."""
         event_type, counter, kind = {
-            "BONUS_CLAWBACK": ("CLAWBACK", "CLAWED_BACK", "CLAWBACK"),
             "FORFEIT": ("FORFEITURE", "FORFEITED", "FORFEIT"),
             "CREDIT": ("REDEMPTION", "REDEEMED", "REDEEM"),
         }[what.kind]
         lots = account.lots
-        points = max(0, lots.balance) if what.points is None else what.points
+        points = max(0, lots.balance)
         if points == 0:
             self._reject(what, NOTHING_OPEN)
             return

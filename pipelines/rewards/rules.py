@@ -251,6 +251,11 @@ class RuleBook:
         return self._any(lambda terms: terms.signup_bonus)
 
     @cached_property
+    def awards(self) -> list[str]:
+        """Ids of the sign-up bonuses."""
+        return sorted({bonus.id for v in self.program.versions for bonus in v.terms.signup_bonus})
+
+    @cached_property
     def tier_metrics(self) -> frozenset[str]:
         """By what members are in tiers."""
         return frozenset(

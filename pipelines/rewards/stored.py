@@ -274,7 +274,7 @@ def settled(con: duckdb.DuckDBPyConnection, program_id: str) -> set[str]:
     """Ids of the account closures that the ledger has settled."""
     rows = con.execute(
         "select reward_event_id from rewards.reward_event_outcomes "
-        "where program_id = ? and kind in ('BONUS_CLAWBACK', 'FORFEIT', 'CREDIT')",
+        "where program_id = ? and kind in ('FORFEIT', 'CREDIT')",
         [program_id],
     ).fetchall()
     return {name for (name,) in rows}
@@ -283,13 +283,25 @@ def settled(con: duckdb.DuckDBPyConnection, program_id: str) -> set[str]:
 def bonus_points(
     con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series, rule_ids: list[str]
 ) -> dict[str, int]:
-    """Points of sign-up bonuses that stand, by account."""
+    """Points of sign-up bonuses that stand, less what closures took of them, by account."""
     found = of_accounts(
         con,
-        "select account_id, cast(sum(points) as bigint) as points from rewards.decisions "
-        "where program_id = ? and list_contains(?, rule_id) "
-        "and account_id in (select account_id from wanted) group by account_id",
+        """
+        select account_id, cast(sum(points) as bigint) as points from (
+            select account_id, points from rewards.decisions
+            where program_id = ? and list_contains(?, rule_id)
+            union all
+            select journal.account_id,
+                case postings.direction when 'DEBIT' then amount else -amount end as points
+            from rewards.journal as journal
+            inner join rewards.postings as postings using (journal_id)
+            where journal.program_id = ? and journal.event_type = 'CLAWBACK'
+                and journal.source_kind in ('CLOSURE', 'REWARD_EVENT')
+                and ledger_account = 'CLAWED_BACK'
+        )
+        where account_id in (select account_id from wanted) group by account_id
+        """,
         accounts,
-        [program_id, rule_ids],
+        [program_id, rule_ids, program_id],
     )
     return dict(found.iter_rows())

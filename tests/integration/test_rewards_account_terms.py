@@ -170,6 +170,20 @@ class TestSignupBonus:
         )  # fmt: skip
         assert lab.balances()["a"] == left
 
+    def test_a_closure_gives_back_what_it_took_of_a_bonus_that_is_lost_besides(self):
+        terms = program(
+            signup_bonus=[{**BONUS, "clawback": {"if_closed_within_days": 180,
+                                                 "if_below_threshold": True}}]
+        )  # fmt: skip
+        closed = account("a", START, status="CLOSED", closed_on=on(5), known_on=on(5),
+                         updated_at=datetime.combine(on(5), time()))  # fmt: skip
+        lab = both_ways(
+            terms, accounts=[account("a", START), closed],
+            events=[event(1, 30_000, on(1)), refund(2, 1, 10_000, on(9))],
+        )  # fmt: skip
+        # 300 for what was bought, less 100: the bonus is taken back once and not twice.
+        assert lab.balances() == {"a": 200}
+
     def test_news_of_the_account_leave_it_as_it_is(self):
         later = account("a", START, status="SUSPENDED", known_on=on(9),
                         updated_at=datetime.combine(on(5), time()))  # fmt: skip

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from pipelines.rewards.rules import RuleBook
 from pipelines.rewards.terms import Program, parse_terms
 from tests.property.reference_rewards import Known
+from tests.rewards_lab import account, instruction, statement
 
 START = date(2024, 3, 25)
 ENDED = (START - timedelta(days=20), START + timedelta(days=6))
 """The first and last day of a statement period that has ended."""
+OFFERS = ("promo", "my_dining", "my_gas")
 MCCS = ("5812", "5411", "5541", "6011", "6538", "5999")
 
 TERMS: dict[str, Any] = {
@@ -319,10 +321,9 @@ def made_knowledge(luck: Luck) -> Known:
          *luck.choice(states), luck.choice([None, "tier12000", "tier30000"]), 4)
         for day in sorted(days)
     ]  # fmt: skip
-    offers = ("promo", "my_dining", "my_gas")
     taken = [
         (datetime.combine(START + timedelta(days=luck.randint(-2, 11)), time(luck.randint(0, 23))),
-         luck.choice(offers))
+         luck.choice(OFFERS))
         for _ in range(luck.randint(0, 4))
     ]  # fmt: skip
     return Known(
@@ -335,3 +336,115 @@ def made_knowledge(luck: Luck) -> Known:
 
 
 knowledge = st.composite(lambda draw: made_knowledge(Drawn(draw)))
+
+
+def made_late(luck: Luck, events: list[dict]) -> list[dict]:
+    """The events, some of them known only days after they were posted."""
+    return [
+        {**each, "known_on": each["posted_on"] + timedelta(days=luck.choice([0, 0, 0, 2, 9]))}
+        for each in events
+    ]
+
+
+@st.composite
+def late(draw: st.DrawFn, events: list[dict]) -> list[dict]:
+    """As `made_late`."""
+    return made_late(Drawn(draw), events)
+
+
+def made_instructions(luck: Luck, account: str, kinds: Sequence[str]) -> list[dict]:
+    """Up to five instructions of an account; cancellations name others of them."""
+    made = []
+    for number in range(luck.randint(0, 5)):
+        on = START + timedelta(days=luck.randint(0, 20))
+        kind = luck.choice(kinds)
+        points = luck.randint(-50, 300) if kind not in ("REDEEM_CANCEL", "ACTIVATE") else None
+        reference = f"{account}:{luck.randint(0, 4)}" if kind == "REDEEM_CANCEL" else None
+        offer = luck.choice(OFFERS) if kind == "ACTIVATE" else None
+        made.append(
+            instruction(f"{account}:{number}", account, kind, on, points, reference=reference,
+                        offer_id=offer)
+        )  # fmt: skip
+    return made
+
+
+KINDS = ("REDEEM", "REDEEM", "REDEEM_CANCEL", "TRANSFER", "ADJUST")
+
+
+@st.composite
+def instructions(draw: st.DrawFn) -> list[dict]:
+    """Instructions of two accounts."""
+    return [
+        each for name in ("a1", "a2") for each in made_instructions(Drawn(draw), name, KINDS)
+    ]  # fmt: skip
+
+
+LATER: tuple[list[dict[str, Any]], ...] = (
+    [],
+    [{"status": "CLOSED", "close_reason": "BANK_REQUEST", "closed_on": START + timedelta(days=5)}],
+    [{"status": "SUSPENDED"}],
+    [{"tier": "tier12000"}, {"substatus": "DELINQUENT"}, {"substatus": None}],
+)
+"""What may become of an account."""
+EXPIRIES: tuple[dict[str, Any], ...] = (
+    {"kind": "LOT", "months": 1},
+    {"kind": "LOT", "months": 1, "align": "END_OF_MONTH"},
+    {"kind": "INACTIVITY", "months": 1},
+    {"kind": "INACTIVITY", "months": 1, "action": "CREDIT"},
+    {"kind": "NONE"},
+)
+
+
+def _of_balances(luck: Luck, versions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The versions with terms for what becomes of points that are there."""
+    settlement = luck.choice(["LIVE", "STATEMENT"])
+    policies = ["UNLIMITED", "WITHIN_BALANCE", *(["ONLY_PENDING"] * (settlement == "STATEMENT"))]
+    common: dict[str, Any] = {
+        "settlement_model": luck.choice(["ISSUER_HELD", "ISSUER_HELD", "PARTNER_POSTED"]),
+        "redemption": {"settle_after_days": luck.choice([0, 0, 4])},
+    }
+    if luck.choice([True, False]):
+        common["closure"] = {
+            "on": ["BANK_REQUEST"], "grace_days": luck.choice([0, 3]),
+            "action": luck.choice(["FORFEIT", "CREDIT"]),
+            "blocks_redemption": luck.choice([True, False]),
+        }  # fmt: skip
+    return [
+        {
+            **version,
+            **common,
+            "accrual": {**version.get("accrual", {}), "settlement": settlement},
+            "returns": {**version["returns"], "policy": luck.choice(policies)},
+            "expiry": luck.choice(EXPIRIES),
+        }
+        for version in versions
+    ]
+
+
+def _records(luck: Luck, name: str) -> list[dict[str, Any]]:
+    made = [account(name, START - timedelta(days=4), cycle_day=4)]
+    for later in luck.choice(LATER):
+        on = START + timedelta(days=luck.randint(2, 12))
+        known_on = on + timedelta(days=luck.choice([0, 0, 3]))
+        made.append(
+            {**made[-1], "updated_at": datetime.combine(on, time(6)), "known_on": known_on, **later}
+        )
+    return list({row["updated_at"]: row for row in made}.values())
+
+
+def made_ledger(
+    luck: Luck, names: Sequence[str], longest: int
+) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+    """Versions of terms, and deliveries of everything that they may ask about accounts."""
+    feeds: dict[str, list[dict[str, Any]]] = {
+        "events": [], "instructions": [], "accounts": [], "statements": []
+    }  # fmt: skip
+    for name in names:
+        feeds["events"] += made_late(luck, made_history(luck, name, longest))
+        feeds["instructions"] += made_instructions(luck, name, (*KINDS, "ACTIVATE", "ACTIVATE"))
+        feeds["accounts"] += _records(luck, name)
+        feeds["statements"] += [statement(name, *ENDED)] if luck.choice([True, False]) else []
+    return _of_balances(luck, made_terms(luck)), feeds
+
+
+ledgers = st.composite(lambda draw: made_ledger(Drawn(draw), ("a1", "a2"), 8))

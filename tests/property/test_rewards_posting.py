@@ -39,7 +39,8 @@ def actions(draw: st.DrawFn) -> pl.DataFrame:
             {
                 "account_id": account, "day": START + timedelta(days=day), "place": number,
                 "event_id": f"e{number}", "version_no": 1, "revision": 1,
-                "event_class": "CLAWBACK" if takes else "EARN", "points": sign * sum(parts),
+                "event_class": "CLAWBACK" if takes else "EARN",
+                "points": sign * sum(parts), "bonus": 0,
                 "funding_partner_bps": [0, 5000][: len(parts)],
                 "parts": [sign * part for part in parts],
                 "effective_on": START + timedelta(days=day - draw(st.integers(0, 40))),
