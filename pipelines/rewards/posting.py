@@ -482,13 +482,18 @@ class AccountPosting:
         days = terms_on(self.program, what.effective_on).redemption.settle_after_days
         settles_on = None
         if event_type == "REDEMPTION" and days:
-            event_type, counter = "RESERVATION", "REDEMPTION_CLEARING"
+            event_type = "RESERVATION"
             settles_on = what.day + timedelta(days=days)
         journal_id = f"{event_type.lower()}:{what.reward_event_id}"
         self._instructed(account, what, event_type, journal_id)
-        self._legs(account, "MEMBER_AVAILABLE", counter, movements, what.points, kind)
+        if settles_on:
+            n = self._clearing_legs(account, movements, "CREDIT", 1)
+            self._member_legs(account, movements, "DEBIT", kind, n)
+        else:
+            self._legs(account, "MEMBER_AVAILABLE", counter, movements, what.points, kind)
         if what.kind == "REDEEM":
-            redemption = Redemption(what.reward_event_id, journal_id, movements, settles_on)
+            taken = sorted(movements, key=lambda each: each[0] or "")
+            redemption = Redemption(what.reward_event_id, journal_id, taken, settles_on)
             account.redemptions[what.reward_event_id] = redemption
             if what.reference:
                 account.redemptions.setdefault(what.reference, redemption)
@@ -500,10 +505,8 @@ class AccountPosting:
             account, day, PHASE_TRANSFER, "REDEMPTION", "SETTLEMENT", source, source, day,
             f"redemption:{source}",
         )  # fmt: skip
-        self.out.postings += [
-            (self._journal_id, 1, "REDEEMED", None, None, "CREDIT", points),
-            (self._journal_id, 2, "REDEMPTION_CLEARING", account.account_id, None, "DEBIT", points),
-        ]
+        self.out.postings.append((self._journal_id, 1, "REDEEMED", None, None, "CREDIT", points))
+        self._clearing_legs(account, reserved.movements, "DEBIT", 2)
         reserved.settles_on = None
 
     def _cancel(self, account: Account, what: Instruction) -> None:
@@ -544,9 +547,12 @@ class AccountPosting:
             lots.restore(lot, part)
             movements.append((lot.lot_id, part))
             restored.append((lot.lot_id, part))
-        held = "REDEMPTION_CLEARING" if redemption.settles_on else "REDEEMED"
+        if redemption.settles_on:
+            n = self._clearing_legs(account, redemption.movements, "DEBIT", 1)
+            self._member_legs(account, movements, "CREDIT", None, n)
+        else:
+            self._legs(account, "REDEEMED", "MEMBER_AVAILABLE", movements, points, None)
         redemption.settles_on = None
-        self._legs(account, held, "MEMBER_AVAILABLE", movements, points, None)
         for lot_id, part in restored:
             self.out.consumption.append(
                 (journal_id, lot_id, account.account_id, "VOID_RESTORE", -part)
@@ -618,22 +624,39 @@ class AccountPosting:
     ) -> None:  # fmt: skip
         """The entry's legs: one of the counter account, one per lot of the member's; `kind` names
         what was done to the lots where points left them. What is `forborne` is the issuer's."""
-        journal_id, member = self._journal_id, account.account_id
+        journal_id = self._journal_id
         is_debit = debit == "MEMBER_AVAILABLE"
         counter, direction = (credit, "CREDIT") if is_debit else (debit, "DEBIT")
-        holder = member if counter == "REDEMPTION_CLEARING" else None
-        self.out.postings.append((journal_id, 1, counter, holder, None, direction, total))
+        self.out.postings.append((journal_id, 1, counter, None, None, direction, total))
         direction = "DEBIT" if is_debit else "CREDIT"
-        for leg_no, (lot_id, points) in enumerate(movements, start=2):
+        n = self._member_legs(account, movements, direction, kind, 2)
+        if forborne:
+            self.out.postings.append((journal_id, n, "ADJUSTMENT", None, None, direction, forborne))
+
+    def _member_legs(
+        self, account: Account, movements: list[Movement], direction: str, kind: str | None,
+        first: int,
+    ) -> int:  # fmt: skip
+        """The member's legs, one per lot, from number `first` on; returns the next number."""
+        journal_id, member = self._journal_id, account.account_id
+        for leg_no, (lot_id, points) in enumerate(movements, start=first):
             lot = account.known_lots.get(lot_id or "")
             held = "MEMBER_PENDING" if lot and lot.is_pending else "MEMBER_AVAILABLE"
             self.out.postings.append((journal_id, leg_no, held, member, lot_id, direction, points))
             if kind and lot_id:
                 self.out.consumption.append((journal_id, lot_id, member, kind, points))
-        if forborne:
+        return first + len(movements)
+
+    def _clearing_legs(
+        self, account: Account, movements: list[Movement], direction: str, first: int
+    ) -> int:
+        """What is reserved of each lot, as `_member_legs`."""
+        for leg_no, (lot_id, points) in enumerate(movements, start=first):
             self.out.postings.append(
-                (journal_id, len(movements) + 2, "ADJUSTMENT", None, None, direction, forborne)
-            )
+                (self._journal_id, leg_no, "REDEMPTION_CLEARING", account.account_id, lot_id,
+                 direction, points)
+            )  # fmt: skip
+        return first + len(movements)
 
     def finish(self) -> tuple[pl.DataFrame, Entries, list[Outcome]]:
         """The order of the entries, the entries and the outcomes of everything run so far."""

@@ -379,7 +379,7 @@ class ReferenceLedger:
         if not made["settles_on"]:
             self.counters["REDEEMED"] -= total
         made["is_cancelled"], made["settles_on"] = True, None
-        for lot, taken in made["taken"]:
+        for lot, taken in sorted(made["taken"], key=lambda each: each[0]["id"]):
             fills = min(self.deficit, taken)
             self.deficit -= fills
             if lot["expires_on"] >= day:
