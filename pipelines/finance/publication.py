@@ -17,6 +17,7 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
     "periods": (),
     "period_log": (),
     "liability_rollforward": (),
+    "liability_by_funding": (),
     "prior_period_lines": (),
     "redemption_cohorts": (),
     "gl_entries": (),

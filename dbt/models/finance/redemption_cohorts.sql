@@ -1,6 +1,7 @@
 -- One row per program, cohort and period: what happened in an accounting period to the points that
 -- were issued in a month (the cohort). Issued is net of what was taken back; a cancelled redemption
--- is a redemption less; points that are reserved for one count as redeemed. Issued less redeemed less lapsed, up to a period, is what is open then.
+-- is a redemption less; points that are reserved for one count as redeemed. Issued less redeemed
+-- less lapsed, up to a period, is what is open then.
 with journal as (
     select
         journal_id,
