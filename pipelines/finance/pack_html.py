@@ -37,6 +37,7 @@ _SOURCES = {
     "EXPIRY": "Expiry",
     "FORFEITURE": "Forfeiture",
     "ADJUSTMENT": "Adjustment",
+    "WRITE_OFF": "Members' debts written off",
     "REVALUATION": "New value per point",
     "REESTIMATE": "Breakage re-estimate",
     "NEGATIVE_BALANCES": "Balances below zero",
@@ -54,6 +55,7 @@ _EVENTS = {
     "EXPIRY": "Expiry",
     "FORFEITURE": "Forfeiture",
     "ADJUSTMENT": "Adjustment",
+    "WRITE_OFF": "Debt written off",
 }
 
 

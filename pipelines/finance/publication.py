@@ -22,6 +22,7 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
     "redemption_cohorts": (),
     "gl_entries": (),
     "settlement_entries": (),
+    "interchange_summary": (),
     "partner_invoice_lines": (),
     "partner_rate_cards": (),
     "reconciliations": (),

@@ -33,7 +33,7 @@ from pipelines.rewards.posting_columns import (
 from pipelines.rewards.rules import RuleBook
 from pipelines.rewards.terms import Program
 
-SPENDING = ("REDEEM", "REDEEM_CANCEL", "TRANSFER", "ADJUST", "FORFEIT", "CREDIT")
+SPENDING = ("REDEEM", "REDEEM_CANCEL", "TRANSFER", "ADJUST", "FORFEIT", "CREDIT", "WRITE_OFF")
 
 
 def closures(
@@ -53,11 +53,15 @@ def closures(
         closure = book.terms_on(closed_on).closure
         if closure is None or not closure.covers(each["close_reason"], each["substatus"]):
             continue
-        effective_on = closed_on + timedelta(days=closure.grace_days)
-        name = f"closure:{closure.action.lower()}:{program_id}:{account}"
-        day = max(effective_on, each["known_on"], after or date.min)
-        if name not in done and day <= through:
-            rows.append((name, account, program_id, closure.action, effective_on, None, day))
+        for kind, days in ((closure.action, closure.grace_days),
+                           ("WRITE_OFF", closure.write_off_days)):  # fmt: skip
+            if days is None:
+                continue
+            effective_on = closed_on + timedelta(days=days)
+            name = f"closure:{kind.lower()}:{program_id}:{account}"
+            day = max(effective_on, each["known_on"], after or date.min)
+            if name not in done and day <= through:
+                rows.append((name, account, program_id, kind, effective_on, None, day))
     frame = pl.DataFrame(
         rows, orient="row",
         schema={"reward_event_id": pl.String, "account_id": pl.String, "program_id": pl.String,

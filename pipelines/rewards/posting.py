@@ -462,6 +462,8 @@ class AccountPosting:
                 self._cancel(account, what)
             case "FORFEIT" | "CREDIT":
                 self._close(account, what)
+            case "WRITE_OFF":
+                self._write_off(account, what)
             case _:
                 self._adjust(account, what)
 
@@ -588,6 +590,16 @@ class AccountPosting:
         self._instructed(account, what, event_type, what.reward_event_id)
         movements = lots.debit(points)
         self._legs(account, "MEMBER_AVAILABLE", counter, movements, points, kind)
+
+    def _write_off(self, account: Account, what: Instruction) -> None:
+        """What a closed account owes is no longer asked for."""
+        points = account.lots.deficit
+        if points == 0:
+            self._reject(what, NOTHING_OPEN)
+            return
+        account.lots.deficit = 0
+        self._instructed(account, what, "WRITE_OFF", what.reward_event_id)
+        self._legs(account, "WRITTEN_OFF", "MEMBER_AVAILABLE", [(None, points)], points, None)
 
     def _reject(self, what: Instruction, reason: str) -> None:
         self.out.outcomes.append(Outcome(what.reward_event_id, "REJECTED", reason, None, what.day))

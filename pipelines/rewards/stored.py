@@ -274,7 +274,7 @@ def settled(con: duckdb.DuckDBPyConnection, program_id: str) -> set[str]:
     """Ids of the account closures that the ledger has settled."""
     rows = con.execute(
         "select reward_event_id from rewards.reward_event_outcomes "
-        "where program_id = ? and kind in ('FORFEIT', 'CREDIT')",
+        "where program_id = ? and kind in ('FORFEIT', 'CREDIT', 'WRITE_OFF')",
         [program_id],
     ).fetchall()
     return {name for (name,) in rows}

@@ -356,12 +356,14 @@ class Closure(_Terms):
 
     `on` are patterns of the account's close reason or substatus; `grace_days` later the points are
     forfeited, or credited to the account. `blocks_redemption`: until then they cannot be spent.
+    A balance below zero is written off `write_off_days` after the closing.
     """
 
     on: Names = ("*",)
     action: Literal["FORFEIT", "CREDIT"] = "FORFEIT"
     grace_days: int = Field(default=0, ge=0)
     blocks_redemption: bool = False
+    write_off_days: int | None = Field(default=None, ge=0)
 
     def covers(self, *reasons: str | None) -> bool:
         """Whether one of `reasons` is meant; an account closed for no told reason is by `*`."""
@@ -417,11 +419,13 @@ class Economics(_Terms):
 
     `point_value_micros` is the cost of one program unit (of `10 ** -asset_scale` points) in
     millionths of a minor unit of `currency`; `purchase_price_micros` what the partner is paid per
-    transferred unit; `breakage_bps` the share that is expected never to be redeemed.
+    transferred unit; `redemption_cost_micros` what a redeemed unit costs, where that is not its
+    value; `breakage_bps` the share that is expected never to be redeemed.
     """
 
     point_value_micros: int = Field(default=1_000_000, ge=0)
     purchase_price_micros: int = Field(default=0, ge=0)
+    redemption_cost_micros: int | None = Field(default=None, ge=0)
     breakage_bps: int = Field(default=0, ge=0, le=10_000)
     presentation: Literal["EXPENSE", "CONTRA_REVENUE"] = "EXPENSE"
 

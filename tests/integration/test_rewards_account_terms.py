@@ -422,6 +422,21 @@ class TestClosure:
             late = [("r2", "ACCOUNT_CLOSED"), ("r3", "ACCOUNT_CLOSED")]
             assert refused == (late if blocks else [])
 
+    def test_a_debt_is_written_off_days_after_the_closing(self):
+        events = [event(1, 10_000, on(1)), refund(2, 1, 10_000, on(5)),
+                  event(3, 100, on(40), account_id="b")]  # fmt: skip
+        lab = both_ways(
+            program(closure={"write_off_days": 7}), events=events, accounts=self.closed(),
+            instructions=[instruction("r", "a", "REDEEM", on(2), 70)],
+        )  # fmt: skip
+        assert lab.balances() == {"b": 1}
+        [entry] = lab.frame(
+            "select effective_on, recorded_at::date, amount from rewards.journal inner join "
+            "rewards.postings using (journal_id) where ledger_account = 'WRITTEN_OFF'"
+        ).rows()
+        # The refund took the 30 points that were left; seven days after the closing the rest goes.
+        assert entry == (on(17), on(17), 70)
+
 
 class TestReservation:
     terms = program(redemption={"settle_after_days": 3}, expiry={"kind": "LOT", "months": 1})

@@ -279,13 +279,17 @@ class ReferenceLedger:
         row = self._closure()
         closure = self._on(row["closed_on"]).get("closure") if row else None
         if row and closure and self._covers(closure, row):
-            due_on = row["closed_on"] + timedelta(days=closure.get("grace_days", 0))
-            if day == max(due_on, row["known_on"]):
-                action = closure.get("action", "FORFEIT")
-                todo.append(
-                    (datetime.combine(due_on, time()), f"closure:{action.lower()}",
-                     lambda action=action: self._close(action))
-                )  # fmt: skip
+            action = closure["action"]
+            steps = [
+                (action, closure["grace_days"], lambda: self._close(action)),
+                ("WRITE_OFF", closure["write_off_days"], self._write_off),
+            ]
+            for name, days, act in steps:
+                if days is None:
+                    continue
+                due_on = row["closed_on"] + timedelta(days=days)
+                if day == max(due_on, row["known_on"]):
+                    todo.append((datetime.combine(due_on, time()), f"closure:{name.lower()}", act))
         return todo
 
     def _closure(self) -> Row | None:
@@ -322,6 +326,10 @@ class ReferenceLedger:
         points = max(0, self._balance)
         self.counters["FORFEITED" if action == "FORFEIT" else "REDEEMED"] += points
         self._take(points)
+
+    def _write_off(self) -> None:
+        self.counters["WRITTEN_OFF"] -= self.deficit
+        self.deficit = 0
 
     def _is_closed(self, day: date, on: date) -> bool:
         row = self._closure()

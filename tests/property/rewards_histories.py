@@ -408,6 +408,7 @@ def _of_balances(luck: Luck, versions: list[dict[str, Any]]) -> list[dict[str, A
             "on": ["BANK_REQUEST"], "grace_days": luck.choice([0, 3]),
             "action": luck.choice(["FORFEIT", "CREDIT"]),
             "blocks_redemption": luck.choice([True, False]),
+            "write_off_days": luck.choice([None, 6]),
         }  # fmt: skip
     return [
         {

@@ -11,6 +11,7 @@
         ('transferred', 'PARTNER_TRANSFER_CLEARING', -1, ['TRANSFER']),
         ('expired', 'EXPIRED', -1, ['EXPIRY']),
         ('forfeited', 'FORFEITED', -1, ['FORFEITURE']),
+        ('written_off', 'WRITTEN_OFF', 1, ['WRITE_OFF']),
     ]) }}
 {% endmacro %}
 

@@ -25,8 +25,9 @@ FLOWS = {
     "EXPIRY": "expired",
     "FORFEITURE": "forfeited",
     "ADJUSTMENT": "adjusted",
+    "WRITE_OFF": "written_off",
 }
-SIGNS = {"accrued": 1, "adjusted": 1}
+SIGNS = {"accrued": 1, "adjusted": 1, "written_off": 1}
 
 
 def table(settings: Settings, name: str) -> pl.DataFrame:
@@ -141,6 +142,16 @@ def test_the_clearing_account_is_zero_or_has_an_exception(finance_home: Settings
     assert found.select("type", "opened_on", "amount_minor", "left_ref").rows() == [
         ("STUCK", date(2025, 6, 3), 2, "VISA/2025-06-03/USD")
     ]
+
+
+def test_a_month_of_settlement_is_one_line(finance_home: Settings) -> None:
+    # Three days of 9,000 gross; charges of 7 a day, and one day that was paid as if they were 9.
+    [row] = table(finance_home, "interchange_summary").to_dicts()
+    assert row == {
+        "network": "VISA", "period": "2025-06", "currency": "USD", "settlement_days": 3,
+        "gross_minor": 27_000, "interchange_minor": 540, "charges_minor": 21,
+        "net_paid_minor": 26_437, "in_clearing_minor": 2, "interchange_rate_micros": 20_000,
+    }  # fmt: skip
 
 
 def test_journals_are_exported_for_the_general_ledger(
