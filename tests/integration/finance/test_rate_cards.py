@@ -66,7 +66,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         )
     home.deliver(
         [bought(1, 9_000, date(2024, 3, 5))],
-        [instruction("x1", "a0", "TRANSFER", date(2024, 3, 20), 80)],
+        [instruction("x1", "a1", "TRANSFER", date(2024, 3, 20), 80)],
         through=date(2024, 4, 20),
     )
     home.deliver([bought(2, 9_000, date(2024, 4, 5), date(2024, 4, 21))], through=date(2024, 5, 1))
