@@ -27,9 +27,8 @@ invoices as (
             as purchased_minor,
         coalesce(
             sum(amount_minor) filter (
-                where
-                    rate_card_version is not null and direction = 'PAYABLE'
-                    and component <> 'POINT_PURCHASE'
+                where rate_card_version is not null and direction = 'PAYABLE'
+                and component <> 'POINT_PURCHASE'
             ), 0
         ) as share_owed_minor,
         coalesce(
