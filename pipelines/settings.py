@@ -99,6 +99,12 @@ class Settings(BaseSettings):
         description="Cohorts observed for fewer months lean on the approved estimate "
         "(Bornhuetter-Ferguson).",
     )
+    acknowledgement_days: int = Field(
+        15,
+        ge=0,
+        description="A partner's acknowledgement of a month's points is late (R7) so many days "
+        "after the month's end.",
+    )
     materiality_bps: int = Field(
         50,
         ge=0,

@@ -43,6 +43,7 @@ ENTRIES = {
     "EXPIRY": ("MEMBER_AVAILABLE", "EXPIRED"),
     "FORFEITURE": ("MEMBER_AVAILABLE", "FORFEITED"),
     "ADJUSTMENT": ("ADJUSTMENT", "MEMBER_AVAILABLE"),
+    "WRITE_OFF": ("WRITTEN_OFF", "MEMBER_AVAILABLE"),
 }
 
 
@@ -118,7 +119,7 @@ class Ledger:
         legs: list[tuple[str, str | None, str | None, str, int]] = [
             (other[0], None, None, other[1], abs(points))
         ]
-        for lot_id, part in self._move(entry, points, is_gain):
+        for lot_id, part in self._move(entry, points, is_gain, funding_bps):
             direction = "CREDIT" if is_gain else "DEBIT"
             legs.append(("MEMBER_AVAILABLE", account_id, lot_id, direction, part))
         for leg_no, (ledger_account, member, lot_id, direction, amount) in enumerate(legs, 1):
@@ -140,14 +141,15 @@ class Ledger:
         return journal_id
 
     def _move(
-        self, entry: dict[str, Any], points: int, gain: bool
+        self, entry: dict[str, Any], points: int, gain: bool, funding_bps: int
     ) -> Iterator[tuple[str | None, int]]:
         """What the entry does to the account's lots."""
         common = {name: entry[name] for name in ("program_id", "account_id")}
         lots = self.holdings.setdefault((entry["program_id"], entry["account_id"]), AccountLots())
         journal_id, on = entry["journal_id"], entry["effective_on"]
         if gain:
-            lot = Lot(f"lot-{journal_id}", journal_id, on, None, 0, abs(points), abs(points))
+            size = abs(points)
+            lot = Lot(f"lot-{journal_id}", journal_id, on, None, funding_bps, size, size)
             yield from lots.credit(lot)
             if lot.points_issued:
                 self.tables["lots_issued"].append(
@@ -157,7 +159,7 @@ class Ledger:
                         "source_id": journal_id,
                         "issue_journal_id": journal_id,
                         "issued_on": on,
-                        "funding_partner_bps": 0,
+                        "funding_partner_bps": funding_bps,
                         "points_issued": lot.points_issued,
                     }
                 )

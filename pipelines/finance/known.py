@@ -20,7 +20,7 @@ KNOWN = "known"
 
 SCHEMAS = ("landing", "marts", "rewards", "finance")
 LOG_TABLES = ("period_log",)
-NO_LEDGER = {"settlement_entries"}
+NO_LEDGER = {"settlement_entries", "interchange_summary"}
 """Finance models that are not made of the rewards ledger."""
 
 

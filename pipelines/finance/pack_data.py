@@ -22,6 +22,7 @@ FLOWS = (
     ("transferred", "Transferred", -1),
     ("expired", "Expired", -1),
     ("forfeited", "Forfeited", -1),
+    ("written_off", "Debts written off", 1),
 )
 """Column, label and sign of the flows between opening and closing, in the order of the walk."""
 
@@ -49,6 +50,7 @@ class PackData:
     recorded_at: datetime | None
     ledger_entries: int
     rollforward: pl.DataFrame
+    funding: pl.DataFrame
     redemption: Study
     prior_period: pl.DataFrame
     restatement: pl.DataFrame
@@ -97,6 +99,7 @@ class PackData:
         """The tables of the pack by file name without its ending."""
         return {
             "liability_rollforward": self.rollforward,
+            "liability_by_funding": self.funding,
             "prior_period_lines": self.prior_period,
             "redemption_rate": figures_frame(self.redemption.figures),
             "redemption_cohorts": self.redemption.cohorts,
@@ -159,6 +162,7 @@ def read_pack_data(
         recorded_at=recorded_at,
         ledger_entries=entries,
         rollforward=frame(_ROLLFORWARD, [program, period]),
+        funding=frame(_FUNDING, [program, period]),
         redemption=study(con, program, period, settings),
         prior_period=frame(_PRIOR_PERIOD, [program, period]),
         restatement=pl.DataFrame(),
@@ -247,13 +251,19 @@ _ROLLFORWARD = """
 select * from finance.liability_rollforward where program_id = ? and period <= ? order by period
 """
 
+_FUNDING = """
+select * exclude (funding_line_id, program_id, version) from finance.liability_by_funding
+where program_id = ? and period = ? order by funding_partner_bps
+"""
+
 _PRIOR_PERIOD = """
 select * from finance.prior_period_lines where program_id = ? and period = ?
 order by original_period, event_type
 """
 
 # What is open at the end of the month, by when it lapses if nobody redeems it; the debts of
-# accounts below zero, which no lot has, make it up to the closing balance.
+# accounts below zero and what is reserved for redemptions, which no lot has, make it up to the
+# closing balance.
 _EXPIRY = """
 with entries as (
     select journal_id from rewards.journal where program_id = ? and accounting_period <= ?
@@ -295,16 +305,29 @@ owed as (
     from balances left join lots using (account_id)
     group by account_id
 ),
+reserved as (
+    select
+        account_id,
+        sum(case direction when 'CREDIT' then amount else -amount end) as points
+    from rewards.postings
+    where
+        journal_id in (select journal_id from entries)
+        and ledger_account = 'REDEMPTION_CLEARING'
+    group by account_id
+),
 told as (
     select step, account_id, points from lots where points <> 0
     union all
     select 7, account_id, points from owed where points <> 0
+    union all
+    select 8, account_id, points from reserved where points <> 0
 )
 select
     case step
         when 1 then 'within 1 month' when 2 then 'within 3 months' when 3 then 'within 6 months'
         when 4 then 'within 12 months' when 5 then 'later' when 6 then 'never'
-        else 'owed by accounts below zero'
+        when 7 then 'owed by accounts below zero'
+        else 'reserved for redemptions'
     end as expires,
     count(distinct account_id) as accounts,
     cast(sum(points) as bigint) as points
@@ -325,8 +348,8 @@ from finance.gl_entries as entries
 left join (
     values ('ACCRUAL', 1), ('PROVISION', 2), ('CLAWBACK', 3), ('PROVISION_REVERSAL', 4),
         ('REDEMPTION', 5), ('TRANSFER', 6), ('EXPIRY', 7), ('FORFEITURE', 8), ('ADJUSTMENT', 9),
-        ('REVALUATION', 10), ('REESTIMATE', 11), ('NEGATIVE_BALANCES', 12),
-        ('PARTNER_SHARE', 13), ('PARTNER_FUNDS', 14)
+        ('WRITE_OFF', 10), ('REVALUATION', 11), ('REESTIMATE', 12), ('NEGATIVE_BALANCES', 13),
+        ('PARTNER_SHARE', 14), ('PARTNER_FUNDS', 15)
 ) as sources (source, position) on entries.source = sources.source
 where entries.program_id = ? and entries.period = ?
 order by sources.position, entries.source, entries.line_no

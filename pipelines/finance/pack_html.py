@@ -37,6 +37,7 @@ _SOURCES = {
     "EXPIRY": "Expiry",
     "FORFEITURE": "Forfeiture",
     "ADJUSTMENT": "Adjustment",
+    "WRITE_OFF": "Members' debts written off",
     "REVALUATION": "New value per point",
     "REESTIMATE": "Breakage re-estimate",
     "NEGATIVE_BALANCES": "Balances below zero",
@@ -48,11 +49,13 @@ _EVENTS = {
     "ACCRUAL": "Accrual",
     "CLAWBACK": "Clawback",
     "REDEMPTION": "Redemption",
+    "RESERVATION": "Reserved for a redemption",
     "REDEMPTION_CANCEL": "Redemption cancelled",
     "TRANSFER": "Transfer to the partner",
     "EXPIRY": "Expiry",
     "FORFEITURE": "Forfeiture",
     "ADJUSTMENT": "Adjustment",
+    "WRITE_OFF": "Debt written off",
 }
 
 

@@ -37,6 +37,12 @@ def write_xlsx(data: PackData, path: Path, version: int) -> None:
         sheets.rollforward("Roll-forward money", "minor", data.money)
         sheets.rollforward("Roll-forward points", "points", data.points)
         sheets.allowance()
+        funding = data.funding.columns
+        sheets.table(
+            "Funding", data.funding,
+            money={name for name in funding if name.endswith("_minor")},
+            points={name for name in funding if name.endswith("_points")},
+        )  # fmt: skip
         sheets.table("Redemption rate", data.redemption.cohorts, points=COHORT_POINTS)
         sheets.table("Expiry", data.expiry, points={"points"})
         sheets.table("Prior period", data.prior_period, money={"amount_minor"}, points={"points"})

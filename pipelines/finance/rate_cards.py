@@ -8,7 +8,8 @@
       NET_SALES_BPS: {tiers: [{from: 0, bps: 10}, {from: 1000000, bps: 15}]}
       MARKETING_FUND: {rate: 250000, direction: RECEIVABLE}
 
-Rates and tiers are of a month and in minor units of the program's currency, or accounts.
+Rates and tiers are of a month and in minor units of the program's currency, accounts or ledger
+units of points.
 """
 
 from datetime import date, timedelta
@@ -28,7 +29,7 @@ from pipelines.warehouse import connect, transaction
 SHARES = ("NET_SALES_BPS", "INTERCHANGE_SHARE_BPS", "INTEREST_SHARE", "LOSS_SHARE")
 Component = Literal[
     "NET_SALES_BPS", "INTERCHANGE_SHARE_BPS", "INTEREST_SHARE", "LOSS_SHARE", "NEW_ACCOUNT",
-    "ACTIVATION", "MARKETING_FUND", "GUARANTEE_TRUE_UP",
+    "ACTIVATION", "POINT_PURCHASE", "MARKETING_FUND", "GUARANTEE_TRUE_UP",
 ]  # fmt: skip
 _MICROS_A_BASIS_POINT = 100
 _MICROS = 1_000_000

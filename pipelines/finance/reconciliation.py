@@ -95,6 +95,7 @@ def reconcile(full: bool = False, settings: Settings | None = None) -> pl.DataFr
         through = latest_load_no(con)
         done = watermark(con, WATERMARK)
         _prepare(con, -1 if full else done)
+        con.execute("set variable acknowledgement_days = ?", [settings.acknowledgement_days])
         tables = _tables(con)
         results = [
             _compare(con, reconciliation)

@@ -536,40 +536,65 @@ where closing_minor <> booked_minor
 R7 = Reconciliation(
     recon_id="R7",
     title="Points transferred and the partner's acknowledgement",
-    types=("PARTNER_REJECT", "QUANTITY"),
+    types=("PARTNER_REJECT", "RATE", "QUANTITY", "LATE"),
     reads=("marts.fct_partner_acknowledgements", "finance.liability_rollforward"),
     days="""
 select distinct last_day(cast(period || '-01' as date)) from raw.partner_acknowledgements
 where file_id in (table new_files)
+union
+-- A partner that acknowledges at all owes it for every month, in so many days after its end.
+select last_day(cast(period || '-01' as date)) from finance.liability_rollforward
+where
+    transferred_points <> 0 and exists (select * from new_files)
+    and program_id in (select program_id from marts.fct_partner_acknowledgements)
+    and last_day(cast(period || '-01' as date)) + to_days(getvariable('acknowledgement_days'))
+    < (select max(batch_date) from landing.files)
 """,
+    # The disputed price of a rejection is told by its reason: the feed has no price.
     pairs="""
 with told as (
     select
         program_id, period,
         sum(points) as points,
         bool_or(status = 'REJECTED') as is_rejected,
+        bool_or(status = 'REJECTED' and upper(reason) like 'RATE%') as is_about_rate,
         min(acknowledgement_id) as acknowledgement_id
     from marts.fct_partner_acknowledgements
     where last_day(cast(period || '-01' as date)) in (select business_on from scope)
     group by all
+),
+transferred as (
+    select program_id, period, transferred_points
+    from finance.liability_rollforward
+    where
+        last_day(cast(period || '-01' as date)) in (select business_on from scope)
+        and transferred_points <> 0
+        and program_id in (select program_id from marts.fct_partner_acknowledgements)
 )
 select
-    last_day(cast(told.period || '-01' as date)) as business_on,
-    told.program_id || '/' || told.period as reference,
+    last_day(cast(coalesce(told.period, transferred.period) || '-01' as date)) as business_on,
+    coalesce(told.program_id, transferred.program_id) || '/'
+    || coalesce(told.period, transferred.period) as reference,
     told.acknowledgement_id,
-    told.is_rejected,
-    told.points as acknowledged_points,
-    coalesce(rollforward.transferred_points, 0) as transferred_points
+    coalesce(told.is_rejected, false) as is_rejected,
+    coalesce(told.is_about_rate, false) as is_about_rate,
+    told.period is null as is_late,
+    coalesce(told.points, 0) as acknowledged_points,
+    coalesce(transferred.transferred_points, 0) as transferred_points
 from told
-left join finance.liability_rollforward as rollforward
-    on told.program_id = rollforward.program_id and told.period = rollforward.period
+full join transferred
+    on told.program_id = transferred.program_id and told.period = transferred.period
+where
+    told.period is not null
+    or last_day(cast(transferred.period || '-01' as date))
+    + to_days(getvariable('acknowledgement_days')) < (select max(batch_date) from landing.files)
 """,
     sides="""
 select
     business_on,
     count(*) as left_count,
     sum(transferred_points) as left_sum,
-    count(*) as right_count,
+    count(*) filter (where not is_late) as right_count,
     sum(acknowledged_points) as right_sum
 from pairs
 group by business_on
@@ -577,8 +602,13 @@ group by business_on
     breaks="""
 select
     business_on,
-    case when is_rejected then 'PARTNER_REJECT' else 'QUANTITY' end as type,
-    'HIGH' as severity,
+    case
+        when is_about_rate then 'RATE'
+        when is_rejected then 'PARTNER_REJECT'
+        when is_late then 'LATE'
+        else 'QUANTITY'
+    end as type,
+    case when is_late then 'MEDIUM' else 'HIGH' end as severity,
     abs(transferred_points - acknowledged_points) as amount_minor,
     null as currency,
     reference as left_ref,

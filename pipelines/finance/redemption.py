@@ -273,7 +273,7 @@ def _cost_per_point(
     row = con.execute(
         """
         select
-            coalesce(sum(rollforward.redeemed_points * rollforward.point_value_micros
+            coalesce(sum(rollforward.redeemed_points * terms.redemption_cost_micros
                 + rollforward.transferred_points * terms.purchase_price_micros), 0),
             coalesce(sum(rollforward.redeemed_points + rollforward.transferred_points), 0)
         from finance.liability_rollforward as rollforward

@@ -311,9 +311,9 @@ def _activations(
         return pl.DataFrame(schema=ACTIVATION_SCHEMA)
     new = instructions.filter(
         pl.col("kind") == "ACTIVATE", pl.col("offer_id").is_not_null()
-    ).with_columns(activated_on=local_day, is_new=pl.lit(True))
+    ).with_columns(activated_on=local_day, activated_at="event_at", is_new=pl.lit(True))
     known = stored.activations(con, book.program.program_id).with_columns(
-        day=pl.lit(date.min), activated_on=local_day, is_new=pl.lit(False)
+        day=pl.lit(date.min), activated_on=local_day, activated_at="event_at", is_new=pl.lit(False)
     )
     return pl.concat([frame.select(ACTIVATION_SCHEMA.names()) for frame in (known, new)])
 

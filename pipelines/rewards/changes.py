@@ -97,7 +97,7 @@ def find_changes(
     current = _stamped(decided.decisions, first)
     late = pl.Series("account_id", sorted(late_days), dtype=pl.String)
     superseded: list[pl.DataFrame] = []
-    actions = _actions(current, decided.allocations)
+    actions = _actions(current, decided.allocations, book)
     allocations, caps, problems = decided.allocations, decided.caps, decided.problems
     spend, progress = decided.spend, decided.progress
     if late.len():
@@ -303,10 +303,11 @@ def _redecide(
         others = now.filter(~in_turn)
         now, fresh, gone = _replace(now.filter(in_turn), stamped, turn)
         now = pl.concat([others, now])
-        done.actions.append(_actions(fresh.filter(~pl.col("keeps_entry")), again.allocations))
+        changed = fresh.filter(~pl.col("keeps_entry"))
+        done.actions.append(_actions(changed, again.allocations, book))
         if not gone.is_empty():
             done.superseded.append(gone)
-            done.actions.append(_reversals(gone))
+            done.actions.append(_reversals(gone, book))
         replaced = pl.concat([replaced, fresh.select("event_id")]).unique()
         mine = pl.col("account_id").is_in(turn["account_id"].implode())
         done.last = Decided(
@@ -420,19 +421,24 @@ def _numbered(decisions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _actions(decisions: pl.DataFrame, allocations: pl.DataFrame) -> pl.DataFrame:
+def _actions(decisions: pl.DataFrame, allocations: pl.DataFrame, book: RuleBook) -> pl.DataFrame:
     """One action per event whose decisions move points; decisions of an event stand together."""
     moving = decisions.select(
         "account_id", "day", "event_id", "version_no", "revision", "event_class", "effective_on",
-        "rule_hash", "points", "funding_partner_bps", "journal_id",
+        "rule_hash", "rule_id", "points", "funding_partner_bps", "journal_id",
     ).filter(pl.col("journal_id").is_not_null())  # fmt: skip
     events = Runs.of(moving["event_id"])
     event, bps, points = _funded(moving, events)
     ends = np.searchsorted(event, np.arange(len(events.start) + 1))
+    points_of_bonus = np.zeros(moving.height, dtype=np.int64)
+    if book.has_bonuses:
+        is_award = moving["rule_id"].is_in(book.awards).to_numpy()
+        points_of_bonus = np.where(is_award, moving["points"].to_numpy(), 0)
     heads = moving[events.start].with_columns(
         _listed("funding_partner_bps", bps, ends),
         _listed("parts", points, ends),
         points=events.sums(moving["points"].to_numpy()),
+        bonus=events.sums(points_of_bonus),
         place=pl.int_range(pl.len(), dtype=pl.Int64),
         reverses=pl.lit(False),
     )
@@ -472,12 +478,12 @@ def _listed(name: str, values: np.ndarray, ends: np.ndarray) -> pl.Series:
     return pl.Series(name, lists)
 
 
-def _reversals(gone: pl.DataFrame) -> pl.DataFrame:
+def _reversals(gone: pl.DataFrame, book: RuleBook) -> pl.DataFrame:
     """Actions that take back the entries of replaced decisions."""
     lost = gone.filter(~pl.col("keeps_entry")).sort("event_id", maintain_order=True)
     no_items = pl.DataFrame(schema=ALLOCATION_SCHEMA)
     # Replaced decisions that kept their entry carry the revision of that entry.
-    return _actions(lost, no_items).with_columns(reverses=pl.lit(True))
+    return _actions(lost, no_items, book).with_columns(reverses=pl.lit(True))
 
 
 def _placed(

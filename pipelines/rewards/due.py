@@ -22,6 +22,7 @@ from pipelines.rewards.posting import (
     Redemption,
     expiry_of,
     month_ends,
+    terms_on,
 )
 from pipelines.rewards.posting_columns import (
     is_plain,
@@ -33,46 +34,35 @@ from pipelines.rewards.posting_columns import (
 from pipelines.rewards.rules import RuleBook
 from pipelines.rewards.terms import Program
 
-SPENDING = (
-    "REDEEM", "REDEEM_CANCEL", "TRANSFER", "ADJUST", "BONUS_CLAWBACK", "FORFEIT", "CREDIT",
-)  # fmt: skip
+SPENDING = ("REDEEM", "REDEEM_CANCEL", "TRANSFER", "ADJUST", "FORFEIT", "CREDIT", "WRITE_OFF")
 
 
 def closures(
     con: duckdb.DuckDBPyConnection, book: RuleBook, after: date | None, through: date
 ) -> pl.DataFrame:
     """What closed accounts are due to lose or to be paid, as instructions of this pass."""
-    versions = book.program.versions
-    if not any(v.terms.closure or v.terms.signup_bonus for v in versions):
+    if not any(version.terms.closure for version in book.program.versions):
         return pl.DataFrame()
     program_id = book.program.program_id
     closed = inputs.closures_of(con, program_id, through)
     if closed.is_empty():
         return closed
     done = stored.settled(con, program_id)
-    awards = [bonus.id for version in versions for bonus in version.terms.signup_bonus]
-    given = stored.bonus_points(con, program_id, closed["account_id"], awards) if awards else {}
     rows = []
     for each in closed.iter_rows(named=True):
         account, closed_on = each["account_id"], each["closed_on"]
-        terms = book.terms_on(closed_on)
-        offers = book.terms_on(each["opened_on"] or closed_on).signup_bonus
-        open_days = (closed_on - (each["opened_on"] or closed_on)).days
-        limits = [bonus.clawback.if_closed_within_days for bonus in offers]
-        due = []
-        if given.get(account, 0) > 0 and any(
-            limit is not None and open_days <= limit for limit in limits
-        ):
-            due.append(("BONUS_CLAWBACK", closed_on, given[account]))
-        closure = terms.closure
-        if closure and closure.covers(each["close_reason"], each["substatus"]):
-            due.append((closure.action, closed_on + timedelta(days=closure.grace_days), None))
-        for kind, effective_on, points in due:
+        closure = book.terms_on(closed_on).closure
+        if closure is None or not closure.covers(each["close_reason"], each["substatus"]):
+            continue
+        for kind, days in ((closure.action, closure.grace_days),
+                           ("WRITE_OFF", closure.write_off_days)):  # fmt: skip
+            if days is None:
+                continue
+            effective_on = closed_on + timedelta(days=days)
             name = f"closure:{kind.lower()}:{program_id}:{account}"
             day = max(effective_on, each["known_on"], after or date.min)
-            if name in done or day > through:
-                continue
-            rows.append((name, account, program_id, kind, effective_on, points, day))
+            if name not in done and day <= through:
+                rows.append((name, account, program_id, kind, effective_on, None, day))
     frame = pl.DataFrame(
         rows, orient="row",
         schema={"reward_event_id": pl.String, "account_id": pl.String, "program_id": pl.String,
@@ -83,6 +73,41 @@ def closures(
         payload_hash=pl.lit(""),
         known_on="day",
     )
+
+
+_EARLY_SCHEMA = pl.Schema(
+    {"account_id": pl.String, "bonus": pl.Int64, "closed_on": pl.Date, "known_on": pl.Date}
+)
+
+
+def _closed_early(
+    con: duckdb.DuckDBPyConnection, program: Program, actions: pl.DataFrame, through: date
+) -> pl.DataFrame:
+    """Accounts whose closure takes their sign-up bonus back: the points of it that stood before
+    `actions`, less what the closure took already (`_EARLY_SCHEMA`)."""
+    offers = {bonus.id for version in program.versions for bonus in version.terms.signup_bonus}
+    if not offers:
+        return pl.DataFrame(schema=_EARLY_SCHEMA)
+    closed = inputs.closures_of(con, program.program_id, through)
+    stands = stored.bonus_points(con, program.program_id, closed["account_id"], sorted(offers))
+    sign = pl.when("reverses").then(-1).otherwise(1)
+    moves = actions.filter(pl.col("bonus") != 0)
+    moved = dict(moves.group_by("account_id").agg((sign * pl.col("bonus")).sum()).iter_rows())
+    rows = []
+    for each in closed.iter_rows(named=True):
+        account, closed_on = each["account_id"], each["closed_on"]
+        opened_on = each["opened_on"] or closed_on
+        limits = [
+            bonus.clawback.if_closed_within_days
+            for bonus in terms_on(program, opened_on).signup_bonus
+        ]
+        is_early = any(
+            limit is not None and (closed_on - opened_on).days <= limit for limit in limits
+        )
+        if is_early and (stands.get(account) or account in moved):
+            bonus = stands.get(account, 0) - moved.get(account, 0)
+            rows.append((account, bonus, closed_on, each["known_on"]))
+    return pl.DataFrame(rows, schema=_EARLY_SCHEMA, orient="row")
 
 
 def post(
@@ -108,9 +133,11 @@ def post(
     ends = month_ends(first_day, through)
     if after is None and first_day is not None:
         ends = month_ends(first_day.replace(day=1), through)
+    early = _closed_early(con, program, actions, through)
     single = _one_by_one(
         con, program, actions, instructions, states, statements, activity, ends, after, through
     )
+    single = pl.concat([single, early["account_id"]]).unique().sort()
     of_single = pl.col("account_id").is_in(single.implode())
     entries = of_events(program, actions.filter(~of_single))
     if ends and program.latest.settlement_model == "PARTNER_POSTED":
@@ -124,8 +151,9 @@ def post(
     balances = _plain_balances(entries, states)
     posting = AccountPosting(program, after, through, ends)
     accounts = _accounts(
-        con, program, single, actions.filter(of_single), instructions, states, statements, activity
-    )
+        con, program, single, actions.filter(of_single), instructions, states, statements, activity,
+        early,
+    )  # fmt: skip
     for account in accounts:
         balances[account.account_id] = posting.run(account)
     order, entries, outcomes = posting.finish()
@@ -184,6 +212,8 @@ def _one_by_one(
         if ends and program.latest.settlement_model == "PARTNER_POSTED":
             # What waits for its statement is not transferred.
             parts += [actions["account_id"], states.filter(pl.col("balance") > 0)["account_id"]]
+    if _reserves(program):
+        parts.append(stored.reserved(con, program.program_id)["account_id"])
     months = [
         version.terms.expiry.months
         for version in program.versions
@@ -203,6 +233,11 @@ def _may_overflow(points: pl.Series, balances: pl.Series) -> bool:
     return largest * len(points) + held >= 2**63
 
 
+def _reserves(program: Program) -> bool:
+    """Whether redemptions are reserved before they are final."""
+    return any(version.terms.redemption.settle_after_days for version in program.versions)
+
+
 def _lapsing(program: Program, actions: pl.DataFrame, through: date) -> list[date]:
     """Effective days of new points that lapse within this pass already."""
     days = actions["effective_on"].unique().to_list()
@@ -218,6 +253,7 @@ def _accounts(
     states: pl.DataFrame,
     statements: pl.DataFrame,
     activity: pl.DataFrame,
+    early: pl.DataFrame,
 ) -> list[Account]:
     """The accounts `ids` with their lots and what is to be done with them."""
     if ids.is_empty():
@@ -253,8 +289,28 @@ def _accounts(
             accounts[row["account_id"]].forborne.append(
                 Forborne(row["journal_id"], frozenset(row["items"] or ()), row["points"])
             )
-    _add_redemptions(con, program.program_id, instructions, accounts)
+    for account_id, bonus, closed_on, known_on in early.iter_rows():
+        accounts[account_id].bonus = bonus
+        accounts[account_id].early_closure = (closed_on, known_on)
+    if instructions.height:
+        _add_closures(con, program, accounts)
+    _add_redemptions(con, program, instructions, accounts)
     return list(accounts.values())
+
+
+def _add_closures(
+    con: duckdb.DuckDBPyConnection, program: Program, accounts: Mapping[str, Account]
+) -> None:
+    """Tell closed accounts from when on they cannot spend, where the terms say so."""
+    blocking = [v.terms.closure for v in program.versions if v.terms.closure]
+    if not any(closure.blocks_redemption for closure in blocking):
+        return
+    for row in inputs.closures_of(con, program.program_id, date.max).iter_rows(named=True):
+        closure = terms_on(program, row["closed_on"]).closure
+        account = accounts.get(row["account_id"])
+        reasons = (row["close_reason"], row["substatus"])
+        if account and closure and closure.blocks_redemption and closure.covers(*reasons):
+            account.closed_on, account.closure_known_on = row["closed_on"], row["known_on"]
 
 
 def _lot(row: dict[str, object], points_open: int) -> Lot:
@@ -274,12 +330,22 @@ def _instruction(row: dict[str, object]) -> Instruction:
 
 def _add_redemptions(
     con: duckdb.DuckDBPyConnection,
-    program_id: str,
+    program: Program,
     instructions: pl.DataFrame,
     accounts: Mapping[str, Account],
 ) -> None:
-    """Give accounts with cancellations their earlier redemptions and the lots these took from."""
-    ids = instructions.filter(pl.col("kind") == "REDEEM_CANCEL")["account_id"].unique()
+    """Give accounts with cancellations or reservations their earlier redemptions and the lots that
+    these took from."""
+    program_id = program.program_id
+    ids = instructions.filter(pl.col("kind") == "REDEEM_CANCEL")["account_id"]
+    settles_on: dict[str, date] = {}
+    if _reserves(program):
+        waiting = stored.reserved(con, program_id)
+        ids = pl.concat([ids, waiting["account_id"]])
+        for journal_id, made_on, known_on in waiting.drop("account_id").iter_rows():
+            days = terms_on(program, made_on).redemption.settle_after_days
+            settles_on[journal_id] = known_on + timedelta(days=days)
+    ids = ids.filter(ids.is_in(list(accounts))).unique()
     if ids.is_empty():
         return
     outcomes, taken = stored.redemptions_of(con, program_id, ids)
@@ -290,7 +356,10 @@ def _add_redemptions(
     for row in outcomes.iter_rows(named=True):
         redemptions = accounts[row["account_id"]].redemptions
         if row["kind"] == "REDEEM":
-            redemption = Redemption(row["journal_id"], movements.get(row["journal_id"], []))
+            name = row["journal_id"]
+            redemption = Redemption(
+                row["reward_event_id"], name, movements.get(name, []), settles_on.get(name)
+            )
             redemptions[row["reward_event_id"]] = redemption
             if row["reference"]:
                 redemptions.setdefault(row["reference"], redemption)

@@ -29,7 +29,7 @@ from pipelines.rewards.columns import (
     Columns,
     Refunds,
 )
-from pipelines.rewards.facts import Facts, period_of, statement_of, status_at
+from pipelines.rewards.facts import Facts, cures_delayed, period_of, statement_of, status_at
 from pipelines.rewards.fold import AccountFold, Allocation, Grant, Item, Problem, Row
 from pipelines.rewards.rules import EPOCH, Kind, Look, Plan, RuleBook
 from pipelines.rewards.runs import ranks, sorted_by
@@ -253,12 +253,15 @@ def _told(events: pl.DataFrame, book: RuleBook, facts: Facts) -> pl.DataFrame:
     told = events.select("event_id")
     taken_up = facts.activations["offer_id"].unique()
     told = told.with_columns(
-        _activated(events, facts.activations, offer).alias(f"offer:{offer}")
+        _activated(events, facts.activations, offer, book).alias(f"offer:{offer}")
         for offer in book.offers
         if offer in taken_up
     )
     if book.asks_standing or "ACCOUNT_TIER" in book.tier_metrics:
-        told = pl.concat([told, status_at(events, facts.statuses)], how="horizontal")
+        statuses = facts.statuses
+        if book.resumes_by_cycle:
+            statuses = cures_delayed(statuses, book)
+        told = pl.concat([told, status_at(events, statuses)], how="horizontal")
     if book.has_gates and not facts.statements.is_empty():
         told = told.with_columns(_short(events, book, facts.statements))
     return told.drop("event_id")
@@ -326,18 +329,31 @@ def _plans_for(
     return plans, plan_of
 
 
-def _activated(events: pl.DataFrame, activations: pl.DataFrame, offer: str) -> pl.Series:
-    since = (
-        activations.filter(pl.col("offer_id") == offer)
-        .group_by("account_id")
-        .agg(pl.col("activated_on").min())
-    )
-    joined = events.select("account_id", "basis_on").join(
-        since, on="account_id", how="left", maintain_order="left"
-    )
-    return joined.select(
-        (pl.col("basis_on") >= pl.col("activated_on")).fill_null(False)
-    ).to_series()
+def _activated(
+    events: pl.DataFrame, activations: pl.DataFrame, offer: str, book: RuleBook
+) -> pl.Series:
+    """Whether each event's account has `offer`: of the offers it chooses from, the last one."""
+    taken = activations.filter(pl.col("offer_id").is_in(book.rivals[offer]))
+    until = pl.lit(book.retroactive[offer]) if offer in book.retroactive else pl.col("basis_on")
+    asked = events.select("account_id", until=until)
+    if len(book.rivals[offer]) == 1:
+        since = taken.group_by("account_id").agg(pl.col("activated_on").min())
+        return (
+            asked.join(since, on="account_id", how="left", maintain_order="left")
+            .select((pl.col("activated_on") <= pl.col("until")).fill_null(False))
+            .to_series()
+        )
+    return (
+        asked.with_row_index("row")
+        .sort("until")
+        .join_asof(
+            taken.sort("activated_on", "activated_at"), left_on="until", right_on="activated_on",
+            by="account_id", check_sortedness=False,
+        )
+        .sort("row")
+        .select((pl.col("offer_id") == offer).fill_null(False))
+        .to_series()
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,19 @@ changes what was decided before makes the account be decided again (`changes.py`
 from calendar import monthrange
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
+from typing import Any
 
 import polars as pl
+
+from pipelines.rewards.rules import RuleBook
 
 ACTIVATION_SCHEMA = pl.Schema(
     {
         "account_id": pl.String,
         "offer_id": pl.String,
         "activated_on": pl.Date,
+        "activated_at": pl.Datetime("us"),
         "day": pl.Date,
         "is_new": pl.Boolean,
     }
@@ -160,16 +164,50 @@ def status_at(events: pl.DataFrame, statuses: pl.DataFrame) -> pl.DataFrame:
 def period_of(events: pl.DataFrame, statuses: pl.DataFrame) -> pl.Series:
     """The last day of the statement period that each event (account_id, event_at, posted_on) is
     posted in: the account's next cycle day, without one the end of the month."""
-    cycle_day = status_at(events, statuses)["cycle_day"].fill_null(31)
-    posted_on = events["posted_on"]
-    ends = []
-    for on, day in zip(posted_on.to_list(), cycle_day.to_list(), strict=True):
+    cycle_day = status_at(events, statuses)["cycle_day"]
+    ends = map(_period_end, events["posted_on"].to_list(), cycle_day.to_list())
+    return pl.Series("period", list(ends), dtype=pl.Date)
+
+
+def _period_end(on: date, cycle_day: int | None) -> date:
+    day = cycle_day or 31
+    last = monthrange(on.year, on.month)[1]
+    if on.day > day:
+        on = date(on.year, on.month, last) + timedelta(days=1)
         last = monthrange(on.year, on.month)[1]
-        if on.day > day:
-            on = date(on.year, on.month, last) + timedelta(days=1)  # noqa: PLW2901
-            last = monthrange(on.year, on.month)[1]
-        ends.append(on.replace(day=min(day, last)))
-    return pl.Series("period", ends, dtype=pl.Date)
+    return on.replace(day=min(day, last))
+
+
+def cures_delayed(statuses: pl.DataFrame, book: RuleBook) -> pl.DataFrame:
+    """`statuses` (`STATUS_SCHEMA`) with every return to good standing put off to the day after the
+    statement period that it falls into, by the terms of the day of the return.
+
+    What the record said before stands until then, but for its tier.
+    """
+    ordered = statuses.sort("account_id", "from_at", "day").unique(
+        ["account_id", "from_at"], keep="last", maintain_order=True
+    )
+    rows: list[dict[str, Any]] = []
+    for own in ordered.partition_by("account_id", maintain_order=True):
+        lapse: dict[str, Any] | None = None
+        cure: dict[str, Any] | None = None
+        for row in own.iter_rows(named=True):
+            if cure and cure["from_at"] <= row["from_at"]:
+                rows += [cure] if cure["from_at"] < row["from_at"] else []
+                lapse = cure = None
+            standing = book.terms_on(row["from_at"].date()).eligibility.account
+            if standing and not standing.holds(row["status"], row["substatus"]):
+                lapse, cure = row, None
+            elif lapse and standing and standing.resume == "NEXT_CYCLE":
+                ends = _period_end(row["from_at"].date(), row["cycle_day"])
+                again_at = datetime.combine(ends + timedelta(days=1), time())
+                cure = {**row, "from_at": cure["from_at"] if cure else again_at}
+                row |= {"status": lapse["status"], "substatus": lapse["substatus"]}
+            else:
+                lapse = cure = None
+            rows.append(row)
+        rows += [cure] if cure else []
+    return pl.DataFrame(rows, schema=STATUS_SCHEMA)
 
 
 def statement_of(events: pl.DataFrame, statements: pl.DataFrame) -> pl.DataFrame:

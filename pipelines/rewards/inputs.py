@@ -249,7 +249,7 @@ def facts_of(
         accounts = _with_news(con, STATEMENTS, accounts, program_id, after, through)
     if asks_records:
         statuses = _known(con, _STATUSES, ACCOUNTS, accounts, after, through, STATUS_SCHEMA)
-        if not book.carries:
+        if not (book.carries or book.resumes_by_cycle):
             statuses = statuses.with_columns(cycle_day=pl.lit(None, dtype=pl.Int64))
     if asks_statements:
         counted = _known(con, _STATEMENTS, STATEMENTS, accounts, after, through, None)

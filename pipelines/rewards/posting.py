@@ -2,10 +2,11 @@
 
 Within a known day an account's entries come in this order: what posted events give and take (in
 the engine's order, a correction's reversal first), then points that a statement releases, then
-instructions of members and those that follow from a closure, then lots that
-expire at the end of that day, then the month-end transfer of a program whose points the partner
-posts. An instruction that the balance does not allow is refused for good. Days are worked one
-after the other, so one pass over many days writes what a pass for each day would have written.
+instructions of members and those that follow from a closure, then lots that expire at the end of
+that day, then the month-end transfer of a program whose points the partner posts, then reserved
+redemptions that nobody has cancelled in their days. An instruction that the balance does not allow
+is refused for good. Days are worked one after the other, so one pass over many days writes what a
+pass for each day would have written.
 """
 
 from calendar import monthrange
@@ -41,6 +42,7 @@ ACTION_SCHEMA = pl.Schema(
         "event_class": pl.String,
         "journal_id": pl.String,
         "points": pl.Int64,
+        "bonus": pl.Int64,
         "funding_partner_bps": pl.List(pl.Int64),
         "parts": pl.List(pl.Int64),
         "effective_on": pl.Date,
@@ -49,8 +51,9 @@ ACTION_SCHEMA = pl.Schema(
         "item_event_ids": pl.List(pl.String),
     }
 )
-"""What posted events do to balances: `points` in all, `parts` by who funds them. `journal_id` is
-the entry that this makes or, where it `reverses`, undoes; `place` orders an account's day."""
+"""What posted events do to balances: `points` in all, `bonus` of them by a sign-up bonus, `parts`
+by who funds them. `journal_id` is the entry that this makes or, where it `reverses`, undoes;
+`place` orders an account's day."""
 
 PHASE_EVENT, PHASE_RELEASE, PHASE_INSTRUCTION, PHASE_EXPIRY, PHASE_TRANSFER = range(5)
 
@@ -81,11 +84,21 @@ class Outcome:
 
 @dataclass(slots=True)
 class Redemption:
-    """A redemption that may still be cancelled: its entry and what it took from which lots."""
+    """A redemption that may still be cancelled: its entry and what it took from which lots.
 
+    `settles_on`: where its points are only reserved, the day at whose end they are redeemed.
+    """
+
+    reward_event_id: str
     journal_id: str
     movements: list[Movement]
+    settles_on: date | None = None
     is_cancelled: bool = False
+
+    @property
+    def points(self) -> int:
+        """How many it took."""
+        return sum(points for _, points in self.movements)
 
 
 @dataclass(slots=True)
@@ -103,7 +116,9 @@ class Account:
     """One account's lots and what is to be done with it in this pass.
 
     `activity`: on which day it became known that the account was active on another; `active_on`
-    the last such day before this pass.
+    the last such day before this pass. `closed_on`: from when on nothing can be spent, and
+    `closure_known_on` when that became known. `bonus`: points of a sign-up bonus that stand;
+    `early_closure`: the day on which, known from another on, an early closure takes them back.
     """
 
     account_id: str
@@ -113,6 +128,10 @@ class Account:
     statements: list[tuple[date, date]] = field(default_factory=list)
     activity: list[tuple[date, date]] = field(default_factory=list)
     active_on: date | None = None
+    closed_on: date = date.max
+    closure_known_on: date = date.max
+    bonus: int = 0
+    early_closure: tuple[date, date] = (date.max, date.max)
     forborne: list[Forborne] = field(default_factory=list)
     redemptions: dict[str, Redemption] = field(default_factory=dict)
     known_lots: dict[str, Lot] = field(default_factory=dict)
@@ -166,6 +185,14 @@ def _waits(program: Program, issued_on: date) -> bool:
     return terms_on(program, issued_on).accrual.settlement == "STATEMENT"
 
 
+def _first_reserved(account: Account) -> Redemption | None:
+    """The reserved redemption that settles next."""
+    waiting = [each for each in account.redemptions.values() if each.settles_on]
+    return min(
+        waiting, key=lambda each: (each.settles_on or date.max, each.reward_event_id), default=None
+    )
+
+
 class AccountPosting:
     """Works accounts of one program one entry at a time; collects what is to be written."""
 
@@ -204,6 +231,7 @@ class AccountPosting:
             elif phase == PHASE_RELEASE:
                 self._release(account, day, what)  # pyright: ignore[reportArgumentType]
             else:
+                self._take_bonus(account, day)
                 self._post_instruction(account, what)  # pyright: ignore[reportArgumentType]
         self._end_days(account, self.through)
         return account.lots.balance
@@ -212,6 +240,8 @@ class AccountPosting:
         """Expiries and transfers at the ends of days up to `until`."""
         while True:
             due: list[tuple[date, int]] = []
+            if account.bonus:
+                due.append((max(*account.early_closure, self._floor), -1))
             expiry = account.lots.next_expiry()
             if expiry is not None:
                 due.append((max(expiry, self._floor), 0))
@@ -219,17 +249,46 @@ class AccountPosting:
                 due.append((max(inactive, self._floor), 1))
             if self._transfer_index < len(self.transfers):
                 due.append((self.transfers[self._transfer_index], 2))
+            reserved = _first_reserved(account)
+            if reserved and reserved.settles_on:
+                due.append((max(reserved.settles_on, self._floor), 3))
             day, what = min(due, default=(date.max, 0))
             if day > until:
                 return
-            if what == 0:
+            if what == -1:
+                self._take_bonus(account, day)
+            elif what == 0:
                 assert expiry is not None
                 self._expire(account, expiry, day)
             elif what == 1:
                 self._lapse(account, day)
+            elif what == 3:
+                assert reserved is not None
+                self._settle(account, reserved, day)
             else:
                 self._transfer_index += 1
                 self._transfer_month(account, day)
+
+    def _take_bonus(self, account: Account, day: date) -> None:
+        """An early closure takes the sign-up bonus back; what it took of one that is no longer
+        given, it gives back."""
+        points, closed_on = account.bonus, account.early_closure[0]
+        if not points or day < max(account.early_closure):
+            return
+        account.bonus = 0
+        source = f"{account.account_id}:{day}"
+        journal_id = f"closure:bonus_clawback:{self.program.program_id}:{source}"
+        self._entry(
+            account, day, PHASE_INSTRUCTION, "CLAWBACK", "CLOSURE", source, f"CLOSURE|{source}",
+            closed_on, journal_id,
+        )  # fmt: skip
+        if points > 0:
+            movements = account.lots.debit(points)
+            self._legs(account, "MEMBER_AVAILABLE", "CLAWED_BACK", movements, points, "CLAWBACK")
+            return
+        lot_id = lot_id_of(source, 1)
+        movements = self._credit(account, journal_id, lot_id, source, closed_on, -points)
+        self._legs(account, "CLAWED_BACK", "MEMBER_AVAILABLE", movements, -points, None)
 
     def _inactive_on(self, account: Account) -> date | None:
         """The last day of points that lapse because nothing has happened."""
@@ -297,6 +356,8 @@ class AccountPosting:
 
     def _post_action(self, account: Account, day: date, action: dict[str, object]) -> None:
         points = int(action["points"])  # pyright: ignore[reportArgumentType]
+        bonus = int(action["bonus"])  # pyright: ignore[reportArgumentType]
+        account.bonus += -bonus if action["reverses"] else bonus
         event_id, revision = str(action["event_id"]), int(action["revision"])  # pyright: ignore
         name = "ACCRUAL" if action["event_class"] == "EARN" else "CLAWBACK"
         journal_id, reverses = str(action["journal_id"]), None
@@ -397,8 +458,10 @@ class AccountPosting:
                 self._spend(account, what, "TRANSFER", "PARTNER_TRANSFER_CLEARING", "TRANSFER")
             case "REDEEM_CANCEL":
                 self._cancel(account, what)
-            case "BONUS_CLAWBACK" | "FORFEIT" | "CREDIT":
+            case "FORFEIT" | "CREDIT":
                 self._close(account, what)
+            case "WRITE_OFF":
+                self._write_off(account, what)
             case _:
                 self._adjust(account, what)
 
@@ -408,19 +471,43 @@ class AccountPosting:
         if what.points is None or what.points <= 0:
             self._reject(what, "NO_POINTS")
             return
+        if account.closed_on <= what.effective_on and account.closure_known_on <= what.day:
+            self._reject(what, "ACCOUNT_CLOSED")
+            return
         try:
             movements = account.lots.spend(what.points)
         except ValueError:
             self._reject(what, "DEFICIT" if account.lots.deficit else "NOT_ENOUGH_POINTS")
             return
+        days = terms_on(self.program, what.effective_on).redemption.settle_after_days
+        settles_on = None
+        if event_type == "REDEMPTION" and days:
+            event_type = "RESERVATION"
+            settles_on = what.day + timedelta(days=days)
         journal_id = f"{event_type.lower()}:{what.reward_event_id}"
         self._instructed(account, what, event_type, journal_id)
-        self._legs(account, "MEMBER_AVAILABLE", counter, movements, what.points, kind)
-        if event_type == "REDEMPTION":
-            redemption = Redemption(journal_id, movements)
+        if settles_on:
+            n = self._clearing_legs(account, movements, "CREDIT", 1)
+            self._member_legs(account, movements, "DEBIT", kind, n)
+        else:
+            self._legs(account, "MEMBER_AVAILABLE", counter, movements, what.points, kind)
+        if what.kind == "REDEEM":
+            taken = sorted(movements, key=lambda each: each[0] or "")
+            redemption = Redemption(what.reward_event_id, journal_id, taken, settles_on)
             account.redemptions[what.reward_event_id] = redemption
             if what.reference:
                 account.redemptions.setdefault(what.reference, redemption)
+
+    def _settle(self, account: Account, reserved: Redemption, day: date) -> None:
+        """Reserved points are redeemed."""
+        source, points = reserved.reward_event_id, reserved.points
+        self._entry(
+            account, day, PHASE_TRANSFER, "REDEMPTION", "SETTLEMENT", source, source, day,
+            f"redemption:{source}",
+        )  # fmt: skip
+        self.out.postings.append((self._journal_id, 1, "REDEEMED", None, None, "CREDIT", points))
+        self._clearing_legs(account, reserved.movements, "DEBIT", 2)
+        reserved.settles_on = None
 
     def _cancel(self, account: Account, what: Instruction) -> None:
         redemption = account.redemptions.get(what.reference or "")
@@ -430,7 +517,7 @@ class AccountPosting:
         if redemption.is_cancelled:
             self._reject(what, "ALREADY_CANCELLED")
             return
-        points = sum(part for _, part in redemption.movements)
+        points = redemption.points
         if what.points is not None and what.points != points:
             self._reject(what, "OTHER_AMOUNT")
             return
@@ -460,7 +547,12 @@ class AccountPosting:
             lots.restore(lot, part)
             movements.append((lot.lot_id, part))
             restored.append((lot.lot_id, part))
-        self._legs(account, "REDEEMED", "MEMBER_AVAILABLE", movements, points, None)
+        if redemption.settles_on:
+            n = self._clearing_legs(account, redemption.movements, "DEBIT", 1)
+            self._member_legs(account, movements, "CREDIT", None, n)
+        else:
+            self._legs(account, "REDEEMED", "MEMBER_AVAILABLE", movements, points, None)
+        redemption.settles_on = None
         for lot_id, part in restored:
             self.out.consumption.append(
                 (journal_id, lot_id, account.account_id, "VOID_RESTORE", -part)
@@ -483,20 +575,29 @@ class AccountPosting:
             self._legs(account, "MEMBER_AVAILABLE", "ADJUSTMENT", movements, -what.points, "ADJUST")
 
     def _close(self, account: Account, what: Instruction) -> None:
-        """What the closure of an account takes: its sign-up bonus, or all that is open."""
+        """What the closure of an account takes: all that is open."""
         event_type, counter, kind = {
-            "BONUS_CLAWBACK": ("CLAWBACK", "CLAWED_BACK", "CLAWBACK"),
             "FORFEIT": ("FORFEITURE", "FORFEITED", "FORFEIT"),
             "CREDIT": ("REDEMPTION", "REDEEMED", "REDEEM"),
         }[what.kind]
         lots = account.lots
-        points = max(0, lots.balance) if what.points is None else what.points
+        points = max(0, lots.balance)
         if points == 0:
             self._reject(what, NOTHING_OPEN)
             return
         self._instructed(account, what, event_type, what.reward_event_id)
         movements = lots.debit(points)
         self._legs(account, "MEMBER_AVAILABLE", counter, movements, points, kind)
+
+    def _write_off(self, account: Account, what: Instruction) -> None:
+        """What a closed account owes is no longer asked for."""
+        points = account.lots.deficit
+        if points == 0:
+            self._reject(what, NOTHING_OPEN)
+            return
+        account.lots.deficit = 0
+        self._instructed(account, what, "WRITE_OFF", what.reward_event_id)
+        self._legs(account, "WRITTEN_OFF", "MEMBER_AVAILABLE", [(None, points)], points, None)
 
     def _reject(self, what: Instruction, reason: str) -> None:
         self.out.outcomes.append(Outcome(what.reward_event_id, "REJECTED", reason, None, what.day))
@@ -532,21 +633,39 @@ class AccountPosting:
     ) -> None:  # fmt: skip
         """The entry's legs: one of the counter account, one per lot of the member's; `kind` names
         what was done to the lots where points left them. What is `forborne` is the issuer's."""
-        journal_id, member = self._journal_id, account.account_id
+        journal_id = self._journal_id
         is_debit = debit == "MEMBER_AVAILABLE"
         counter, direction = (credit, "CREDIT") if is_debit else (debit, "DEBIT")
         self.out.postings.append((journal_id, 1, counter, None, None, direction, total))
         direction = "DEBIT" if is_debit else "CREDIT"
-        for leg_no, (lot_id, points) in enumerate(movements, start=2):
+        n = self._member_legs(account, movements, direction, kind, 2)
+        if forborne:
+            self.out.postings.append((journal_id, n, "ADJUSTMENT", None, None, direction, forborne))
+
+    def _member_legs(
+        self, account: Account, movements: list[Movement], direction: str, kind: str | None,
+        first: int,
+    ) -> int:  # fmt: skip
+        """The member's legs, one per lot, from number `first` on; returns the next number."""
+        journal_id, member = self._journal_id, account.account_id
+        for leg_no, (lot_id, points) in enumerate(movements, start=first):
             lot = account.known_lots.get(lot_id or "")
             held = "MEMBER_PENDING" if lot and lot.is_pending else "MEMBER_AVAILABLE"
             self.out.postings.append((journal_id, leg_no, held, member, lot_id, direction, points))
             if kind and lot_id:
                 self.out.consumption.append((journal_id, lot_id, member, kind, points))
-        if forborne:
+        return first + len(movements)
+
+    def _clearing_legs(
+        self, account: Account, movements: list[Movement], direction: str, first: int
+    ) -> int:
+        """What is reserved of each lot, as `_member_legs`."""
+        for leg_no, (lot_id, points) in enumerate(movements, start=first):
             self.out.postings.append(
-                (journal_id, len(movements) + 2, "ADJUSTMENT", None, None, direction, forborne)
-            )
+                (self._journal_id, leg_no, "REDEMPTION_CLEARING", account.account_id, lot_id,
+                 direction, points)
+            )  # fmt: skip
+        return first + len(movements)
 
     def finish(self) -> tuple[pl.DataFrame, Entries, list[Outcome]]:
         """The place of the entries, the entries and the outcomes of everything run so far."""

@@ -217,6 +217,15 @@ class RuleBook:
         return self._any(lambda terms: terms.eligibility.account)
 
     @cached_property
+    def resumes_by_cycle(self) -> bool:
+        """Whether an account that is in good standing again waits for its next period to earn."""
+        return self._any(
+            lambda terms: (
+                terms.eligibility.account and terms.eligibility.account.resume == "NEXT_CYCLE"
+            )
+        )
+
+    @cached_property
     def pays(self) -> bool:
         """Whether payments earn."""
         return self._any(lambda terms: terms.accrual.strategy == "PAYMENT")
@@ -240,6 +249,11 @@ class RuleBook:
     def has_bonuses(self) -> bool:
         """Whether an account can earn a sign-up bonus."""
         return self._any(lambda terms: terms.signup_bonus)
+
+    @cached_property
+    def awards(self) -> list[str]:
+        """Ids of the sign-up bonuses."""
+        return sorted({bonus.id for v in self.program.versions for bonus in v.terms.signup_bonus})
 
     @cached_property
     def tier_metrics(self) -> frozenset[str]:
@@ -271,10 +285,33 @@ class RuleBook:
                     bonus.id
                     for version in self.program.versions
                     for bonus in version.terms.earn.bonus
-                    if bonus.activation == "required"
+                    if bonus.activation != "none"
                 }
             )
         )
+
+    @cached_property
+    def rivals(self) -> dict[str, list[str]]:
+        """Each offer, and all offers of the choice that it is part of."""
+        chosen: dict[str, str] = {
+            bonus.id: f"choice:{bonus.choice}" if bonus.choice else bonus.id
+            for version in self.program.versions
+            for bonus in version.terms.earn.bonus
+        }
+        return {
+            offer: [each for each in self.offers if chosen[each] == chosen[offer]]
+            for offer in self.offers
+        }
+
+    @cached_property
+    def retroactive(self) -> dict[str, date]:
+        """Offers that count in all of their days, and the last day to activate them."""
+        return {
+            bonus.id: bonus.valid[1]
+            for version in self.program.versions
+            for bonus in version.terms.earn.bonus
+            if bonus.activation == "retroactive" and bonus.valid
+        }
 
     @cached_property
     def matches_merchants(self) -> bool:
@@ -436,7 +473,7 @@ class RuleBook:
             if not _matches(bonus.match, look):
                 continue
             rule = compiled[bonus.id]
-            if bonus.activation == "required" and bonus.id not in look.activated:
+            if bonus.activation != "none" and bonus.id not in look.activated:
                 inactive.append(rule)
                 continue
             group = f"group:{bonus.group}" if bonus.group else f"rule:{bonus.id}"
@@ -537,10 +574,8 @@ def _ineligible(terms: ProgramTerms, look: Look) -> str | None:
         or any(look.mcc in FLAG_MCC[flag] for flag in rules.exclude_flags if flag in FLAG_MCC)
     ):
         return "EXCLUDED_MCC"
-    allowed = set(rules.txn_class)
-    if look.direction == "CREDIT":
-        allowed.add("REFUND")
-    return None if name is None or name in allowed else "EXCLUDED_CLASS"
+    # A refund, or its reversal, is not a class of purchases that the terms could leave out.
+    return None if name is None or name in {*rules.txn_class, "REFUND"} else "EXCLUDED_CLASS"
 
 
 def _matches(match: Match, look: Look) -> bool:

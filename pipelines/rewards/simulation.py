@@ -154,7 +154,12 @@ def _drafted(
     local_day = pl.col("event_at").dt.replace_time_zone("UTC").dt.convert_time_zone(zone).dt.date()
     offers = (
         stored.activations(con, program_id)
-        .with_columns(activated_on=local_day, day=pl.lit(through), is_new=pl.lit(False))
+        .with_columns(
+            activated_on=local_day,
+            activated_at="event_at",
+            day=pl.lit(through),
+            is_new=pl.lit(False),
+        )
         .select(ACTIVATION_SCHEMA.names())
     )
     ids = accounts.sort()

@@ -142,6 +142,17 @@ def award(
     if not windows:
         return decisions, pl.DataFrame(schema=PROGRESS_SCHEMA)
     moves = _moves(decisions, allocations, list(windows), book)
+    # Most of a long history is after the days that count.
+    spans = pl.DataFrame(
+        [(name, min(w.first for w in each), max(w.last for w in each))
+         for name, each in windows.items()],
+        schema={"account_id": pl.String, "first": pl.Date, "last": pl.Date}, orient="row",
+    )  # fmt: skip
+    moves = (
+        moves.join(spans, on="account_id", maintain_order="left")
+        .filter(pl.col("basis_on").is_between("first", "last"))
+        .drop("first", "last")
+    )
     state = {
         (account, bonus): (net, is_awarded)
         for account, bonus, net, is_awarded in before.select(PROGRESS_SCHEMA.names()).iter_rows()
@@ -150,7 +161,7 @@ def award(
     given: Counter[tuple[str, int]] = Counter()
     for account, event_id, basis_on, amount in moves.iter_rows():
         for window in windows[account]:
-            if basis_on is None or not window.first <= basis_on <= window.last:
+            if not window.first <= basis_on <= window.last:
                 continue
             bonus = window.rule.award
             assert bonus is not None

@@ -230,6 +230,24 @@ def redemptions_of(
     return outcomes, taken
 
 
+def reserved(con: duckdb.DuckDBPyConnection, program_id: str) -> pl.DataFrame:
+    """Redemptions that are only reserved so far: account_id, journal_id, the day that they were
+    made on and the one that they became known on."""
+    return con.execute(
+        """
+        select account_id, journal_id, effective_on, cast(recorded_at as date) as known_on
+        from rewards.journal as made
+        where program_id = ? and event_type = 'RESERVATION'
+            and not exists (select 1 from rewards.journal as later
+                where later.reverses_journal_id = made.journal_id
+                    or (later.source_kind = 'SETTLEMENT' and later.source_id = made.source_id
+                        and later.program_id = made.program_id))
+        order by seq
+        """,
+        [program_id],
+    ).pl()
+
+
 def activations(con: duckdb.DuckDBPyConnection, program_id: str) -> pl.DataFrame:
     """Offers taken up so far: account_id, offer_id, event_at."""
     return con.execute(
@@ -255,7 +273,7 @@ def settled(con: duckdb.DuckDBPyConnection, program_id: str) -> set[str]:
     """Ids of the account closures that the ledger has settled."""
     rows = con.execute(
         "select reward_event_id from rewards.reward_event_outcomes "
-        "where program_id = ? and kind in ('BONUS_CLAWBACK', 'FORFEIT', 'CREDIT')",
+        "where program_id = ? and kind in ('FORFEIT', 'CREDIT', 'WRITE_OFF')",
         [program_id],
     ).fetchall()
     return {name for (name,) in rows}
@@ -264,13 +282,25 @@ def settled(con: duckdb.DuckDBPyConnection, program_id: str) -> set[str]:
 def bonus_points(
     con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series, rule_ids: list[str]
 ) -> dict[str, int]:
-    """Points of sign-up bonuses that stand, by account."""
+    """Points of sign-up bonuses that stand, less what closures took of them, by account."""
     found = of_accounts(
         con,
-        "select account_id, cast(sum(points) as bigint) as points from rewards.decisions "
-        "where program_id = ? and list_contains(?, rule_id) "
-        "and account_id in (select account_id from wanted) group by account_id",
+        """
+        select account_id, cast(sum(points) as bigint) as points from (
+            select account_id, points from rewards.decisions
+            where program_id = ? and list_contains(?, rule_id)
+            union all
+            select journal.account_id,
+                case postings.direction when 'DEBIT' then amount else -amount end as points
+            from rewards.journal as journal
+            inner join rewards.postings as postings using (journal_id)
+            where journal.program_id = ? and journal.event_type = 'CLAWBACK'
+                and journal.source_kind in ('CLOSURE', 'REWARD_EVENT')
+                and ledger_account = 'CLAWED_BACK'
+        )
+        where account_id in (select account_id from wanted) group by account_id
+        """,
         accounts,
-        [program_id, rule_ids],
+        [program_id, rule_ids, program_id],
     )
     return dict(found.iter_rows())

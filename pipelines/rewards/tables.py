@@ -16,7 +16,7 @@ create table if not exists rewards.programs (
     partner_id varchar, currency varchar, currency_kind varchar, asset_scale bigint,
     settlement_model varchar, timezone varchar, date_basis varchar, point_value_micros bigint,
     purchase_price_micros bigint, breakage_bps bigint, presentation varchar, rule_hash varchar,
-    body json, recorded_at timestamp
+    body json, recorded_at timestamp, redemption_cost_micros bigint
 );
 create table if not exists rewards.decisions (
     decision_id varchar, program_id varchar, account_id varchar, transaction_id varchar,
@@ -98,6 +98,7 @@ _LATER_COLUMNS = (
     ("decisions", "refunds_transaction_id varchar"),
     ("superseded_decisions", "refunds_transaction_id varchar"),
     ("account_state", "active_on date"),
+    ("programs", "redemption_cost_micros bigint"),
 )
 """Columns that came after the first tables were written."""
 
@@ -188,9 +189,13 @@ def publish_programs(con: duckdb.DuckDBPyConnection, programs: Mapping[str, Prog
                 )
             con.execute(
                 "insert into rewards.programs values "
-                "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 # Terms that only got a successor were recorded before.
-                [*_row(program, index), recorded.get((*key, version.rule_hash), now)],
+                [
+                    *_row(program, index),
+                    recorded.get((*key, version.rule_hash), now),
+                    version.terms.economics.redemption_cost_micros,
+                ],
             )
             written += 1
     return written

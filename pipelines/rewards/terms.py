@@ -144,12 +144,18 @@ class Rate(_Terms):
 
 
 class Bonus(Rate):
-    """A rate that applies where `match` holds; the best of a `group`, added across groups."""
+    """A rate that applies where `match` holds; the best of a `group`, added across groups.
+
+    `activation`: members who activate it have it from that day on, or (retroactive) in all of its
+    days if they do so by the last of them. Of the bonuses of one `choice` a member has only the one
+    activated last ("choose your category").
+    """
 
     match: Match
     group: str | None = None
     valid: Days | None = None
-    activation: Literal["required", "none"] = "none"
+    activation: Literal["required", "retroactive", "none"] = "none"
+    choice: str | None = None
 
     @model_validator(mode="after")
     def _window_has_dates(self) -> Self:
@@ -157,6 +163,10 @@ class Bonus(Rate):
             raise ValueError("valid ends before it begins")
         if self.cap and self.cap.window == "PROMO" and self.valid is None:
             raise ValueError("a cap with window PROMO needs valid: [first day, last day]")
+        if self.activation == "retroactive" and self.valid is None:
+            raise ValueError("activation retroactive needs valid: [first day, last day]")
+        if self.choice and self.activation != "required":
+            raise ValueError("a choice needs activation: required")
         return self
 
 
@@ -196,11 +206,15 @@ class Earn(_Terms):
 
 
 class Standing(_Terms):
-    """What an account's record must say for its purchases to earn ("good standing")."""
+    """What an account's record must say for its purchases to earn ("good standing").
+
+    `resume`: after a lapse purchases earn again at once, or from the next statement period on.
+    """
 
     id: str = Field(min_length=1)
     status: Names = ("OPEN",)
     not_substatus: Names = ("DELINQUENT", "CHARGED_OFF_*", "INTEREST_AND_FEES_PAUSED")
+    resume: Literal["AT_ONCE", "NEXT_CYCLE"] = "AT_ONCE"
 
     def holds(self, status: str | None, substatus: str | None) -> bool:
         """Whether an account of that status is in good standing; what is not told is good."""
@@ -330,16 +344,26 @@ class Tier(_Terms):
             yield dated.valid
 
 
+class Redemption(_Terms):
+    """How points are spent: at once, or reserved for `settle_after_days` from the day on which the
+    redemption became known, in which a cancellation undoes it, and redeemed at the end of them."""
+
+    settle_after_days: int = Field(default=0, ge=0, le=365)
+
+
 class Closure(_Terms):
     """What becomes of open points when an account is closed.
 
     `on` are patterns of the account's close reason or substatus; `grace_days` later the points are
-    forfeited, or credited to the account.
+    forfeited, or credited to the account. `blocks_redemption`: until then they cannot be spent.
+    A balance below zero is written off `write_off_days` after the closing.
     """
 
     on: Names = ("*",)
     action: Literal["FORFEIT", "CREDIT"] = "FORFEIT"
     grace_days: int = Field(default=0, ge=0)
+    blocks_redemption: bool = False
+    write_off_days: int | None = Field(default=None, ge=0)
 
     def covers(self, *reasons: str | None) -> bool:
         """Whether one of `reasons` is meant; an account closed for no told reason is by `*`."""
@@ -395,11 +419,13 @@ class Economics(_Terms):
 
     `point_value_micros` is the cost of one program unit (of `10 ** -asset_scale` points) in
     millionths of a minor unit of `currency`; `purchase_price_micros` what the partner is paid per
-    transferred unit; `breakage_bps` the share that is expected never to be redeemed.
+    transferred unit; `redemption_cost_micros` what a redeemed unit costs, where that is not its
+    value; `breakage_bps` the share that is expected never to be redeemed.
     """
 
     point_value_micros: int = Field(default=1_000_000, ge=0)
     purchase_price_micros: int = Field(default=0, ge=0)
+    redemption_cost_micros: int | None = Field(default=None, ge=0)
     breakage_bps: int = Field(default=0, ge=0, le=10_000)
     presentation: Literal["EXPENSE", "CONTRA_REVENUE"] = "EXPENSE"
 
@@ -430,6 +456,7 @@ class ProgramTerms(_Terms):
     tiers: tuple[Tier, ...] = ()
     returns: Returns = Returns()
     expiry: Expiry = Expiry()
+    redemption: Redemption = Redemption()
     closure: Closure | None = None
     economics: Economics = Economics()
     source_document_sha256: str | None = None

@@ -11,7 +11,7 @@ from typing import Any
 from pipelines.rewards.terms import MINOR_UNITS
 
 NO_WORDS = ("id", "rate_milli", "per_minor", "points", "partial", "cap", "match", "min_points",
-            "valid", "activation", "funding", "group")  # fmt: skip
+            "valid", "activation", "choice", "funding", "group")  # fmt: skip
 
 
 def unit_name(body: Mapping[str, Any]) -> str:
@@ -97,8 +97,13 @@ def rule_words(rule: Mapping[str, Any], body: Mapping[str, Any]) -> str:
         parts.append(cap_words(rule["cap"], body))
     if rule.get("valid"):
         parts.append(f"from {rule['valid'][0]} to {rule['valid'][1]}")
-    if rule.get("activation") == "required":
-        parts.append("after activation")
+    match rule.get("activation"):
+        case "required":
+            parts.append("after activation")
+        case "retroactive":
+            parts.append("if activated by the last day")
+    if rule.get("choice"):
+        parts.append(f"chosen as {rule['choice']}")
     if partner := (rule.get("funding") or {}).get("partner_bps"):
         parts.append(f"{partner / 100:g} % paid by the partner")
     if rule.get("group"):

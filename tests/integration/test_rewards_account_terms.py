@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from pipelines.rewards.balances import balances_as_of
 from pipelines.rewards.terms import Program, parse_terms
-from tests.rewards_lab import RewardsLab, account, instruction, statement
+from tests.rewards_lab import RewardsLab, account, end_of, instruction, statement
 
 START = date(2026, 1, 1)
 
@@ -169,6 +170,20 @@ class TestSignupBonus:
         )  # fmt: skip
         assert lab.balances()["a"] == left
 
+    def test_a_closure_gives_back_what_it_took_of_a_bonus_that_is_lost_besides(self):
+        terms = program(
+            signup_bonus=[{**BONUS, "clawback": {"if_closed_within_days": 180,
+                                                 "if_below_threshold": True}}]
+        )  # fmt: skip
+        closed = account("a", START, status="CLOSED", closed_on=on(5), known_on=on(5),
+                         updated_at=datetime.combine(on(5), time()))  # fmt: skip
+        lab = both_ways(
+            terms, accounts=[account("a", START), closed],
+            events=[event(1, 30_000, on(1)), refund(2, 1, 10_000, on(9))],
+        )  # fmt: skip
+        # 300 for what was bought, less 100: the bonus is taken back once and not twice.
+        assert lab.balances() == {"a": 200}
+
     def test_news_of_the_account_leave_it_as_it_is(self):
         later = account("a", START, status="SUSPENDED", known_on=on(9),
                         updated_at=datetime.combine(on(5), time()))  # fmt: skip
@@ -256,6 +271,17 @@ class TestTiers:
         found = points(both_ways(terms, events=events))
         assert [found[f"e{n}", "base"] for n in (1, 3, 4, 5)] == [1200, 10, 110, 100]
 
+    def test_a_reversed_refund_is_spent_again(self):
+        terms = program(tiers=[{"id": "gold", "metric": "NET_SPEND_12M", "at_least_minor": 100_000,
+                                "multiplier_milli": 1500, "review": "YEARLY"}])  # fmt: skip
+        back = event(3, 50_000, date(2026, 7, 2), event_type="RETURN_REVERSAL",
+                     transaction_class="REFUND", transaction_id="t2",
+                     refunds_transaction_id="t1")  # fmt: skip
+        events = [event(1, 120_000, date(2026, 6, 1)), refund(2, 1, 50_000, date(2026, 7, 1)),
+                  event(4, 10_000, date(2027, 1, 1))]  # fmt: skip
+        assert points(both_ways(terms, events=events))["e4", "base"] == 100
+        assert points(both_ways(terms, events=[*events, back]))["e4", "base"] == 150
+
     def test_only_the_base_where_the_terms_say_so(self):
         bonus = {"id": "dining", "match": {"mcc_category": "dining"}, "rate_milli": 2000}
         for applies_to, expected in (("ALL", 600), ("BASE", 400)):
@@ -286,6 +312,71 @@ class TestStanding:
         assert reasons(lab) == dict.fromkeys(names, "ACCOUNT_NOT_IN_GOOD_STANDING")
         assert lab.balances() == {"a": 200}
 
+    def test_it_earns_again_with_the_next_statement_period_where_the_terms_say_so(self):
+        def state(day: int, **changes: Any) -> dict[str, Any]:
+            return account("a", START, updated_at=datetime.combine(on(day), time()), cycle_day=24,
+                           known_on=on(day), **changes)  # fmt: skip
+
+        standing = {"id": "aarp", "resume": "NEXT_CYCLE"}
+        lab = both_ways(
+            program(eligibility={"account": standing},
+                    tiers=[{"id": "gold", "multiplier_milli": 2000}]),
+            accounts=[state(0), state(3, substatus="DELINQUENT"), state(10),
+                      state(12, tier="gold"), state(30, status="SUSPENDED", tier="gold")],
+            events=[event(n, 10_000, on(n)) for n in (2, 4, 11, 13, 23, 24, 31)],
+        )  # fmt: skip
+        # Cured on 11 January: the period ends on the 24th, so the 25th earns, in the new tier.
+        assert points(lab) == {("e2", "base"): 100, ("e24", "base"): 200}
+        names = ("e4", "e11", "e13", "e23", "e31")
+        assert reasons(lab) == dict.fromkeys(names, "ACCOUNT_NOT_IN_GOOD_STANDING")
+
+
+class TestActivation:
+    def offer(self, name: str, mcc: int, **terms: Any) -> dict[str, Any]:
+        return {"id": name, "match": {"mcc": [mcc]}, "rate_milli": 4000,
+                "activation": "required", **terms}  # fmt: skip
+
+    def activated(self, number: str, day: int, offer: str) -> dict[str, Any]:
+        return instruction(number, "a", "ACTIVATE", on(day), offer_id=offer)
+
+    def earning(self, *bonus: dict[str, Any]) -> Program:
+        return program(earn={"base": {"id": "base", "rate_milli": 1000}, "bonus": list(bonus)})
+
+    def test_from_its_day_on_or_for_the_whole_quarter(self):
+        quarter = [START, date(2026, 3, 31)]
+        for how, expected in (("required", {"e2": 400}), ("retroactive", {"e1": 400, "e2": 400})):
+            lab = both_ways(
+                self.earning(self.offer("q1", 5999, valid=quarter, activation=how)),
+                events=[event(1, 10_000, on(1)), event(2, 10_000, on(50)),
+                        event(3, 10_000, on(90))],
+                instructions=[self.activated("i", 40, "q1")],
+            )  # fmt: skip
+            bonus = {name: each for (name, rule), each in points(lab).items() if rule == "q1"}
+            assert bonus == expected
+
+    def test_after_its_last_day_it_comes_too_late(self):
+        valid = [START, on(30)]
+        lab = both_ways(
+            self.earning(self.offer("q1", 5999, valid=valid, activation="retroactive")),
+            events=[event(1, 10_000, on(1))], instructions=[self.activated("i", 31, "q1")],
+        )  # fmt: skip
+        assert lab.balances() == {"a": 100}
+
+    def test_of_a_choice_the_last_one_counts(self):
+        lab = both_ways(
+            self.earning(self.offer("dining", 5812, choice="mine"),
+                         self.offer("gas", 5541, choice="mine")),
+            events=[event(n, 10_000, on(n), mcc=mcc)
+                    for n, mcc in ((1, "5812"), (2, "5541"), (11, "5812"), (12, "5541"))],
+            instructions=[
+                self.activated("i1", 0, "gas"), self.activated("i2", 0, "dining") | {
+                    "event_at": datetime.combine(on(0), time(13))},
+                self.activated("i3", 10, "gas"),
+            ],
+        )  # fmt: skip
+        bonus = {name for (name, rule), _ in points(lab).items() if rule != "base"}
+        assert bonus == {"e1", "e12"}
+
 
 class TestClosure:
     def closed(self, **changes: Any) -> list[dict[str, Any]]:
@@ -314,6 +405,73 @@ class TestClosure:
         assert lab.balances() == {}
         held = lab.frame("select sum(amount) from rewards.postings where ledger_account='REDEEMED'")
         assert held.item() == 100
+
+    def test_nothing_is_spent_from_the_closing_on_where_the_terms_say_so(self):
+        asked = [instruction("r1", "a", "REDEEM", on(9), 10), instruction("r2", "a", "REDEEM",
+                 on(13), 20), instruction("r3", "a", "TRANSFER", on(14), 30)]  # fmt: skip
+        for blocks, expected in ((True, {"a": 90}), (False, {"a": 40})):
+            lab = both_ways(
+                program(closure={"grace_days": 60, "blocks_redemption": blocks}),
+                events=[event(1, 10_000, on(1))], accounts=self.closed(), instructions=asked,
+            )  # fmt: skip
+            assert lab.balances() == expected
+            refused = lab.frame(
+                "select reward_event_id, reason from rewards.reward_event_outcomes "
+                "where outcome = 'REJECTED' order by 1"
+            ).rows()
+            late = [("r2", "ACCOUNT_CLOSED"), ("r3", "ACCOUNT_CLOSED")]
+            assert refused == (late if blocks else [])
+
+    def test_a_debt_is_written_off_days_after_the_closing(self):
+        events = [event(1, 10_000, on(1)), refund(2, 1, 10_000, on(5)),
+                  event(3, 100, on(40), account_id="b")]  # fmt: skip
+        lab = both_ways(
+            program(closure={"write_off_days": 7}), events=events, accounts=self.closed(),
+            instructions=[instruction("r", "a", "REDEEM", on(2), 70)],
+        )  # fmt: skip
+        assert lab.balances() == {"b": 1}
+        [entry] = lab.frame(
+            "select effective_on, recorded_at::date, amount from rewards.journal inner join "
+            "rewards.postings using (journal_id) where ledger_account = 'WRITTEN_OFF'"
+        ).rows()
+        # The refund took the 30 points that were left; seven days after the closing the rest goes.
+        assert entry == (on(17), on(17), 70)
+
+
+class TestReservation:
+    terms = program(redemption={"settle_after_days": 3}, expiry={"kind": "LOT", "months": 1})
+
+    def held(self, lab: RewardsLab, day: int) -> tuple[int, int]:
+        """Available and reserved points of account `a` as they were known at the end of a day."""
+        [row] = balances_as_of(lab.con, recorded_at=end_of(on(day)), account_id="a").select(
+            "available", "reserved"
+        ).rows()  # fmt: skip
+        return row
+
+    def test_points_are_reserved_and_then_redeemed(self):
+        lab = both_ways(
+            self.terms, events=[event(1, 10_000, on(1)), event(2, 100, on(20), account_id="b")],
+            instructions=[instruction("r", "a", "REDEEM", on(5), 40)],
+        )  # fmt: skip
+        assert [self.held(lab, day) for day in (4, 5, 7, 8)] == [
+            (100, 0), (60, 40), (60, 40), (60, 0),
+        ]  # fmt: skip
+        redeemed = lab.frame("select effective_on, amount from rewards.journal inner join "
+                             "rewards.postings using (journal_id) "
+                             "where ledger_account = 'REDEEMED'")  # fmt: skip
+        assert redeemed.rows() == [(on(8), 40)]
+
+    def test_a_cancellation_gives_them_back_before_and_after(self):
+        for day in (8, 9):
+            lab = both_ways(
+                self.terms, events=[event(1, 10_000, on(1))],
+                instructions=[instruction("r", "a", "REDEEM", on(5), 40, reference="order"),
+                              instruction("c", "a", "REDEEM_CANCEL", on(day), reference="order")],
+            )  # fmt: skip
+            assert self.held(lab, day) == (100, 0)
+            assert lab.frame("select points_open from rewards.lots")["points_open"].to_list() == [
+                100
+            ]
 
 
 class TestStatementSettlement:

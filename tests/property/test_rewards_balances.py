@@ -7,8 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.rewards.balances import balances_as_of
-from tests.property.rewards_histories import START, histories, program
-from tests.property.test_rewards_ledger import instructions, late
+from tests.property.rewards_histories import START, histories, instructions, late, program
 from tests.rewards_lab import RewardsLab, end_of
 
 LAST = START + timedelta(days=60)

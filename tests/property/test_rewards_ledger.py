@@ -1,45 +1,32 @@
 """What holds of the ledger whatever happens and in whatever order it arrives."""
 
-from datetime import datetime, time, timedelta
+from collections import Counter
+from datetime import date, timedelta
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pipelines.rewards.terms import Program, parse_terms
-from tests.property.rewards_histories import ENDED, START, full_histories, histories, program, terms
-from tests.rewards_lab import RewardsLab, account, instruction, statement
+from tests.property.reference_ledger import ReferenceLedger
+from tests.property.rewards_histories import (
+    START,
+    histories,
+    instructions,
+    late,
+    ledgers,
+    made_ledger,
+    program,
+)
+from tests.rewards_lab import RewardsLab
 
 NO_EXPIRY = program(expiry={"kind": "NONE"})
 EXPIRING = program()
-LAST = START + timedelta(days=60)
+FIRST, LAST = START - timedelta(days=10), START + timedelta(days=60)
+HELD = ("MEMBER_PENDING", "MEMBER_AVAILABLE", "REDEMPTION_CLEARING")
 relaxed = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 unshrunk = settings(relaxed, phases=[Phase.generate])
-
-
-@st.composite
-def instructions(draw):
-    made = []
-    for number in range(draw(st.integers(0, 5))):
-        on = START + timedelta(days=draw(st.integers(0, 20)))
-        kind = draw(st.sampled_from(["REDEEM", "REDEEM", "REDEEM_CANCEL", "TRANSFER", "ADJUST"]))
-        points = draw(st.integers(-50, 300)) if kind != "REDEEM_CANCEL" else None
-        reference = f"i{draw(st.integers(0, 4))}" if kind == "REDEEM_CANCEL" else None
-        account = f"a{draw(st.integers(1, 2))}"
-        made.append(instruction(f"i{number}", account, kind, on, points, reference=reference))
-    return made
-
-
-@st.composite
-def late(draw, events):
-    """The events, some of them known only days after they were posted."""
-    return [
-        {
-            **event,
-            "known_on": event["posted_on"] + timedelta(days=draw(st.sampled_from([0, 0, 0, 2, 9]))),
-        }
-        for event in events
-    ]
 
 
 @relaxed
@@ -64,52 +51,10 @@ def test_day_by_day_writes_what_one_pass_writes(events, orders):
     assert once.contents() == before
 
 
-LATER = (
-    [],
-    [{"status": "CLOSED", "close_reason": "BANK_REQUEST", "closed_on": START + timedelta(days=5)}],
-    [{"status": "SUSPENDED"}],
-    [{"tier": "tier12000"}, {"substatus": "DELINQUENT"}],
-)
-"""What may become of an account."""
-
-
-EXPIRIES = (
-    {"kind": "LOT", "months": 1},
-    {"kind": "INACTIVITY", "months": 1, "action": "CREDIT"},
-    {"kind": "NONE"},
-)
-
-
-@st.composite
-def ledgers(draw):
-    """Terms, and deliveries of everything that they may ask about."""
-    rules = draw(terms())
-    settlement = draw(st.sampled_from(["LIVE", "STATEMENT"]))
-    rules["accrual"] = {**rules.get("accrual", {}), "settlement": settlement}
-    policies = ["UNLIMITED", "WITHIN_BALANCE", *(["ONLY_PENDING"] * (settlement == "STATEMENT"))]
-    rules["returns"] = {**rules["returns"], "policy": draw(st.sampled_from(policies))}
-    rules["expiry"] = draw(st.sampled_from(EXPIRIES))
-    if draw(st.booleans()):
-        rules["closure"] = {"on": ["BANK_REQUEST"], "grace_days": 3}
-    accounts = []
-    for number in ("a1", "a2"):
-        accounts.append(account(number, START - timedelta(days=4), cycle_day=4))
-        for later in draw(st.sampled_from(LATER)):
-            on = START + timedelta(days=draw(st.integers(2, 12)))
-            known_on = on + timedelta(days=draw(st.sampled_from([0, 0, 3])))
-            accounts.append({**accounts[-1], "updated_at": datetime.combine(on, time(6)),
-                             "known_on": known_on, **later})  # fmt: skip
-    return Program("lab", (parse_terms(rules),)), {
-        "events": draw(full_histories(longest=12).flatmap(late)),
-        "instructions": draw(instructions()),
-        "accounts": list({(a["account_id"], a["updated_at"]): a for a in accounts}.values()),
-        "statements": [statement(number, *ENDED) for number in ("a1", "a2") if draw(st.booleans())],
-    }
-
-
 def check_days_one_by_one(drawn) -> None:
     """Days one by one write what one pass writes, and the ledger keeps its promises."""
-    terms_of_lab, feeds = drawn
+    versions, feeds = drawn
+    terms_of_lab = Program("lab", tuple(parse_terms(each) for each in versions))
     once = RewardsLab(terms_of_lab).deliver(**feeds)
     once.accrue(LAST)
     daily = RewardsLab(terms_of_lab)
@@ -121,6 +66,73 @@ def check_days_one_by_one(drawn) -> None:
     daily.accrue(LAST)
     assert once.broken() == daily.broken() == []
     assert once.contents() == daily.contents()
+
+
+def legs_by_day(lab) -> dict[str, dict[date, Counter[str]]]:
+    """What each known day brought each account's entries, by ledger account; credits above zero."""
+    found: dict[str, dict[date, Counter[str]]] = {}
+    for member, day, name, units in lab.con.execute(
+        "select journal.account_id, recorded_at::date, ledger_account, "
+        "sum(case direction when 'CREDIT' then amount else -amount end)::bigint "
+        "from rewards.journal as journal inner join rewards.postings using (journal_id) "
+        "group by all"
+    ).fetchall():
+        found.setdefault(member, {}).setdefault(day, Counter())[name] = units
+    return found
+
+
+def check_against_reference(lab, versions, feeds) -> None:
+    """Balances of every day, lots, counter accounts and outcomes are those of the plain ledger."""
+    legs, open_lots, outcomes = legs_by_day(lab), {}, {}
+    for member, *lot in lab.con.execute(
+        "select account_id, lot_id, expires_on, points_open from rewards.lots "
+        "where points_open > 0 order by lot_id"
+    ).fetchall():
+        open_lots.setdefault(member, []).append(tuple(lot))
+    for name in sorted({row["account_id"] for rows in feeds.values() for row in rows}):
+        mine = {
+            feed: [row for row in rows if row["account_id"] == name] for feed, rows in feeds.items()
+        }
+        plain = ReferenceLedger(
+            versions, mine["events"], mine["instructions"], mine["accounts"], mine["statements"]
+        ).run(FIRST, LAST)
+        held: Counter[str] = Counter()
+        for day, expected in plain.days.items():
+            held.update(legs.get(name, {}).get(day, {}))
+            available, reserved = held["MEMBER_AVAILABLE"], held["REDEMPTION_CLEARING"]
+            now = (held["MEMBER_PENDING"], max(0, available), reserved, max(0, -available))
+            assert now == expected, (name, day)
+        others = {each: units for each, units in held.items() if units and each not in HELD}
+        assert others == {each: units for each, units in plain.counters.items() if units}, name
+        assert open_lots.get(name, []) == sorted(
+            (lot["id"], None if lot["expires_on"] == date.max else lot["expires_on"], lot["open"])
+            for lot in plain.lots if lot["open"]
+        ), name  # fmt: skip
+        outcomes |= plain.outcomes
+    told = lab.con.execute(
+        "select reward_event_id, outcome, reason from rewards.reward_event_outcomes "
+        "where kind in ('REDEEM', 'REDEEM_CANCEL', 'TRANSFER', 'ADJUST')"
+    ).fetchall()
+    assert {name: (outcome, reason) for name, outcome, reason in told} == outcomes
+
+
+@pytest.mark.parametrize(
+    ("labs", "accounts"),
+    [pytest.param(2, 10, id="some"), pytest.param(100, 100, id="ten-thousand",
+                                                  marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_ledger_equals_the_reference_under_all_rules(labs, accounts):
+    """Each lab under its own terms, with a history for each of its accounts."""
+    events = 0
+    for number in range(labs):
+        luck = Random(number)
+        versions, feeds = made_ledger(luck, [f"a{each}" for each in range(accounts)], 25)
+        lab = RewardsLab(Program("lab", tuple(parse_terms(each) for each in versions)))
+        lab.deliver(**feeds).accrue(LAST)
+        assert lab.broken() == []
+        check_against_reference(lab, versions, feeds)
+        events += len(feeds["events"])
+    print(f"{labs * accounts} histories with {events} events equal the reference")
 
 
 @unshrunk

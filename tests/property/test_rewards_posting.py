@@ -72,7 +72,7 @@ def histories(draw: st.DrawFn) -> History:
                 "account_id": account, "day": START + timedelta(days=day), "place": number,
                 "event_id": f"e{number}", "version_no": 1, "revision": 1, "event_class": kind,
                 "journal_id": f"{'accrual' if kind == 'EARN' else 'clawback'}:e{number}:1",
-                "points": sign * sum(parts), "funding_partner_bps": funders,
+                "points": sign * sum(parts), "bonus": 0, "funding_partner_bps": funders,
                 "parts": [sign * part for part in parts],
                 "effective_on": START + timedelta(days=day - draw(st.integers(0, 40))),
                 "rule_hash": "h", "reverses": False, "item_event_ids": items,

@@ -36,6 +36,13 @@ create table marts.fct_statements (
     fees_minor bigint, interest_minor bigint, other_debits_minor bigint, payments_minor bigint,
     credits_minor bigint
 );
+create table marts.fct_partner_acknowledgements (
+    acknowledgement_id varchar, program_id varchar, period varchar, points bigint, status varchar,
+    reason varchar
+);
+create table finance.liability_rollforward (
+    program_id varchar, period varchar, transferred_points bigint
+);
 create table marts.fct_earning_events (
     event_id varchar, account_id varchar, program_id varchar, posted_on date, amount_minor bigint,
     currency varchar, received_at timestamp, file_id varchar
@@ -62,8 +69,17 @@ BROKEN = {
     ("R3", "CONTINUITY", LAST): 10,
     ("R4", "MISSING_DECISION", LAST): 700,
     ("R5", "LOT_DRIFT", LAST): 1,
+    ("R7", "PARTNER_REJECT", date(2025, 9, 30)): 0,
+    ("R7", "RATE", date(2025, 10, 31)): 0,
+    ("R7", "QUANTITY", date(2025, 11, 30)): 2,
+    ("R7", "LATE", date(2025, 12, 31)): 40,
     ("R8", "STUCK", date(2026, 1, 1)): 1,
 }
+ACKNOWLEDGED = {
+    "2025-08": (40, "ACCEPTED", None), "2025-09": (40, "REJECTED", "UNKNOWN MEMBER"),
+    "2025-10": (40, "REJECTED", "RATE 1.20 EXPECTED"), "2025-11": (38, "ACCEPTED", None),
+}  # fmt: skip
+"""What the partner said of the months before January; it never said anything of December."""
 
 
 def insert(con: duckdb.DuckDBPyConnection, table: str, **row: object) -> None:
@@ -160,6 +176,14 @@ def fill(con: duckdb.DuckDBPyConnection) -> None:
             program_id="points", posted_on=LAST, amount_minor=700, currency="USD",
             received_at=received_on, file_id="load-1",
         )  # fmt: skip
+    # March is not late yet: the partner has until fifteen days after its end.
+    for period in (*ACKNOWLEDGED, "2025-12", "2026-03"):
+        insert(
+            con, "finance.liability_rollforward", program_id="miles", period=period,
+            transferred_points=40,
+        )  # fmt: skip
+    for period, (points, status, reason) in ACKNOWLEDGED.items():
+        acknowledged(con, period, points, status, reason)
     insert(
         con, "finance.exceptions", exception_id="OVER_REFUND:e1", recon_id="R4",
         type="OVER_REFUND", opened_on=LAST, state="OPEN", amount_minor=3,
@@ -176,6 +200,18 @@ def fill(con: duckdb.DuckDBPyConnection) -> None:
     ):
         for day in days:
             insert(con, f"raw.{feed}", file_id="load-1", batch_date=day, **{column: day})
+
+
+def acknowledged(
+    con: duckdb.DuckDBPyConnection, period: str, points: int, status: str, reason: str | None
+) -> None:
+    insert(
+        con, "marts.fct_partner_acknowledgements", acknowledgement_id=f"k-{period}",
+        program_id="miles", period=period, points=points, status=status, reason=reason,
+    )  # fmt: skip
+    insert(
+        con, "raw.partner_acknowledgements", file_id="load-1", batch_date=LAST, period=period
+    )  # fmt: skip
 
 
 def mend(con: duckdb.DuckDBPyConnection) -> None:
@@ -206,6 +242,11 @@ def mend(con: duckdb.DuckDBPyConnection) -> None:
     )  # fmt: skip
     con.execute("update rewards.lots_issued set points_issued = 50 where account_id = 'a2'")
     con.execute("update finance.settlement_entries set debit_minor = 7850 where source = 'NET'")
+    con.execute(
+        "update marts.fct_partner_acknowledgements set points = 40, status = 'ACCEPTED', "
+        "reason = null"
+    )
+    acknowledged(con, "2025-12", 40, "ACCEPTED", None)
     deliver(con, 2, date(2026, 2, 1), file_id="good")
 
 
@@ -243,7 +284,7 @@ def test_each_fault_is_found_once_mended_and_settled_under_its_id(settings: Sett
     missed = own.row(by_predicate=pl.col("recon_id") == "R4", named=True)
     assert missed["exception_id"] == exception_id("R4", "MISSING_DECISION", "e-missed", None)
     assert open_breaks(settings)["breaks"].sum() == len(BROKEN)
-    assert [r.ok for r in verify_reconciliations(settings)] == [False] * 6 + [True] * 2 + [False]
+    assert [r.ok for r in verify_reconciliations(settings)] == [False] * 6 + [True] + [False] * 2
 
     before = snapshot(settings)
     again = reconcile(settings=settings)

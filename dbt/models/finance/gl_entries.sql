@@ -3,8 +3,8 @@
 --
 -- 2100 carries what members are owed, 1220 what members with a balance below zero owe: 2100 less
 -- 1220 is the closing liability of the roll-forward. Amounts come from the roll-forward and the
--- invoice lines as they are; nothing is rounded here. A redemption is booked at the value of its
--- points, since no feed tells another cost of it.
+-- invoice lines as they are. A redemption takes its points from the liability at their value; where
+-- the terms tell another cost of a redeemed point, that is paid and the difference is rewards cost.
 {{ config(tags=['finance']) }}
 
 with rollforward as (
@@ -28,6 +28,7 @@ invoices as (
         coalesce(
             sum(amount_minor) filter (
                 where rate_card_version is not null and direction = 'PAYABLE'
+                and component <> 'POINT_PURCHASE'
             ), 0
         ) as share_owed_minor,
         coalesce(
@@ -76,6 +77,13 @@ amounts as (
         rollforward.*,
         terms.settlement_model,
         terms.presentation,
+        case
+            when terms.redemption_cost_micros <> rollforward.point_value_micros
+                then {{ money_from_points(
+                    'rollforward.redeemed_points', 'terms.redemption_cost_micros'
+                ) }}
+            else rollforward.redeemed_minor
+        end as redemption_cost_minor,
         {{ share_of_money('rollforward.accrued_minor', 'terms.provision_bps') }}
             as provision_issued_minor,
         coalesce(invoices.funded_minor, 0) as funded_minor,
@@ -109,7 +117,8 @@ amounts as (
     ('PROVISION_REVERSAL', 1, 'cost', 'provision_issued_minor - provision_minor'),
     ('PROVISION_REVERSAL', 2, '2190', '-(provision_issued_minor - provision_minor)'),
     ('REDEMPTION', 1, '2100', 'redeemed_minor'),
-    ('REDEMPTION', 2, 'payout', '-redeemed_minor'),
+    ('REDEMPTION', 2, 'payout', '-redemption_cost_minor'),
+    ('REDEMPTION', 3, 'cost', 'redemption_cost_minor - redeemed_minor'),
     ('TRANSFER', 1, '2100', 'transferred_minor'),
     ('TRANSFER', 2, '2200', '-purchased_minor'),
     ('TRANSFER', 3, 'cost', 'purchased_minor - transferred_minor'),
@@ -119,6 +128,8 @@ amounts as (
     ('FORFEITURE', 2, '2190', '-forfeited_minor'),
     ('ADJUSTMENT', 1, '5200', 'adjusted_minor - revalued_minor'),
     ('ADJUSTMENT', 2, '2100', '-(adjusted_minor - revalued_minor)'),
+    ('WRITE_OFF', 1, '5100', 'written_off_minor'),
+    ('WRITE_OFF', 2, '2100', '-written_off_minor'),
     ('REVALUATION', 1, 'cost', 'revalued_minor'),
     ('REVALUATION', 2, '2100', '-revalued_minor'),
     ('REESTIMATE', 1, '2190', 'reestimate_minor'),

@@ -1,7 +1,8 @@
 -- One row per program and period: the terms that price it. The value of a point and the breakage
 -- estimate of the closing balance are those in force on the period's last day; the provision on
 -- what was issued takes the estimate that was in force when the period began. Where no price is
--- agreed with the partner, points are bought at the value of a point.
+-- agreed with the partner, points are bought at the value of a point, and where no cost of a
+-- redeemed point is told, it is its value.
 with periods as (
     select * from {{ ref('periods') }}
 ),
@@ -55,6 +56,8 @@ select
     closing_terms.point_value_micros,
     coalesce(nullif(closing_terms.purchase_price_micros, 0), closing_terms.point_value_micros)
         as purchase_price_micros,
+    coalesce(closing_terms.redemption_cost_micros, closing_terms.point_value_micros)
+        as redemption_cost_micros,
     closing_terms.breakage_bps,
     coalesce(opening_terms.breakage_bps, closing_terms.breakage_bps) as provision_bps
 from closing_terms

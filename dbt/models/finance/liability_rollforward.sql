@@ -19,17 +19,7 @@
 -- the share of the closing face.
 {{ config(tags=['finance']) }}
 
-{% set liability_accounts = ['MEMBER_PENDING', 'MEMBER_AVAILABLE', 'REDEMPTION_CLEARING'] %}
-{# Flow, the account on its other side, sign in the roll-forward: in the order of the walk. #}
-{% set flows = [
-    ('accrued', 'ISSUANCE', 1),
-    ('adjusted', 'ADJUSTMENT', 1),
-    ('clawed_back', 'CLAWED_BACK', -1),
-    ('redeemed', 'REDEEMED', -1),
-    ('transferred', 'PARTNER_TRANSFER_CLEARING', -1),
-    ('expired', 'EXPIRED', -1),
-    ('forfeited', 'FORFEITED', -1),
-] %}
+{% set flows = liability_flows() %}
 
 with terms as (
     select * from {{ ref('int_program_terms__by_period') }}
@@ -43,14 +33,14 @@ movements as (
     select
         program_id,
         period,
-        {% for flow, account, sign in flows %}
+        {% for flow, account, sign, types in flows %}
         coalesce(
             sum({{ -sign }} * points) filter (where ledger_account = '{{ account }}'), 0
         ) as {{ flow }}_points,
         {% endfor %}
         coalesce(
             sum(points) filter (
-                where ledger_account in ({{ quoted(liability_accounts) }})
+                where ledger_account in ({{ quoted(liability_accounts()) }})
             ), 0
         ) as change_points
     from {{ ref('int_rewards__movements_summed') }}
@@ -66,7 +56,7 @@ points as (
         terms.breakage_bps,
         terms.provision_bps,
         periods.version,
-        {% for flow, account, sign in flows %}
+        {% for flow, account, sign, types in flows %}
         cast(coalesce(movements.{{ flow }}_points, 0) as bigint) as {{ flow }}_points,
         {% endfor %}
         cast(
@@ -94,31 +84,17 @@ opened as (
     from points
 ),
 
--- balance_<n>_minor is worth the opening balance and the first n flows, at the period's value.
 walked as (
     select
         *,
-        {{ money_from_points('opening_points', 'opening_value_micros') }} as opening_minor,
-        {{ money_from_points('opening_points', 'point_value_micros') }} as balance_0_minor,
-        {% set walk = namespace(balance='opening_points') %}
-        {% for flow, account, sign in flows %}
-        {% set walk.balance = walk.balance ~ (' + ' if sign > 0 else ' - ') ~ flow ~ '_points' %}
-        {{ money_from_points('(' ~ walk.balance ~ ')', 'point_value_micros') }}
-            as balance_{{ loop.index }}_minor,
-        {% endfor %}
-        {{ money_from_points('closing_points', 'point_value_micros') }} as closing_minor
+        {{ balances_in_money() }}
     from opened
 ),
 
 money as (
     select
         *,
-        {% for flow, account, sign in flows %}
-        {{ sign }} * (balance_{{ loop.index }}_minor - balance_{{ loop.index0 }}_minor)
-        {%- if flow == 'adjusted' %} + (balance_0_minor - opening_minor){% endif %}
-            as {{ flow }}_minor,
-        {% endfor %}
-        balance_0_minor - opening_minor as revalued_minor
+        {{ flows_in_money() }}
     from walked
 ),
 
@@ -147,12 +123,12 @@ select
     period,
     currency,
     opening_points,
-    {% for flow, account, sign in flows %}
+    {% for flow, account, sign, types in flows %}
     {{ flow }}_points,
     {% endfor %}
     closing_points,
     opening_minor,
-    {% for flow, account, sign in flows %}
+    {% for flow, account, sign, types in flows %}
     {{ flow }}_minor,
     {% endfor %}
     closing_minor,

@@ -3,7 +3,8 @@
 -- ten decimals) and rounded once, to amount_minor; what the rounding took or gave is
 -- rounding_residue.
 --
--- POINT_PURCHASE: points transferred to the partner's own currency, bought at its price (payable).
+-- POINT_PURCHASE: points transferred to the partner's own currency, bought at its price (payable),
+-- which is that of the program's terms unless a rate card prices them.
 -- PARTNER_FUNDING, PARTNER_FUNDING_REVERSAL: the partner's share of the points issued on its
 -- offers, and of those clawed back, at the value of a point (receivable, the second negative).
 -- Lines of entries that take effect in an earlier month stand apart (is_prior_period).
@@ -25,6 +26,45 @@ periods as (
     select * from {{ ref('periods') }}
 ),
 
+states as (
+    select
+        program_id,
+        period,
+        state = 'CLOSED' as is_closed,
+        version,
+        period = min(period) filter (where state <> 'CLOSED') over (partition by program_id)
+            as is_first_open
+    from periods
+),
+
+billed as (
+    select lines.*
+    from {{ source('partner_terms', 'closed_invoice_lines') }} as lines
+    inner join states
+        on
+            lines.program_id = states.program_id
+            and lines.period = states.period
+            and lines.version = states.version
+    where states.is_closed
+),
+
+-- Months whose purchased points are billed by a rate card: a closed month stays as it was billed.
+carded as (
+    select distinct
+        shares.program_id,
+        shares.period
+    from {{ ref('int_partner__shares_priced') }} as shares
+    inner join states
+        on shares.program_id = states.program_id and shares.period = states.period
+    where shares.component = 'POINT_PURCHASE' and not states.is_closed
+    union
+    select
+        program_id,
+        period
+    from billed
+    where component = 'POINT_PURCHASE' and original_period = period
+),
+
 components as (
     select
         movements.program_id,
@@ -38,7 +78,10 @@ components as (
     from movements
     inner join terms
         on movements.program_id = terms.program_id and movements.period = terms.period
-    where movements.ledger_account = 'PARTNER_TRANSFER_CLEARING'
+    left join carded
+        on movements.program_id = carded.program_id and movements.period = carded.period
+    where
+        movements.ledger_account = 'PARTNER_TRANSFER_CLEARING' and carded.program_id is null
     group by all
 
     union all
@@ -68,28 +111,6 @@ priced as (
     where points <> 0
 ),
 
-states as (
-    select
-        program_id,
-        period,
-        state = 'CLOSED' as is_closed,
-        version,
-        period = min(period) filter (where state <> 'CLOSED') over (partition by program_id)
-            as is_first_open
-    from periods
-),
-
-billed as (
-    select lines.*
-    from {{ source('partner_terms', 'closed_invoice_lines') }} as lines
-    inner join states
-        on
-            lines.program_id = states.program_id
-            and lines.period = states.period
-            and lines.version = states.version
-    where states.is_closed
-),
-
 -- What each closed month should have been billed by now, less what it was in it and since.
 changed as (
     select
@@ -112,7 +133,7 @@ changed as (
         from {{ ref('int_partner__shares_priced') }} as shares
         inner join states
             on shares.program_id = states.program_id and shares.period = states.period
-        where states.is_closed
+        where states.is_closed and shares.component <> 'POINT_PURCHASE'
         union all
         select
             program_id,
@@ -123,6 +144,7 @@ changed as (
             -quantity_micros as quantity_micros,
             -amount_extended as amount_extended
         from billed
+        where component <> 'POINT_PURCHASE'
     )
     group by all
     having sum(amount_extended) <> 0
@@ -195,7 +217,8 @@ every_line as (
         component,
         direction,
         original_period < period as is_prior_period,
-        0 as points,
+        case when component = 'POINT_PURCHASE' then quantity_micros // 1000000 else 0 end
+            as points,
         0 as price_micros,
         10000 as share_bps,
         amount_extended,

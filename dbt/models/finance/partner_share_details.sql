@@ -1,6 +1,6 @@
 -- One row per program, month, component and reference: what the components of the partner's rate
--- cards are reckoned on, one transaction or account each. Quantities are in millionths of a unit: a
--- minor unit of money, or an account. A line of the invoice is the sum of its details.
+-- cards are reckoned on, one transaction, account or journal entry each. Quantities are in
+-- millionths of a unit: a minor unit of money, an account, or a ledger unit of points. A line of the invoice is the sum of its details.
 {{ config(materialized='view') }}
 
 with components as (
@@ -106,6 +106,25 @@ details as (
         account_id as reference,
         cast(1000000 as hugeint) as quantity_micros
     from accounts
+
+    union all
+
+    -- Points sent to the partner, in the month that their entries are posted in.
+    select
+        journal.program_id,
+        journal.accounting_period as period,
+        'POINT_PURCHASE' as component,
+        'ENTRY' as reference_kind,
+        journal.journal_id as reference,
+        sum(
+            case when postings.direction = 'CREDIT' then 1000000 else -1000000 end
+            * cast(postings.amount as hugeint)
+        ) as quantity_micros
+    from {{ source('rewards_ledger', 'journal') }} as journal
+    inner join {{ source('rewards_ledger', 'postings') }} as postings
+        on journal.journal_id = postings.journal_id
+    where postings.ledger_account = 'PARTNER_TRANSFER_CLEARING'
+    group by all
 )
 
 select details.*

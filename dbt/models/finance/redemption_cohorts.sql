@@ -1,6 +1,7 @@
 -- One row per program, cohort and period: what happened in an accounting period to the points that
 -- were issued in a month (the cohort). Issued is net of what was taken back; a cancelled redemption
--- is a redemption less. Issued less redeemed less lapsed, up to a period, is what is open then.
+-- is a redemption less; points that are reserved for one count as redeemed. Issued less redeemed
+-- less lapsed, up to a period, is what is open then.
 with journal as (
     select
         journal_id,
@@ -34,14 +35,18 @@ movements as (
         strftime(lots.issued_on, '%Y-%m') as cohort,
         journal.accounting_period as period,
         case
-            when journal.event_type in ('REDEMPTION', 'REDEMPTION_CANCEL', 'TRANSFER')
+            when
+                journal.event_type in (
+                    'REDEMPTION', 'RESERVATION', 'REDEMPTION_CANCEL', 'TRANSFER'
+                )
                 then 'REDEEMED'
             when journal.event_type in ('EXPIRY', 'FORFEITURE') then 'LAPSED'
             else 'ISSUED'
         end as effect,
         case
             when journal.event_type in (
-                'REDEMPTION', 'REDEMPTION_CANCEL', 'TRANSFER', 'EXPIRY', 'FORFEITURE'
+                'REDEMPTION', 'RESERVATION', 'REDEMPTION_CANCEL', 'TRANSFER', 'EXPIRY',
+                'FORFEITURE'
             ) then consumption.points
             else -consumption.points
         end as points

@@ -1,4 +1,5 @@
--- What is open of all cohorts, less what members owe, is the closing balance of every period.
+-- What is open of all cohorts and what is reserved, less what members owe, is the closing balance
+-- of every period.
 with open_points as (
     select
         rollforward.program_id,
@@ -26,12 +27,31 @@ owed as (
             rollforward.program_id = deficits.program_id
             and rollforward.period >= deficits.period
     group by all
+),
+
+reserved as (
+    select
+        rollforward.program_id,
+        rollforward.period,
+        coalesce(sum(movements.points), 0) as reserved_points
+    from {{ ref('liability_rollforward') }} as rollforward
+    left join {{ ref('int_rewards__movements_summed') }} as movements
+        on
+            rollforward.program_id = movements.program_id
+            and rollforward.period >= movements.period
+            and movements.ledger_account = 'REDEMPTION_CLEARING'
+    group by all
 )
 
 select
     open_points.*,
-    owed.deficit_points
+    owed.deficit_points,
+    reserved.reserved_points
 from open_points
 inner join owed
     on open_points.program_id = owed.program_id and open_points.period = owed.period
-where open_points.cohort_points - owed.deficit_points <> open_points.closing_points
+inner join reserved
+    on open_points.program_id = reserved.program_id and open_points.period = reserved.period
+where
+    open_points.cohort_points + reserved.reserved_points - owed.deficit_points
+    <> open_points.closing_points

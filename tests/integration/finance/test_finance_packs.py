@@ -153,6 +153,29 @@ def test_workbook_ties_by_formula_and_by_value(pack: Path) -> None:
     assert gl.cell(gl.max_row - 1, 5).value == gl.cell(gl.max_row - 1, 6).value > 0
 
 
+@pytest.mark.skipif(shutil.which("soffice") is None, reason="soffice (LibreOffice) is not there")
+def test_libreoffice_calculates_the_same_cents(pack: Path, tmp_path: Path) -> None:
+    formulas = openpyxl.load_workbook(pack / "report.xlsx")
+    stored = openpyxl.load_workbook(pack / "report.xlsx", data_only=True)
+    # Saved by openpyxl, formulas have no values: what is there afterwards was calculated.
+    formulas.save(tmp_path / "bare.xlsx")
+    subprocess.run(
+        ["soffice", "--headless", f"-env:UserInstallation={(tmp_path / 'profile').as_uri()}",
+         "--convert-to", "xlsx", "--outdir", str(tmp_path / "out"), str(tmp_path / "bare.xlsx")],
+        check=True, timeout=300, capture_output=True,
+    )  # fmt: skip
+    calculated = openpyxl.load_workbook(tmp_path / "out" / "bare.xlsx", data_only=True)
+    compared = 0
+    for sheet in formulas:
+        for cell in (cell for row in sheet for cell in row if cell.data_type == "f"):
+            found, expected = (
+                book[sheet.title][cell.coordinate].value for book in (calculated, stored)
+            )
+            assert round(found, 2) == round(expected, 2), (sheet.title, cell.coordinate)
+            compared += 1
+    assert compared > 100
+
+
 def test_cohorts_and_their_estimate_tie_to_the_liability(pack: Path) -> None:
     month = rows(pack, "liability_rollforward.csv")[-1]
     cohorts = rows(pack, "redemption_cohorts.csv")

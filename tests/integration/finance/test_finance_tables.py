@@ -25,8 +25,9 @@ FLOWS = {
     "EXPIRY": "expired",
     "FORFEITURE": "forfeited",
     "ADJUSTMENT": "adjusted",
+    "WRITE_OFF": "written_off",
 }
-SIGNS = {"accrued": 1, "adjusted": 1}
+SIGNS = {"accrued": 1, "adjusted": 1, "written_off": 1}
 
 
 def table(settings: Settings, name: str) -> pl.DataFrame:
@@ -74,6 +75,33 @@ def test_money_is_the_worth_of_the_points(finance_home: Settings) -> None:
             assert points or not minor
 
 
+def test_shares_of_funding_add_up_to_the_liability(finance_home: Settings) -> None:
+    ledger = busy_ledger()
+    share = {lot["lot_id"]: lot["funding_partner_bps"] for lot in ledger.tables["lots_issued"]}
+    held: dict[tuple[str, int], int] = defaultdict(int)
+    for leg in ledger.tables["postings"]:
+        if leg["account_id"]:
+            sign = 1 if leg["direction"] == "CREDIT" else -1
+            held[leg["program_id"], share.get(leg["lot_id"], 0)] += sign * leg["amount"]
+    rows = table(finance_home, "liability_by_funding")
+    last = rows.filter(period="2025-08")
+    assert {(r["program_id"], r["funding_partner_bps"]): r["closing_points"]
+            for r in last.iter_rows(named=True)} == held  # fmt: skip
+    assert {bps for _, bps in held} == {0, 3333}
+    total = table(finance_home, "liability_rollforward")
+    names = [
+        name for name in total.columns if name in rows.columns and total[name].dtype.is_integer()
+    ]
+    names.remove("version")
+    summed = rows.group_by("program_id", "period").agg(pl.col(names).sum())
+    keys = ["program_id", "period"]
+    assert summed.sort(keys).select(keys + names).equals(total.sort(keys).select(keys + names))
+    # 33.33 % of what is open of the lots that the partner has a share in, half away from zero.
+    part = last.row(by_predicate=(pl.col("program_id") == "points")
+                    & (pl.col("funding_partner_bps") == 3333), named=True)  # fmt: skip
+    assert part["closing_partner_minor"] == (2 * part["closing_minor"] * 3333 + 10_000) // 20_000
+
+
 def test_a_month_without_entries_keeps_the_balance(finance_home: Settings) -> None:
     rows = table(finance_home, "liability_rollforward").filter(program_id="cash", period="2025-03")
     row = rows.row(0, named=True)
@@ -114,6 +142,16 @@ def test_the_clearing_account_is_zero_or_has_an_exception(finance_home: Settings
     assert found.select("type", "opened_on", "amount_minor", "left_ref").rows() == [
         ("STUCK", date(2025, 6, 3), 2, "VISA/2025-06-03/USD")
     ]
+
+
+def test_a_month_of_settlement_is_one_line(finance_home: Settings) -> None:
+    # Three days of 9,000 gross; charges of 7 a day, and one day that was paid as if they were 9.
+    [row] = table(finance_home, "interchange_summary").to_dicts()
+    assert row == {
+        "network": "VISA", "period": "2025-06", "currency": "USD", "settlement_days": 3,
+        "gross_minor": 27_000, "interchange_minor": 540, "charges_minor": 21,
+        "net_paid_minor": 26_437, "in_clearing_minor": 2, "interchange_rate_micros": 20_000,
+    }  # fmt: skip
 
 
 def test_journals_are_exported_for_the_general_ledger(

@@ -12,6 +12,7 @@ from pipelines.settings import Settings
 from pipelines.transform import dbt
 from pipelines.warehouse import connect
 from tests.integration.finance.test_closing import APRIL, MARCH, PROGRAM, Home, bought
+from tests.rewards_lab import instruction
 
 CARD = """
 program: lab
@@ -23,6 +24,7 @@ components:
   LOSS_SHARE: {bps: 3000, direction: RECEIVABLE}
   NEW_ACCOUNT: {rate: 7500}
   ACTIVATION: {rate: 1000}
+  POINT_PURCHASE: {tiers: [{from: 0, rate: "1.25"}, {from: 50, rate: "1.1"}]}
   MARKETING_FUND: {rate: "2500.5", direction: RECEIVABLE}
   GUARANTEE_TRUE_UP: {rate: 50000}
 """
@@ -38,7 +40,8 @@ def posted(con, number: int, amount: int, on: date, class_: str = "PURCHASE") ->
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """March with sales of 1,234.57, interchange of 180.4 units, a write-off, one new account."""
+    """March with sales of 1,234.57, interchange of 180.4 units, a write-off, one new account and
+    80 points sent to the partner."""
     folder = tmp_path_factory.mktemp("cards")
     (folder / "cards").mkdir()
     (folder / "cards" / "lab.yaml").write_text(CARD)
@@ -61,7 +64,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
             "insert into marts.dim_accounts (account_id, program_id, opened_on) values "
             "('a0', 'lab', date '2024-03-01'), ('a1', 'lab', date '2024-02-11')"
         )
-    home.deliver([bought(1, 9_000, date(2024, 3, 5))], through=date(2024, 4, 20))
+    home.deliver(
+        [bought(1, 9_000, date(2024, 3, 5))],
+        [instruction("x1", "a1", "TRANSFER", date(2024, 3, 20), 80)],
+        through=date(2024, 4, 20),
+    )
     home.deliver([bought(2, 9_000, date(2024, 4, 5), date(2024, 4, 21))], through=date(2024, 5, 1))
     return home
 
@@ -90,7 +97,9 @@ def test_components_are_priced_by_hand_worked_figures_and_billed_for_good(home: 
         "NEW_ACCOUNT": ("PAYABLE", Decimal("7500").normalize(), 7_500),
         "ACTIVATION": ("PAYABLE", Decimal("1000").normalize(), 1_000),
         "MARKETING_FUND": ("RECEIVABLE", Decimal("2500.5"), 2_501),
-        "GUARANTEE_TRUE_UP": ("PAYABLE", Decimal("41328.7345"), 41_329),
+        # 50 points at 1.25 and 30 at 1.1.
+        "POINT_PURCHASE": ("PAYABLE", Decimal("95.5"), 96),
+        "GUARANTEE_TRUE_UP": ("PAYABLE", Decimal("41233.2345"), 41_233),
     }
     details = home.frame(
         f"select component, sum(quantity_micros)::bigint as q, count(*) as n "
@@ -99,15 +108,24 @@ def test_components_are_priced_by_hand_worked_figures_and_billed_for_good(home: 
     assert details == [
         ("ACTIVATION", 1_000_000, 1), ("INTERCHANGE_SHARE_BPS", 180_400_000, 2),
         ("LOSS_SHARE", 20_005_000_000, 1), ("NET_SALES_BPS", 123_457_000_000, 3),
-        ("NEW_ACCOUNT", 1_000_000, 1),
+        ("NEW_ACCOUNT", 1_000_000, 1), ("POINT_PURCHASE", 80_000_000, 1),
     ]  # fmt: skip
+    bought_points = home.frame(
+        "select points from finance.partner_invoice_lines where component = 'POINT_PURCHASE'"
+    )
+    assert bought_points["points"].to_list() == [80]
     booked = dict(
         home.frame(
             "select account_code, sum(debit_minor - credit_minor)::bigint from finance.gl_entries "
             f"where period = '{MARCH}' and source like 'PARTNER_%' group by all"
         ).rows()
     )
-    assert booked == {"5020": 50_000, "2210": -50_000, "1210": 8_503, "4200": -8_503}
+    assert booked == {"5020": 49_904, "2210": -49_904, "1210": 8_503, "4200": -8_503}
+    payable = home.frame(
+        "select credit_minor from finance.gl_entries where account_code = '2200' "
+        f"and period = '{MARCH}'"
+    )
+    assert payable["credit_minor"].to_list() == [96]
 
     assert home.close(MARCH) == [f"{MARCH} CLOSED 1"]
     with connect(settings=home.settings) as con:
