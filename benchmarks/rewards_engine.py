@@ -43,6 +43,14 @@ FIRST, DAYS = date(2024, 1, 1), 730
 EVENTS_AN_ACCOUNT = 300
 REFUNDS = 0.02
 MCCS = ("5411", "5541", "5812", "5912", "4899", "5999", "5311", "6011", "7995")
+_NO_ACCOUNTS = """
+create schema marts;
+create table marts.dim_accounts (
+    account_id varchar, program_id varchar, opened_on date, closed_on date, status varchar,
+    close_reason varchar, substatus varchar, updated_at timestamp, received_at timestamp
+)
+"""
+"""Nothing is known of accounts: none is closed."""
 NO_TEXT = pl.lit(None, dtype=pl.String)
 
 
@@ -78,6 +86,7 @@ def run(program_id: str, events: int, chunk: int, refunds: float = REFUNDS) -> d
     with memory() as con, memory() as plain:
         plain.execute("set threads = 1")
         ensure_tables(con)
+        con.execute(_NO_ACCOUNTS)
         write_terms(plain, program)
         for frame in chunks(events, chunk, program.latest.currency, refunds):
             done += frame.height
