@@ -31,7 +31,7 @@ contributions as (
 sums as (
     {{ window_sums(
         'contributions',
-        {'approved': [1, 7, 30], 'amount': [1, 7, 30], 'declined': [1, 7]},
+        {'approved': [1, 7, 30], 'amount': [1, 7, 30], 'declined': [1, 7, 30]},
         'date'
     ) }}
 ),
@@ -52,6 +52,7 @@ select
     cast(sums.amount_30d as bigint) as authorization_amount_30d_minor,
     cast(sums.declined_1d as bigint) as declined_count_1d,
     cast(sums.declined_7d as bigint) as declined_count_7d,
+    cast(sums.declined_30d as bigint) as declined_count_30d,
     cast(maxima.largest_30d as bigint) as authorization_amount_max_30d_minor
 from sums
 inner join maxima
