@@ -15,6 +15,8 @@
   `relation` has entity_id, active_from, known_from, known_to and the measures' columns.
   `measures` maps a column to the list of its windows in days; the sum over a window of W days is
   called `<column>_<W>d`. Times are of `type`: date (changes at the end of the day) or timestamp.
+  Sums are of 64 bits on the way, which takes two thirds of the time of wider ones, but for the
+  columns in `wide`.
 #}
 
 {% macro window_end(window, type) -%}
@@ -25,7 +27,7 @@
 {%- endmacro %}
 
 
-{% macro window_sums(relation, measures, type) -%}
+{% macro window_sums(relation, measures, type, wide=[]) -%}
     {%- set windows = [] -%}
     {%- for column, lengths in measures.items() -%}
         {%- for length in lengths if length not in windows -%}
@@ -50,7 +52,10 @@
             changed_at
             {%- for column, lengths in measures.items() -%}
             {%- for length in lengths %},
-            sum({{ column }}_{{ length }}d) as {{ column }}_{{ length }}d
+            cast(
+                sum({{ column }}_{{ length }}d)
+                as {{ wide_integer() if column in wide else 'bigint' }}
+            ) as {{ column }}_{{ length }}d
             {%- endfor -%}
             {%- endfor %}
         from (
@@ -183,9 +188,9 @@
             active_from,
             known_from,
             known_to,
-            sum(case when is_declined then 0 else 1 end) as approved,
-            sum(case when is_declined then 0 else amount_minor end) as amount,
-            sum(case when is_declined then 1 else 0 end) as declined,
+            cast(sum(case when is_declined then 0 else 1 end) as bigint) as approved,
+            cast(sum(case when is_declined then 0 else amount_minor end) as bigint) as amount,
+            cast(sum(case when is_declined then 1 else 0 end) as bigint) as declined,
             0 as frauds
         from known
         group by {{ column }}, active_from, known_from, known_to

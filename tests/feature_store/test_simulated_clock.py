@@ -94,7 +94,7 @@ def test_what_is_served_is_what_history_tells(
             SERVICE, {k: v for k, v in now.items() if k != "event_at"}, at=clock
         )["features"]  # fmt: skip
         counts |= {row["card_count_1h"] for row in told}
-    assert counts >= {None, 0, 1, 2}
+    assert counts >= {None, 0, 1}
     assert parity(services=[SERVICE]).is_empty()
 
 

@@ -21,9 +21,9 @@ contributions as (
         active_from,
         known_from,
         known_to,
-        sum(case when is_declined then 0 else 1 end) as approved,
-        sum(case when is_declined then 1 else 0 end) as declined,
-        sum(case when is_declined then 0 else amount_minor end) as amount,
+        cast(sum(case when is_declined then 0 else 1 end) as bigint) as approved,
+        cast(sum(case when is_declined then 1 else 0 end) as bigint) as declined,
+        cast(sum(case when is_declined then 0 else amount_minor end) as bigint) as amount,
         sum(case
             when is_declined then 0
             else cast(amount_minor as {{ wide_integer() }}) * amount_minor
@@ -42,7 +42,8 @@ sums as (
             'declined': [1, 7, 30],
             'squares': [30, 90],
         },
-        'date'
+        'date',
+        wide=['squares']
     ) }}
 ),
 

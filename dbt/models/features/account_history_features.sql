@@ -27,10 +27,10 @@ with first_seen as (
 moments as (
     select
         account_id,
+        {% for kind in lists %}
+        {{ joined_in_group("case when kind = '" ~ kind ~ "' then name end") }} as {{ kind }},
+        {% endfor %}
         first_known_at
-        {%- for kind in lists %},
-        {{ joined_in_group("case when kind = '" ~ kind ~ "' then name end") }} as {{ kind }}
-        {%- endfor %}
     from first_seen
     group by account_id, first_known_at
 ),
@@ -38,14 +38,14 @@ moments as (
 states as (
     select
         account_id,
-        first_known_at
-        {%- for kind, plural in lists.items() %},
+        {% for kind, plural in lists.items() %}
         {{ last_joined(
             kind, 200,
             'partition by account_id order by first_known_at '
             ~ 'rows between unbounded preceding and current row'
-        ) }} as known_{{ plural }}
-        {%- endfor %}
+        ) }} as known_{{ plural }},
+        {% endfor %}
+        first_known_at
     from moments
 )
 

@@ -4,7 +4,7 @@
 --
 -- The log has a message per authorization, `<microseconds>:<amount>:<A or D>` for approved or
 -- declined, and the same with a small letter where it was corrected away later. Every message that
--- may fall into a window of 24 hours after the row is in the 24 hours of known time before it, since
+-- may fall into a window of 24 hours after the row is in the 24 hours of known time before it:
 -- nothing is known before it happens. Of more than 128 messages the last 128 are kept.
 --
 -- When and where the card was last used is not taken back by a correction, and is forgotten after
@@ -26,7 +26,8 @@
 with known as (
     select
         *,
-        {{ microseconds('event_at') }} as event_us
+        {{ microseconds('event_at') }} as event_us,
+        {{ microseconds('event_at') }} || ':' || amount_minor as message
     from {{ ref('int_authorizations__known') }}
     where
         {{ is_touched('card_id', 'card') }}
@@ -41,7 +42,7 @@ changes as (
         known_at as changed_at,
         case
             when known_at < event_at + interval '1' day
-                then event_us || ':' || amount_minor || case when is_declined then ':D' else ':A' end
+                then message || case when is_declined then ':D' else ':A' end
         end as message,
         case when is_declined then null else event_us end as used_us,
         case when is_declined then event_us end as declined_us,
@@ -58,7 +59,7 @@ changes as (
     select
         card_id,
         known_until as changed_at,
-        event_us || ':' || amount_minor || case when is_declined then ':d' else ':a' end as message,
+        message || case when is_declined then ':d' else ':a' end as message,
         null as used_us,
         null as declined_us,
         null as place

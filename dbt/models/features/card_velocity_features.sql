@@ -20,9 +20,9 @@ contributions as (
         active_from,
         known_from,
         known_to,
-        sum(case when is_declined then 0 else 1 end) as approved,
-        sum(case when is_declined then 1 else 0 end) as declined,
-        sum(case when is_declined then 0 else amount_minor end) as amount,
+        cast(sum(case when is_declined then 0 else 1 end) as bigint) as approved,
+        cast(sum(case when is_declined then 1 else 0 end) as bigint) as declined,
+        cast(sum(case when is_declined then 0 else amount_minor end) as bigint) as amount,
         max(case when not is_declined then amount_minor end) as largest
     from known
     group by card_id, active_from, known_from, known_to
