@@ -1,4 +1,8 @@
-"""What models ask for: one service per model version, unchanged once a model is trained on it."""
+"""What models ask for: one service per model version, unchanged once a model is trained on it.
+
+A service has what its model uses of a view; the rest of the view is there for whoever asks for it
+by name (`view:feature`).
+"""
 
 from credit_risk_features import (
     account_payment_features,
@@ -7,7 +11,6 @@ from credit_risk_features import (
 )
 from feast import FeatureService
 from fraud_features import (
-    VELOCITY_DAYS,
     account_amount_features,
     card_velocity_features,
     device_risk_features,
@@ -32,18 +35,32 @@ _USUAL_AMOUNTS = [
     "amount_mean_90d_minor",
     "amount_stddev_90d_minor",
 ]
+_ACCOUNT_VELOCITY = [
+    f"account_{measure}_{days}d{unit}"
+    for days in (1, 7)
+    for measure, unit in (("count", ""), ("declined_count", ""), ("amount", "_minor"))
+]
+_MERCHANT = [
+    "transaction_count_1d",
+    "transaction_count_7d",
+    "transaction_count_30d",
+    "transaction_count_90d",
+    "fraud_count_7d",
+    "fraud_count_30d",
+    "fraud_count_90d",
+    "fraud_rate_30d",
+    "fraud_rate_90d",
+    "merchant_declined_count_1d",
+]
 
 
-def _velocity_and_risk(entity: str) -> list[str]:
-    """What a model uses of an entity's view: its velocity, and its fraud over longer windows."""
+def _of_place(entity: str) -> list[str]:
+    """What the model uses of a device or an address."""
     return [
-        *(
-            f"{entity}_{measure}_{days}d"
-            for days in VELOCITY_DAYS
-            for measure in ("count", "declined_count")
-        ),
-        *(f"{entity}_amount_{days}d_minor" for days in VELOCITY_DAYS),
-        *(f"{entity}_fraud_rate_{days}d" for days in (7, 30, 90)),
+        f"{entity}_count_1d",
+        f"{entity}_count_30d",
+        f"{entity}_declined_count_1d",
+        f"{entity}_fraud_rate_90d",
     ]
 
 
@@ -64,12 +81,12 @@ fraud_authorization_v1 = FeatureService(
     description="By card_id, account_id and merchant_id, with the authorization.",
     features=[
         card_velocity_features,
-        account_amount_features,
+        account_amount_features[[*_USUAL_AMOUNTS, *_ACCOUNT_VELOCITY]],
         account_payment_features[["beh_util_cur", "beh_dpd_cur", "beh_mob"]],
-        merchant_risk_features,
-        mcc_risk_features[["mcc_count_30d", "mcc_fraud_rate_7d", "mcc_fraud_rate_30d"]],
-        device_risk_features[_velocity_and_risk("device")],
-        ip_risk_features[_velocity_and_risk("ip")],
+        merchant_risk_features[_MERCHANT],
+        mcc_risk_features[["mcc_fraud_rate_30d"]],
+        device_risk_features[_of_place("device")],
+        ip_risk_features[_of_place("ip")],
         authorization_context,
         authorization_windows,
         authorization_travel,

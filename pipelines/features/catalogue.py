@@ -113,7 +113,7 @@ class FraudRow:
 
 
 def fraud_catalogue() -> list[FraudRow]:
-    """Every feature of the fraud service, in order. Raises `CardlineError` for one without meaning."""
+    """Every feature of the fraud service. Raises `CardlineError` for one without a meaning."""
     from pipelines.features.retrieval import service_definition
 
     service, views, meanings = service_definition(FRAUD_SERVICE), _views(), _meanings()

@@ -55,6 +55,11 @@ select
     sums.entity_id as account_id,
     {{ midnight_after('sums.changed_at') }} as event_timestamp,
     {{ midnight_after('sums.changed_at') }} as created_timestamp,
+    {% for days in [1, 7, 30] %}
+    cast(sums.approved_{{ days }}d as bigint) as account_count_{{ days }}d,
+    cast(sums.declined_{{ days }}d as bigint) as account_declined_count_{{ days }}d,
+    cast(sums.amount_{{ days }}d as bigint) as account_amount_{{ days }}d_minor,
+    {% endfor %}
     cast(sums.approved_30d as bigint) as amount_count_30d,
     {{ mean_of_sums('sums.amount_30d', 'sums.approved_30d') }} as amount_mean_30d_minor,
     {{ stddev_of_sums('sums.squares_30d', 'sums.amount_30d', 'sums.approved_30d') }}
@@ -63,13 +68,7 @@ select
     cast(sums.approved_90d as bigint) as amount_count_90d,
     {{ mean_of_sums('sums.amount_90d', 'sums.approved_90d') }} as amount_mean_90d_minor,
     {{ stddev_of_sums('sums.squares_90d', 'sums.amount_90d', 'sums.approved_90d') }}
-        as amount_stddev_90d_minor,
-    {% for days in [1, 7, 30] %}
-    cast(sums.approved_{{ days }}d as bigint) as account_count_{{ days }}d,
-    cast(sums.declined_{{ days }}d as bigint) as account_declined_count_{{ days }}d,
-    cast(sums.amount_{{ days }}d as bigint) as account_amount_{{ days }}d_minor
-    {{- ',' if not loop.last }}
-    {% endfor %}
+        as amount_stddev_90d_minor
 from sums
 inner join maxima
     on sums.entity_id = maxima.entity_id and sums.changed_at = maxima.changed_at
