@@ -156,20 +156,6 @@
 {%- endmacro %}
 
 
-{# The texts of `column` of a group in order, joined by the unit separator; null of none. #}
-{% macro joined_in_group(column) -%}
-    {{ return(adapter.dispatch('joined_in_group')(column)) }}
-{%- endmacro %}
-
-{% macro default__joined_in_group(column) -%}
-    string_agg({{ column }}, chr(31) order by {{ column }})
-{%- endmacro %}
-
-{% macro spark__joined_in_group(column) -%}
-    nullif(array_join(array_sort(collect_list({{ column }})), chr(31)), '')
-{%- endmacro %}
-
-
 {# One key of two, which no other two have. #}
 {% macro pair_key(first, second) -%}
     length({{ first }}) || ':' || {{ first }} || {{ second }}

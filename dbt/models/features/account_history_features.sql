@@ -22,31 +22,20 @@ with first_seen as (
         and {{ is_touched('account_id', 'account') }}
 ),
 
-{% set lists = {'mcc': 'mccs', 'country': 'countries', 'device': 'devices'} %}
+{% set in_order = 'partition by account_id order by first_known_at, kind, name' %}
+{% set so_far = in_order ~ ' rows between unbounded preceding and current row' %}
 
-moments as (
-    select
-        account_id,
-        {% for kind in lists %}
-        {{ joined_in_group("case when kind = '" ~ kind ~ "' then name end") }} as {{ kind }},
-        {% endfor %}
-        first_known_at
-    from first_seen
-    group by account_id, first_known_at
-),
-
+-- What is heard of at one time is in the last of its rows.
 states as (
     select
         account_id,
-        {% for kind, plural in lists.items() %}
-        {{ last_joined(
-            kind, 200,
-            'partition by account_id order by first_known_at '
-            ~ 'rows between unbounded preceding and current row'
-        ) }} as known_{{ plural }},
+        first_known_at,
+        {% for kind, plural in {'mcc': 'mccs', 'country': 'countries', 'device': 'devices'}.items() %}
+        {{ last_joined("case when kind = '" ~ kind ~ "' then name end", 200, so_far) }}
+            as known_{{ plural }},
         {% endfor %}
-        first_known_at
-    from moments
+        lead(first_known_at) over ({{ in_order }}) as next_known_at
+    from first_seen
 )
 
 select
@@ -57,4 +46,6 @@ select
     known_countries,
     known_devices
 from states
-where {{ is_since_touched('first_known_at', 'account') }}
+where
+    first_known_at is distinct from next_known_at
+    and {{ is_since_touched('first_known_at', 'account') }}
