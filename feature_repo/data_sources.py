@@ -24,8 +24,14 @@ def published(view: str) -> FileSource:
 
 
 account_amount_source = published("account_amount_features")
+account_history_source = published("account_history_features")
+account_merchant_source = published("account_merchant_features")
 account_payment_source = published("account_payment_features")
+card_recent_source = published("card_recent_features")
 card_velocity_source = published("card_velocity_features")
 customer_application_source = published("customer_application_features")
+device_risk_source = published("device_risk_features")
+ip_risk_source = published("ip_risk_features")
+mcc_risk_source = published("mcc_risk_features")
 merchant_risk_source = published("merchant_risk_features")
 pull_bureau_source = published("pull_bureau_features")

@@ -1,4 +1,8 @@
-"""What models ask for: one service per model version, unchanged once a model is trained on it."""
+"""What models ask for: one service per model version, unchanged once a model is trained on it.
+
+A service has what its model uses of a view; the rest of the view is there for whoever asks for it
+by name (`view:feature`).
+"""
 
 from credit_risk_features import (
     account_payment_features,
@@ -9,9 +13,56 @@ from feast import FeatureService
 from fraud_features import (
     account_amount_features,
     card_velocity_features,
+    device_risk_features,
+    ip_risk_features,
+    mcc_risk_features,
     merchant_risk_features,
 )
-from on_demand_features import application_affordability, authorization_context
+from on_demand_features import (
+    application_affordability,
+    authorization_context,
+    authorization_novelty,
+    authorization_travel,
+    authorization_windows,
+)
+
+_USUAL_AMOUNTS = [
+    "amount_count_30d",
+    "amount_mean_30d_minor",
+    "amount_stddev_30d_minor",
+    "amount_max_30d_minor",
+    "amount_count_90d",
+    "amount_mean_90d_minor",
+    "amount_stddev_90d_minor",
+]
+_ACCOUNT_VELOCITY = [
+    f"account_{measure}_{days}d{unit}"
+    for days in (1, 7)
+    for measure, unit in (("count", ""), ("declined_count", ""), ("amount", "_minor"))
+]
+_MERCHANT = [
+    "transaction_count_1d",
+    "transaction_count_7d",
+    "transaction_count_30d",
+    "transaction_count_90d",
+    "fraud_count_7d",
+    "fraud_count_30d",
+    "fraud_count_90d",
+    "fraud_rate_30d",
+    "fraud_rate_90d",
+    "merchant_declined_count_1d",
+]
+
+
+def _of_place(entity: str) -> list[str]:
+    """What the model uses of a device or an address."""
+    return [
+        f"{entity}_count_1d",
+        f"{entity}_count_30d",
+        f"{entity}_declined_count_1d",
+        f"{entity}_fraud_rate_90d",
+    ]
+
 
 underwriting_v1 = FeatureService(
     name="underwriting_v1",
@@ -22,7 +73,7 @@ underwriting_v1 = FeatureService(
 account_behaviour_v1 = FeatureService(
     name="account_behaviour_v1",
     description="By account_id.",
-    features=[account_payment_features, account_amount_features],
+    features=[account_payment_features, account_amount_features[_USUAL_AMOUNTS]],
 )
 
 fraud_authorization_v1 = FeatureService(
@@ -30,8 +81,15 @@ fraud_authorization_v1 = FeatureService(
     description="By card_id, account_id and merchant_id, with the authorization.",
     features=[
         card_velocity_features,
-        account_amount_features,
-        merchant_risk_features,
+        account_amount_features[[*_USUAL_AMOUNTS, *_ACCOUNT_VELOCITY]],
+        account_payment_features[["beh_util_cur", "beh_dpd_cur", "beh_mob"]],
+        merchant_risk_features[_MERCHANT],
+        mcc_risk_features[["mcc_fraud_rate_30d"]],
+        device_risk_features[_of_place("device")],
+        ip_risk_features[_of_place("ip")],
         authorization_context,
+        authorization_windows,
+        authorization_travel,
+        authorization_novelty,
     ],
 )

@@ -1,13 +1,46 @@
-"""Features of fraud detection: how often, how much and where, by day.
+"""Features of fraud detection: how often, how much, where and how risky.
 
-A window of W days of a row with event_timestamp T covers the days that end at or before T. The
-schema here is the one declaration of what Feast serves; no view has a TTL (rows are change events).
+Windows of days hop at midnight (UTC): a window of W days of a row with event_timestamp T covers the
+days that end at or before T. Windows of up to 24 hours of a card are exact: they are counted at the
+request, by `authorization_windows`, from `card_recent_features`. The schema here is the one
+declaration of what Feast serves; no view has a TTL (rows are change events).
 """
 
-from data_sources import account_amount_source, card_velocity_source, merchant_risk_source
-from entities import account, card, merchant
+from data_sources import (
+    account_amount_source,
+    account_history_source,
+    account_merchant_source,
+    card_recent_source,
+    card_velocity_source,
+    device_risk_source,
+    ip_risk_source,
+    mcc_risk_source,
+    merchant_risk_source,
+)
+from entities import account, account_merchant, card, device, ip, mcc, merchant
 from feast import FeatureView, Field
 from feast.types import Float64, Int64, String
+
+VELOCITY_DAYS = (1, 7, 30)
+RISK_DAYS = (1, 7, 30, 90)
+
+
+def _risk(prefix: str, count: str, velocity: str) -> list[Field]:
+    """Transactions and known frauds by window, then amounts and declines."""
+    fields = []
+    for days in RISK_DAYS:
+        fields += [
+            Field(name=f"{prefix}{count}_{days}d", dtype=Int64),
+            Field(name=f"{prefix}fraud_count_{days}d", dtype=Int64),
+            Field(name=f"{prefix}fraud_rate_{days}d", dtype=Float64),
+        ]
+    for days in VELOCITY_DAYS:
+        fields += [
+            Field(name=f"{velocity}_amount_{days}d_minor", dtype=Int64),
+            Field(name=f"{velocity}_declined_count_{days}d", dtype=Int64),
+        ]
+    return fields
+
 
 card_velocity_features = FeatureView(
     name="card_velocity_features",
@@ -24,14 +57,31 @@ card_velocity_features = FeatureView(
         Field(name="authorization_amount_30d_minor", dtype=Int64),
         Field(name="declined_count_1d", dtype=Int64),
         Field(name="declined_count_7d", dtype=Int64),
+        Field(name="declined_count_30d", dtype=Int64),
         Field(name="authorization_amount_max_30d_minor", dtype=Int64),
     ],
     source=card_velocity_source,
 )
 
+card_recent_features = FeatureView(
+    name="card_recent_features",
+    description="One row per card and time at which something about it was heard: its log of 24 "
+    "hours and its last use, for what is computed at the request.",
+    entities=[card],
+    ttl=None,
+    schema=[
+        Field(name="card_id", dtype=String),
+        Field(name="recent_authorizations", dtype=String),
+        Field(name="last_used_us", dtype=Int64),
+        Field(name="last_declined_us", dtype=Int64),
+        Field(name="last_place", dtype=String),
+    ],
+    source=card_recent_source,
+)
+
 account_amount_features = FeatureView(
     name="account_amount_features",
-    description="One row per account, day of change and known time: usual transaction amounts.",
+    description="One row per account, day of change and known time: usual amounts and velocity.",
     entities=[account],
     ttl=None,
     schema=[
@@ -43,8 +93,44 @@ account_amount_features = FeatureView(
         Field(name="amount_count_90d", dtype=Int64),
         Field(name="amount_mean_90d_minor", dtype=Float64),
         Field(name="amount_stddev_90d_minor", dtype=Float64),
+        *(
+            Field(name=name, dtype=Int64)
+            for days in VELOCITY_DAYS
+            for name in (
+                f"account_count_{days}d",
+                f"account_declined_count_{days}d",
+                f"account_amount_{days}d_minor",
+            )
+        ),
     ],
     source=account_amount_source,
+)
+
+account_history_features = FeatureView(
+    name="account_history_features",
+    description="One row per account and time at which it used something new: categories, "
+    "countries and devices that it has used.",
+    entities=[account],
+    ttl=None,
+    schema=[
+        Field(name="account_id", dtype=String),
+        Field(name="known_mccs", dtype=String),
+        Field(name="known_countries", dtype=String),
+        Field(name="known_devices", dtype=String),
+    ],
+    source=account_history_source,
+)
+
+account_merchant_features = FeatureView(
+    name="account_merchant_features",
+    description="One row per account and merchant: since when we know that one used the other.",
+    entities=[account_merchant],
+    ttl=None,
+    schema=[
+        Field(name="account_merchant_key", dtype=String),
+        Field(name="first_used_us", dtype=Int64),
+    ],
+    source=account_merchant_source,
 )
 
 merchant_risk_features = FeatureView(
@@ -54,15 +140,34 @@ merchant_risk_features = FeatureView(
     ttl=None,
     schema=[
         Field(name="merchant_id", dtype=String),
-        Field(name="transaction_count_1d", dtype=Int64),
-        Field(name="transaction_count_7d", dtype=Int64),
-        Field(name="transaction_count_30d", dtype=Int64),
-        Field(name="transaction_count_90d", dtype=Int64),
-        Field(name="fraud_count_7d", dtype=Int64),
-        Field(name="fraud_count_30d", dtype=Int64),
-        Field(name="fraud_count_90d", dtype=Int64),
-        Field(name="fraud_rate_30d", dtype=Float64),
-        Field(name="fraud_rate_90d", dtype=Float64),
+        *_risk("", "transaction_count", "merchant"),
     ],
     source=merchant_risk_source,
+)
+
+mcc_risk_features = FeatureView(
+    name="mcc_risk_features",
+    description="One row per category, day of change and known time: volume and known fraud.",
+    entities=[mcc],
+    ttl=None,
+    schema=[Field(name="mcc_key", dtype=String), *_risk("mcc_", "count", "mcc")],
+    source=mcc_risk_source,
+)
+
+device_risk_features = FeatureView(
+    name="device_risk_features",
+    description="One row per device, day of change and known time: volume and known fraud.",
+    entities=[device],
+    ttl=None,
+    schema=[Field(name="device_key", dtype=String), *_risk("device_", "count", "device")],
+    source=device_risk_source,
+)
+
+ip_risk_features = FeatureView(
+    name="ip_risk_features",
+    description="One row per internet address, day of change and known time: volume and fraud.",
+    entities=[ip],
+    ttl=None,
+    schema=[Field(name="ip_key", dtype=String), *_risk("ip_", "count", "ip")],
+    source=ip_risk_source,
 )

@@ -3,14 +3,19 @@
 Functions take and return columns (lists of equal length), never single values: Feast's singleton
 mode computes only the first row of an online request with several. They are stored as source text,
 so each holds everything that it uses. An input that is missing or cannot be gives a null, never a
-default.
+default. The same functions run on training rows and online.
 """
 
 from credit_risk_features import pull_bureau_features
 from feast import Field, RequestSource
 from feast.on_demand_feature_view import on_demand_feature_view
-from feast.types import Bool, Float64, Int64
-from fraud_features import account_amount_features
+from feast.types import Bool, Float64, Int64, String
+from fraud_features import (
+    account_amount_features,
+    account_history_features,
+    account_merchant_features,
+    card_recent_features,
+)
 
 application_request = RequestSource(
     name="application_request",
@@ -24,11 +29,22 @@ application_request = RequestSource(
 
 authorization_request = RequestSource(
     name="authorization_request",
-    description="The authorization: amount in minor units, hour 0–23, ISO weekday 1 (Monday)–7.",
+    description="The authorization: amount in minor units, hour 0–23, ISO weekday 1 (Monday)–7, "
+    "place where the card is present. event_at is when it happens, by default now, and known_at "
+    "what the stored features are as of, by default the last materialisation; both ISO, UTC.",
     schema=[
         Field(name="amount_minor", dtype=Int64),
         Field(name="event_hour", dtype=Int64),
         Field(name="event_weekday", dtype=Int64),
+        Field(name="event_at", dtype=String),
+        Field(name="known_at", dtype=String),
+        Field(name="mcc", dtype=String),
+        Field(name="merchant_country", dtype=String),
+        Field(name="device_id", dtype=String),
+        Field(name="ip_hash", dtype=String),
+        Field(name="is_card_present", dtype=Bool),
+        Field(name="latitude", dtype=Float64),
+        Field(name="longitude", dtype=Float64),
     ],
 )
 
@@ -74,9 +90,11 @@ def application_affordability(inputs):
         Field(name="amount_to_max_30d", dtype=Float64),
         Field(name="is_night", dtype=Bool),
         Field(name="is_weekend", dtype=Bool),
+        Field(name="is_card_not_present", dtype=Bool),
+        Field(name="is_round_amount", dtype=Bool),
     ],
     mode="python",
-    description="The authorization against the account's usual amounts, and when it happens.",
+    description="The authorization against the account's usual amounts, when and how it happens.",
 )
 def authorization_context(inputs):
     # z = (a - mean) / max(stddev, 5 % of the mean, one major unit); null below five amounts.
@@ -105,7 +123,186 @@ def authorization_context(inputs):
             day >= 6 if day is not None and 1 <= day <= 7 else None
             for day in inputs["event_weekday"]
         ],
+        "is_card_not_present": [
+            None if is_present is None else not is_present
+            for is_present in inputs["is_card_present"]
+        ],
+        "is_round_amount": [
+            None if amount is None else amount % 1_000 == 0 for amount in inputs["amount_minor"]
+        ],
     }
+
+
+@on_demand_feature_view(
+    sources=[card_recent_features, authorization_request],
+    schema=[
+        *(
+            Field(name=name, dtype=Int64)
+            for window in ("15m", "1h", "24h")
+            for name in (
+                f"card_count_{window}",
+                f"card_declined_count_{window}",
+                f"card_amount_{window}_minor",
+            )
+        ),
+        Field(name="seconds_since_used", dtype=Float64),
+        Field(name="seconds_since_declined", dtype=Float64),
+        Field(name="age_s", dtype=Float64),
+    ],
+    mode="python",
+    description="What is known of the card's last 15 minutes, hour and day before the "
+    "authorization, exact to the microsecond, and how old what is known is.",
+)
+def authorization_windows(inputs):
+    # Authorizations of [event_at - window, event_at): the present one is not among them. A message
+    # with a small letter takes back one that was corrected later.
+    from datetime import UTC, datetime, timedelta
+
+    epoch, step = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+
+    def microseconds(text):
+        at = datetime.fromisoformat(text)
+        return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - epoch) // step
+
+    windows = {"15m": 900_000_000, "1h": 3_600_000_000, "24h": 86_400_000_000}
+    answer = {
+        **{
+            f"card_{measure}": []
+            for window in windows
+            for measure in (
+                f"count_{window}",
+                f"declined_count_{window}",
+                f"amount_{window}_minor",
+            )
+        },
+        "seconds_since_used": [],
+        "seconds_since_declined": [],
+        "age_s": [],
+    }
+    for event_at, known_at, log, used, declined in zip(
+        inputs["event_at"],
+        inputs["known_at"],
+        inputs["recent_authorizations"],
+        inputs["last_used_us"],
+        inputs["last_declined_us"],
+        strict=True,
+    ):
+        now = None if event_at is None else microseconds(event_at)
+        for name, at in (("seconds_since_used", used), ("seconds_since_declined", declined)):
+            is_recent = None not in (now, at) and now - at < 90 * windows["24h"]
+            answer[name].append((now - at) / 1e6 if is_recent else None)
+        answer["age_s"].append(
+            None if now is None or known_at is None else (now - microseconds(known_at)) / 1e6
+        )
+        messages = []
+        for message in log.split() if log else ():
+            at, amount, kind = message.split(":")
+            messages.append((int(at), int(amount), kind))
+        for window, length in windows.items():
+            count = total = refused = 0
+            if now is not None:
+                for at, amount, kind in messages:
+                    if now - length <= at < now:
+                        if kind == "A":
+                            count, total = count + 1, total + amount
+                        elif kind == "a":
+                            count, total = count - 1, total - amount
+                        else:
+                            refused += 1 if kind == "D" else -1
+            is_known = now is not None and log is not None
+            answer[f"card_count_{window}"].append(count if is_known else None)
+            answer[f"card_declined_count_{window}"].append(refused if is_known else None)
+            answer[f"card_amount_{window}_minor"].append(total if is_known else None)
+    return answer
+
+
+@on_demand_feature_view(
+    sources=[card_recent_features, authorization_request],
+    schema=[
+        Field(name="distance_km", dtype=Float64),
+        Field(name="speed_kmh", dtype=Float64),
+        Field(name="is_impossible_travel", dtype=Bool),
+    ],
+    mode="python",
+    description="How far from where the card was last used in person, within 90 days, and how fast "
+    "that would be; impossible above 900 km/h and 100 km.",
+)
+def authorization_travel(inputs):
+    from datetime import UTC, datetime, timedelta
+    from math import asin, cos, radians, sin, sqrt
+
+    epoch, step = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+    answer = {"distance_km": [], "speed_kmh": [], "is_impossible_travel": []}
+    for event_at, latitude, longitude, place in zip(
+        inputs["event_at"],
+        inputs["latitude"],
+        inputs["longitude"],
+        inputs["last_place"],
+        strict=True,
+    ):
+        is_given = None not in (event_at, latitude, longitude, place)
+        if not is_given or not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
+            for column in answer.values():
+                column.append(None)
+            continue
+        at = datetime.fromisoformat(event_at)
+        stamp, *degrees = place.split()
+        passed = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - epoch) // step
+        passed -= int(stamp) - 10**18
+        if passed >= 90 * 86_400_000_000:
+            for column in answer.values():
+                column.append(None)
+            continue
+        here, there = (radians(latitude), radians(longitude)), [radians(float(d)) for d in degrees]
+        # The great circle on a sphere of the Earth's mean radius; below five minutes, as in five.
+        half = (
+            sin((here[0] - there[0]) / 2) ** 2
+            + cos(here[0]) * cos(there[0]) * sin((here[1] - there[1]) / 2) ** 2
+        )
+        kilometres = 2 * 6371.0088 * asin(min(1.0, sqrt(half)))
+        speed = kilometres / (max(passed / 1e6, 300.0) / 3600)
+        answer["distance_km"].append(kilometres)
+        answer["speed_kmh"].append(speed)
+        answer["is_impossible_travel"].append(speed > 900 and kilometres > 100)
+    return answer
+
+
+@on_demand_feature_view(
+    sources=[account_history_features, account_merchant_features, authorization_request],
+    schema=[
+        Field(name="is_new_mcc", dtype=Bool),
+        Field(name="is_new_country", dtype=Bool),
+        Field(name="is_new_device", dtype=Bool),
+        Field(name="days_at_merchant", dtype=Float64),
+    ],
+    mode="python",
+    description="Whether the account has never used the category, the country or the device, and "
+    "for how many days it has used the merchant; null there: never.",
+)
+def authorization_novelty(inputs):
+    from datetime import UTC, datetime, timedelta
+
+    epoch, step = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+    answer = {
+        name: [
+            None if value is None or known is None else value not in known.split("\x1f")
+            for value, known in zip(inputs[given], inputs[stored], strict=True)
+        ]
+        for name, given, stored in (
+            ("is_new_mcc", "mcc", "known_mccs"),
+            ("is_new_country", "merchant_country", "known_countries"),
+            ("is_new_device", "device_id", "known_devices"),
+        )
+    }
+    days = []
+    for event_at, first in zip(inputs["event_at"], inputs["first_used_us"], strict=True):
+        if event_at is None or first is None:
+            days.append(None)
+            continue
+        at = datetime.fromisoformat(event_at)
+        passed = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - epoch) // step - first
+        days.append(passed / 86_400e6 if passed > 0 else None)
+    return answer | {"days_at_merchant": days}
 
 
 def _trust_schema() -> None:
@@ -116,4 +313,10 @@ def _trust_schema() -> None:
     """
 
 
-authorization_context.infer_features = _trust_schema
+for view in (
+    authorization_context,
+    authorization_windows,
+    authorization_travel,
+    authorization_novelty,
+):
+    view.infer_features = _trust_schema

@@ -126,10 +126,13 @@ def features_catalogue(json_output: JsonFlag = False) -> None:
     """Underwriting features: meaning, null meaning, direction, reason and owner (Markdown)."""
     from dataclasses import asdict
 
-    from pipelines.feature_catalogue import as_markdown, feature_catalogue
+    from pipelines.feature_catalogue import as_markdown, feature_catalogue, fraud_catalogue
 
-    rows = feature_catalogue()
-    print(json.dumps([asdict(r) for r in rows]) if json_output else as_markdown(rows), end="")
+    rows, fraud = feature_catalogue(), fraud_catalogue()
+    if json_output:
+        print(json.dumps([asdict(row) for row in [*rows, *fraud]]), end="")
+    else:
+        print(as_markdown(rows, fraud), end="")
 
 
 @features_app.command("get")

@@ -1,4 +1,4 @@
-"""The catalogue of underwriting features: what each means, and which reason it can become.
+"""The catalogue of features: what each means, which reason it can become, how exact it is.
 
 Put together from what is declared once elsewhere: names and types in `feature_repo/`, meanings in
 the contracts of the dbt models (of request values here), directions and reasons in
@@ -12,19 +12,49 @@ from pipelines.features.registry import load_definitions
 from pipelines.settings import PROJECT_DIR
 
 SERVICES = ("underwriting_v1", "account_behaviour_v1")
+FRAUD_SERVICE = "fraud_authorization_v1"
 # Feast refuses an on-demand feature that has a description of its own.
 _OF_REQUESTS = {
     "stated_income_minor": "Annual income as stated, minor units",
     "app_dti": "Monthly obligations and housing over monthly income",
     "app_line_to_income": "Requested limit over annual income",
     "app_residual_income_minor": "Monthly income less obligations and housing, minor units",
+    "amount_zscore_now": "(amount - mean) / max(standard deviation, 5 % of the mean, 100), of the "
+    "account's 30 days; null below five amounts",
+    "amount_to_max_30d": "Amount over the account's greatest of 30 days",
+    "is_night": "Whether it is before six o'clock (UTC)",
+    "is_weekend": "Whether it is Saturday or Sunday (UTC)",
+    "is_card_not_present": "Whether the card is not present",
+    "is_round_amount": "Whether the amount is a multiple of ten major units",
+    **{
+        f"card_{measure}": f"{meaning} of the card in the {length} before"
+        for window, length in (("15m", "15 minutes"), ("1h", "hour"), ("24h", "24 hours"))
+        for measure, meaning in (
+            (f"count_{window}", "Authorizations that were not declined,"),
+            (f"declined_count_{window}", "Declined authorizations"),
+            (f"amount_{window}_minor", "Amount that was not declined,"),
+        )
+    },
+    "seconds_since_used": "Seconds since the card's last authorization that was not declined, "
+    "within 90 days",
+    "seconds_since_declined": "Seconds since its last declined one, within 90 days",
+    "age_s": "Seconds since what is stored was known: the staleness of the vector",
+    "distance_km": "Kilometres from where the card was last used in person, within 90 days",
+    "speed_kmh": "What speed that takes; below five minutes, as in five",
+    "is_impossible_travel": "Whether that is above 900 km/h and 100 km",
+    "is_new_mcc": "Whether the account has never used the merchant's category",
+    "is_new_country": "Whether the account has never used a merchant in the country",
+    "is_new_device": "Whether the account has never used the device",
+    "days_at_merchant": "Days since the account first used the merchant; null: never",
 }
+_EXACT, _MIDNIGHT = "exact at the request", "hops at midnight (UTC)"
+_STATEMENT = "changes with a statement"
 _DIRECTIONS = {1: "higher is riskier", -1: "higher is safer", 0: "as the data say"}
 
 
 @dataclass(frozen=True)
 class CatalogueRow:
-    """One feature of one service."""
+    """One feature of an underwriting service."""
 
     feature: str
     service: str
@@ -71,10 +101,38 @@ def feature_catalogue() -> list[CatalogueRow]:
     return rows
 
 
-def as_markdown(rows: list[CatalogueRow]) -> str:
+@dataclass(frozen=True)
+class FraudRow:
+    """One feature of the fraud service; `window` says when its value changes."""
+
+    feature: str
+    service: str
+    view: str
+    meaning: str
+    window: str
+
+
+def fraud_catalogue() -> list[FraudRow]:
+    """Every feature of the fraud service. Raises `CardlineError` for one without a meaning."""
+    from pipelines.features.retrieval import service_definition
+
+    service, views, meanings = service_definition(FRAUD_SERVICE), _views(), _meanings()
+    rows = []
+    for feature in service.features:
+        view = views[feature]
+        if not meanings.get(feature):
+            raise CardlineError(f"{feature} of {FRAUD_SERVICE} has no meaning")
+        window = _STATEMENT if view == "account_payment_features" else _MIDNIGHT
+        if view not in service.views:
+            window = _EXACT
+        rows.append(FraudRow(feature, FRAUD_SERVICE, view, meanings[feature], window))
+    return rows
+
+
+def as_markdown(rows: list[CatalogueRow], fraud_rows: list[FraudRow]) -> str:
     """The catalogue as a page: a table per service."""
     lines = [
-        "# Underwriting features",
+        "# Features",
         "",
         "Written by `cardline features catalogue`; a test holds it against the declarations. All "
         "values are as they were known at the decision. As long as a bureau feed has not delivered "
@@ -94,6 +152,18 @@ def as_markdown(rows: list[CatalogueRow]) -> str:
             for r in rows
             if r.service == service
         ]
+    lines += [
+        "",
+        f"## {FRAUD_SERVICE}",
+        "",
+        "Windows leave the authorization itself out and use what was known at their last change; "
+        "those that hop are of whole days. What is exact is so to the microsecond, of what the "
+        "online store knows.",
+        "",
+        "| feature | view | meaning | window |",
+        "|---|---|---|---|",
+        *(f"| `{r.feature}` | {r.view} | {r.meaning} | {r.window} |" for r in fraud_rows),
+    ]
     return "\n".join(lines) + "\n"
 
 

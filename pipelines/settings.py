@@ -55,6 +55,13 @@ class Settings(BaseSettings):
     serve_requests_per_second: int = Field(
         5_000, ge=0, description="Requests of one client that the feature server takes; 0: all."
     )
+    online_refresh_minutes: int = Field(
+        1_440,
+        ge=0,
+        description="Minutes between two materialisations of the online store, from midnight (UTC) "
+        "on: training rows and scores of transactions see what the last one before them had "
+        "written. 0: every message is pushed as it arrives.",
+    )
     performance_months: int = Field(
         12, ge=1, le=36, description="Months on book after which an account's outcome is known."
     )

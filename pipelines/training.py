@@ -308,7 +308,11 @@ def _fraud() -> "TrainedModel":
         "legitimate",
         parameters=FraudParameters(alerts_per_day=get_settings().alert_budget_per_day),
         champion_precision=_champion_metric(FRAUD, "average_precision"),
-        context={"feature_service": FRAUD_SERVICE, "grain": "transaction_id"},
+        context={
+            "feature_service": FRAUD_SERVICE,
+            "grain": "transaction_id",
+            "online_refresh_minutes": get_settings().online_refresh_minutes,
+        },
     )
 
 

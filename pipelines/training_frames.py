@@ -12,6 +12,7 @@ import duckdb
 import polars as pl
 
 from pipelines.features.retrieval import feature_names, historical
+from pipelines.settings import get_settings
 
 UNDERWRITING_SERVICE = "underwriting_v1"
 BEHAVIOUR_SERVICE = "account_behaviour_v1"
@@ -129,24 +130,31 @@ def with_features(service: str, frame: pl.DataFrame, as_of: str) -> pl.DataFrame
 
 
 _TRANSACTIONS = """
-    select authorizations.transaction_id, authorizations.card_id, authorizations.account_id,
-        authorizations.merchant_id, authorizations.amount_minor, authorizations.is_declined,
-        events.event_at,
-        extract(hour from events.event_at)::bigint as event_hour,
-        extract(isodow from events.event_at)::bigint as event_weekday
-    from intermediate.int_authorizations__known as authorizations
-    inner join marts.fct_transaction_events as events
-        on authorizations.event_id = events.event_id
-    where authorizations.known_to is null
-        and authorizations.active_from between ?::date and ?::date
-        and events.event_at >= ? and events.event_at < ?
-    order by events.event_at, authorizations.transaction_id
+    select transaction_id, card_id, account_id, merchant_id, amount_minor, is_declined, event_at,
+        extract(hour from event_at)::bigint as event_hour,
+        extract(isodow from event_at)::bigint as event_weekday,
+        mcc, merchant_country, device_id, ip_hash, is_card_present, latitude, longitude
+    from intermediate.int_authorizations__known
+    where known_until is null
+        and active_from between ?::date and ?::date
+        and event_at >= ? and event_at < ?
+    order by event_at, transaction_id
 """
 
 
 def _transactions(con: duckdb.DuckDBPyConnection, start: datetime, end: datetime) -> pl.DataFrame:
-    """Purchase-like transactions of `[start, end)` with keys and request values, in time order."""
-    return con.execute(_TRANSACTIONS, [start, end, start, end]).pl()
+    """Purchase-like transactions of `[start, end)` with keys and request values, in time order.
+
+    `known_at` is what the online store was as of at each: its last materialisation before, or the
+    moment before where every message is pushed.
+    """
+    minutes = get_settings().online_refresh_minutes
+    before = pl.col("event_at") - pl.duration(microseconds=1)
+    return (
+        con.execute(_TRANSACTIONS, [start, end, start, end])
+        .pl()
+        .with_columns((before.dt.truncate(f"{minutes}m") if minutes else before).alias("known_at"))
+    )
 
 
 def _frauds(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:

@@ -89,3 +89,74 @@
 {% macro count_before_characters(text, characters) -%}
     length(regexp_extract({{ text }}, '^[^{{ characters }}]*', 0))
 {%- endmacro %}
+
+
+{# A timestamp as microseconds since 1970. #}
+{% macro microseconds(column) -%}
+    {{ return(adapter.dispatch('microseconds')(column)) }}
+{%- endmacro %}
+
+{% macro default__microseconds(column) -%}
+    epoch_us({{ column }})
+{%- endmacro %}
+
+{% macro spark__microseconds(column) -%}
+    unix_micros({{ column }})
+{%- endmacro %}
+
+
+{# The texts of `column` in a window, sorted and joined by spaces: the last `count` of them. #}
+{% macro last_texts(column, count, window) -%}
+    {{ return(adapter.dispatch('last_texts')(column, count, window)) }}
+{%- endmacro %}
+
+{% macro default__last_texts(column, count, window) -%}
+    coalesce(array_to_string(
+        list_slice(
+            list_sort(list({{ column }}) filter (where {{ column }} is not null) over ({{ window }})),
+            -{{ count }}, -1
+        ),
+        ' '
+    ), '')
+{%- endmacro %}
+
+{% macro spark__last_texts(column, count, window) -%}
+    array_join(
+        reverse(slice(
+            reverse(array_sort(collect_list({{ column }}) over ({{ window }}))), 1, {{ count }}
+        )),
+        ' '
+    )
+{%- endmacro %}
+
+
+{#
+  The texts of `column` in a window, joined by the unit separator in the order of the window: the
+  last `count` of them.
+#}
+{% macro last_joined(column, count, window) -%}
+    {{ return(adapter.dispatch('last_joined')(column, count, window)) }}
+{%- endmacro %}
+
+{% macro default__last_joined(column, count, window) -%}
+    coalesce(array_to_string(
+        list_slice(
+            list({{ column }}) filter (where {{ column }} is not null) over ({{ window }}),
+            -{{ count }}, -1
+        ),
+        chr(31)
+    ), '')
+{%- endmacro %}
+
+{% macro spark__last_joined(column, count, window) -%}
+    array_join(
+        reverse(slice(reverse(collect_list({{ column }}) over ({{ window }})), 1, {{ count }})),
+        chr(31)
+    )
+{%- endmacro %}
+
+
+{# One key of two, which no other two have. #}
+{% macro pair_key(first, second) -%}
+    length({{ first }}) || ':' || {{ first }} || {{ second }}
+{%- endmacro %}

@@ -15,6 +15,8 @@
   `relation` has entity_id, active_from, known_from, known_to and the measures' columns.
   `measures` maps a column to the list of its windows in days; the sum over a window of W days is
   called `<column>_<W>d`. Times are of `type`: date (changes at the end of the day) or timestamp.
+  Sums are of 64 bits on the way, which takes two thirds of the time of wider ones, but for the
+  columns in `wide`.
 #}
 
 {% macro window_end(window, type) -%}
@@ -25,7 +27,7 @@
 {%- endmacro %}
 
 
-{% macro window_sums(relation, measures, type) -%}
+{% macro window_sums(relation, measures, type, wide=[]) -%}
     {%- set windows = [] -%}
     {%- for column, lengths in measures.items() -%}
         {%- for length in lengths if length not in windows -%}
@@ -50,7 +52,10 @@
             changed_at
             {%- for column, lengths in measures.items() -%}
             {%- for length in lengths %},
-            sum({{ column }}_{{ length }}d) as {{ column }}_{{ length }}d
+            cast(
+                sum({{ column }}_{{ length }}d)
+                as {{ wide_integer() if column in wide else 'bigint' }}
+            ) as {{ column }}_{{ length }}d
             {%- endfor -%}
             {%- endfor %}
         from (
@@ -152,4 +157,91 @@
         ) as late
             on changes.entity_id = late.entity_id and changes.changed_at = late.counts_on
     ) as daily
+{%- endmacro %}
+
+
+{#
+  Velocity and known fraud of an entity, as `window_sums` by day: authorizations that were not
+  declined (`approved`) with their `amount`, those that were (`declined`), and of the approved ones
+  those held to be third-party fraud by then (`frauds`). `column` of int_authorizations__known is
+  the entity's; rows without it are nobody's.
+#}
+{% macro risk_sums(entity, column) -%}
+    with known as (
+        select *
+        from {{ ref('int_authorizations__known') }}
+        where
+            {{ column }} is not null
+            and {{ is_touched(column, entity) }}
+            and {{ is_since_touched('active_from', entity, 90) }}
+    ),
+
+    frauds as (
+        select *
+        from {{ ref('int_fraud_labels__known') }}
+        where is_fraud
+    ),
+
+    contributions as (
+        select
+            {{ column }} as entity_id,
+            active_from,
+            known_from,
+            known_to,
+            cast(sum(case when is_declined then 0 else 1 end) as bigint) as approved,
+            cast(sum(case when is_declined then 0 else amount_minor end) as bigint) as amount,
+            cast(sum(case when is_declined then 1 else 0 end) as bigint) as declined,
+            0 as frauds
+        from known
+        group by {{ column }}, active_from, known_from, known_to
+        union all
+        select
+            known.{{ column }} as entity_id,
+            known.active_from,
+            greatest(known.known_from, frauds.known_from) as known_from,
+            least(known.known_to, frauds.known_to) as known_to,
+            0 as approved,
+            0 as amount,
+            0 as declined,
+            1 as frauds
+        from known
+        inner join frauds on known.transaction_id = frauds.transaction_id
+        where
+            not known.is_declined
+            and (known.known_to is null or frauds.known_from < known.known_to)
+            and (frauds.known_to is null or known.known_from < frauds.known_to)
+    )
+
+    {{ window_sums(
+        'contributions',
+        {
+            'approved': [1, 7, 30, 90],
+            'frauds': [1, 7, 30, 90],
+            'amount': [1, 7, 30],
+            'declined': [1, 7, 30],
+        },
+        'date'
+    ) }}
+{%- endmacro %}
+
+
+{# Of `risk_sums`: transactions, known frauds and their smoothed rate, as select items. #}
+{% macro risk_columns(prefix, count='count') -%}
+    {%- for days in [1, 7, 30, 90] -%}
+    cast(approved_{{ days }}d as bigint) as {{ prefix }}{{ count }}_{{ days }}d,
+    cast(frauds_{{ days }}d as bigint) as {{ prefix }}fraud_count_{{ days }}d,
+    {{ smoothed_rate('frauds_' ~ days ~ 'd', 'approved_' ~ days ~ 'd') }}
+        as {{ prefix }}fraud_rate_{{ days }}d
+    {{- ',\n    ' if not loop.last }}
+    {%- endfor -%}
+{%- endmacro %}
+
+
+{# Of `risk_sums`: amounts and declined authorizations, as select items. #}
+{% macro velocity_columns(prefix) -%}
+    {%- for days in [1, 7, 30] -%}
+    cast(amount_{{ days }}d as bigint) as {{ prefix }}_amount_{{ days }}d_minor,
+    cast(declined_{{ days }}d as bigint) as {{ prefix }}_declined_count_{{ days }}d
+    {{- ',\n    ' if not loop.last }}
+    {%- endfor -%}
 {%- endmacro %}

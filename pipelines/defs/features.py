@@ -11,8 +11,14 @@ from pipelines.warehouse import connect, data_clock
 
 VIEWS = (
     "card_velocity_features",
+    "card_recent_features",
     "account_amount_features",
+    "account_history_features",
+    "account_merchant_features",
     "merchant_risk_features",
+    "mcc_risk_features",
+    "device_risk_features",
+    "ip_risk_features",
     "pull_bureau_features",
     "customer_application_features",
     "account_payment_features",

@@ -7,6 +7,8 @@ entities are asked for point-in-time at that moment.
 import json
 import math
 import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -15,6 +17,7 @@ from pipelines.errors import CardlineError
 from pipelines.features.materialize import materialized_through
 from pipelines.features.publish import partition_files, read_manifest
 from pipelines.features.registry import load_definitions
+from pipelines.features.requests import EVENT_AT, TIMES, parts_of, time_text
 from pipelines.features.retrieval import (
     POLARS_TYPES,
     TIME,
@@ -55,8 +58,8 @@ def parity(sample: int = 200, *, services: list[str] | None = None, seed: int = 
 
 
 def _compare(service: Service, sample: int, seed: int) -> pl.DataFrame:
-    rows = _sample_rows(service, sample, seed)
     moment = _materialized_through(service)
+    rows = _sample_rows(service, sample, seed, moment)
     kinds = dict.fromkeys(service.keys, "STRING") | service.request
     given = pl.DataFrame(rows, schema={name: POLARS_TYPES[kind] for name, kind in kinds.items()})
     offline = historical(
@@ -110,32 +113,52 @@ def _materialized_through(service: Service) -> Any:
     return next(iter(moments.values()))
 
 
-def _sample_rows(service: Service, sample: int, seed: int) -> list[dict[str, Any]]:
+def _sample_rows(
+    service: Service, sample: int, seed: int, moment: datetime
+) -> list[dict[str, Any]]:
     """Combinations of keys that exist, one that does not, and one without any."""
     choose = random.Random(seed)
     views = load_definitions().views
-    known: dict[str, list[str]] = {key: [] for key in service.keys}
+    known: dict[str, list[str]] = {key: [] for key in [*service.keys, *service.made_of]}
     for view in service.views:
         key = views[view].key
         known[key] = sorted({*known[key], *_sample_keys(view, key, sample, seed)})
     rows: list[dict[str, Any]] = []
     for number in range(max((len(keys) for keys in known.values()), default=0)):
-        row: dict[str, Any] = {
-            key: keys[number % len(keys)] if keys else None for key, keys in known.items()
-        }
-        rows.append(row | _request_values(service, choose))
-    rows.append(dict.fromkeys(service.keys, _UNKNOWN_KEY) | _request_values(service, choose))
-    rows.append(dict.fromkeys([*service.keys, *service.request]))
+        row = _request_values(service, choose, moment)
+        for key, keys in known.items():
+            parts = service.made_of.get(key, (key,))
+            if not keys:
+                row |= dict.fromkeys(parts)
+            # Of pairs every other row: the keys of their own that they are made of get a turn, too.
+            elif len(parts) == 1 or number % 2:
+                row |= zip(parts, parts_of(keys[number % len(keys)], len(parts)), strict=True)
+        rows.append(row)
+    unknown = dict.fromkeys(service.keys, _UNKNOWN_KEY)
+    rows.append(_request_values(service, choose, moment) | unknown)
+    rows.append(dict.fromkeys([*service.keys, *service.request]) | _when(service, moment))
     return rows
 
 
-def _request_values(service: Service, choose: random.Random) -> dict[str, Any]:
-    """Request values within what each means; one in ten is missing."""
+def _when(service: Service, at: datetime) -> dict[str, Any]:
+    return {EVENT_AT: time_text(at)} if EVENT_AT in service.request else {}
+
+
+def _request_values(service: Service, choose: random.Random, moment: datetime) -> dict[str, Any]:
+    """Request values within what each means; one in ten is missing, but for the time."""
     bounds = {"event_hour": (0, 23), "event_weekday": (1, 7)}
-    return {
-        name: None if choose.random() < 0.1 else choose.randint(*bounds.get(name, (0, 10_000_000)))
-        for name in service.request
+    makers: dict[str, Callable[[str], Any]] = {
+        "INT64": lambda name: choose.randint(*bounds.get(name, (0, 10_000_000))),
+        "DOUBLE": lambda name: choose.uniform(-90, 90),
+        "BOOL": lambda name: choose.random() < 0.5,
+        "STRING": lambda name: _UNKNOWN_KEY,
     }
+    values = {
+        name: None if choose.random() < 0.1 else makers[kind](name)
+        for name, kind in service.request.items()
+        if name not in TIMES
+    }
+    return values | _when(service, moment + timedelta(seconds=choose.randint(0, 100_000)))
 
 
 def _sample_keys(view: str, key: str, sample: int, seed: int) -> list[str]:

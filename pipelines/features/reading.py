@@ -22,6 +22,17 @@ from pipelines.features.encoding import (
 )
 from pipelines.features.materialize import parse_mark
 from pipelines.features.registry import feature_store, load_definitions
+from pipelines.features.requests import (
+    EVENT_AT,
+    KNOWN_AT,
+    OnDemand,
+    as_time,
+    made_key,
+    made_keys,
+    now,
+    on_demand,
+    time_text,
+)
 
 PRESENT = "PRESENT"
 NOT_FOUND = "NOT_FOUND"
@@ -54,21 +65,15 @@ class ViewRead:
 
 
 @dataclass(frozen=True)
-class OnDemand:
-    """A function of columns: what it takes, and what it gives by Feast type name."""
-
-    name: str
-    function: Callable[[dict[str, list[Any]]], dict[str, list[Any]]]
-    inputs: tuple[str, ...]
-    outputs: dict[str, str]
-
-
-@dataclass(frozen=True)
 class Plan:
-    """What one request needs: `keys` and `request` go in, `columns` (view, feature) come out."""
+    """What one request needs: `keys` and `request` go in, `columns` (view, feature) come out.
+
+    `made_of` are the keys besides, which are made of what goes in.
+    """
 
     label: str
     keys: tuple[str, ...]
+    made_of: dict[str, tuple[str, ...]]
     request: dict[str, str]
     views: tuple[ViewRead, ...]
     on_demand: tuple[OnDemand, ...]
@@ -120,8 +125,11 @@ class Plans:
         self.views = definitions.views
         store = feature_store()
         self._tables = {name: store.get_feature_view(name) for name in self.views}
+        self._made_of = definitions.made_of
         self._on_demand = {
-            item.name: item for item in definitions.objects if isinstance(item, OnDemandFeatureView)
+            item.name: on_demand(item)
+            for item in definitions.objects
+            if isinstance(item, OnDemandFeatureView)
         }
         self._references = {
             item.name: tuple(
@@ -160,9 +168,7 @@ class Plans:
     def _plan_features(self, references: tuple[str, ...]) -> Plan:
         declared = {
             (name, feature) for name, view in self.views.items() for feature in view.features
-        } | {
-            (name, field.name) for name, view in self._on_demand.items() for field in view.features
-        }
+        } | {(name, feature) for name, view in self._on_demand.items() for feature in view.outputs}
         split = [tuple(reference.partition(":")[::2]) for reference in references]
         if unknown := [":".join(pair) for pair in split if pair not in declared]:
             raise CardlineError(f"there is no feature {', '.join(unknown)}: write view:feature")
@@ -176,20 +182,15 @@ class Plans:
             if view in self.views:
                 reads.setdefault(view, {})[feature] = None
         for name in dict.fromkeys(view for view, _ in columns if view in self._on_demand):
-            item: Any = self._on_demand[name]
-            needed = {k: kind.name for k, kind in item.get_request_data_schema().items()}
-            request |= needed
-            inputs = dict.fromkeys(needed)
-            for projection in item.source_feature_view_projections.values():
-                for column in projection.features:
-                    reads.setdefault(projection.name, {})[column.name] = None
-                    inputs[column.name] = None
-            kinds = {column.name: column.dtype.to_value_type().name for column in item.features}
-            udf = item.feature_transformation.udf
-            functions.append(OnDemand(name, udf, tuple(inputs), kinds))
+            functions.append(self._on_demand[name])
+            request |= functions[-1].request
+            for source, feature in functions[-1].sources:
+                reads.setdefault(source, {})[feature] = None
         views = tuple(self._read(name, tuple(features)) for name, features in reads.items())
         keys = tuple(dict.fromkeys(view.key for view in views))
-        return Plan(label, keys, request, views, tuple(functions), columns)
+        made = made_keys(keys, request, self._made_of)
+        own = tuple(key for key in keys if key not in made)
+        return Plan(label, own, made, request, views, tuple(functions), columns)
 
     def _read(self, name: str, features: tuple[str, ...]) -> ViewRead:
         table, key = self._tables[name], self.views[name].key
@@ -201,9 +202,10 @@ class Plans:
 def checked_inputs(plan: Plan, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     """The keys and request values that `plan` takes, typed; all of one length.
 
-    A column may be left out: a key then finds nothing, a request value is null. Columns that the
-    plan does not take are passed over, unless a key is left out: then one was meant for it. Raises
-    `CardlineError` on that, on a null key and on a value that is not of its column's type.
+    A column may be left out: a key then finds nothing, a request value is null, the event is now.
+    Columns that the plan does not take are passed over, unless a key is left out: then one was
+    meant for it. Raises `CardlineError` on that, on a null key and on a value that is not of its
+    column's type.
     """
     strangers = columns.keys() - {*plan.keys, *plan.request}
     if strangers and not set(plan.keys) <= columns.keys():
@@ -219,11 +221,17 @@ def checked_inputs(plan: Plan, columns: Mapping[str, Sequence[Any]]) -> dict[str
     given: dict[str, list[Any]] = {
         key: [_as_key(key, value) for value in columns[key]] for key in plan.keys if key in columns
     }
+    size = next(iter(lengths))
     for name, kind in plan.request.items():
-        if name in columns:
-            given[name] = [_as_kind(name, kind, value) for value in columns[name]]
-        else:
-            given[name] = [None] * next(iter(lengths))
+        values = columns.get(name, [None] * size)
+        given[name] = [_as_kind(name, kind, value) for value in values]
+    if EVENT_AT in given:
+        this_moment = time_text(now())
+        given[EVENT_AT] = [at or this_moment for at in given[EVENT_AT]]
+    for key, parts in plan.made_of.items():
+        if all(part in given for part in parts):
+            rows = zip(*(given[part] for part in parts), strict=True)
+            given[key] = [made_key(row) or "" for row in rows]
     return given
 
 
@@ -250,7 +258,7 @@ def _as_kind(name: str, kind: str, value: Any) -> Any:
         elif kind == "DOUBLE" and is_number:
             return float(value)
         elif isinstance(value, {"STRING": str, "BOOL": bool}.get(kind, ())):
-            return value
+            return as_time(name, kind, value)
     except (ValueError, OverflowError) as error:
         raise CardlineError(f"{name} is not {kind.lower()} throughout") from error
     raise CardlineError(f"{name} is not {kind.lower()} throughout")
@@ -290,8 +298,12 @@ async def read_vectors(
         for at, feature in zip(view.places, view.features, strict=True):
             values = [None if row is None else row[at] for row in rows]
             columns[view.name, feature] = Column(view.name, feature, values, statuses, times)
+    request = dict(given)
+    if KNOWN_AT in request and known_through:
+        oldest = time_text(min(known_through.values()))
+        request[KNOWN_AT] = [at or oldest for at in request[KNOWN_AT]]
     for item in plan.on_demand:
-        columns.update(_computed(item, columns, given, size))
+        columns.update(_computed(item, columns, request, size))
     return Vectors([columns[name] for name in plan.columns], known_through)
 
 

@@ -37,10 +37,14 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Definitions:
-    """Everything that `feature_repo/` declares."""
+    """Everything that `feature_repo/` declares.
+
+    `made_of` maps the keys that are made of other columns to these.
+    """
 
     objects: tuple[Any, ...]
     views: dict[str, View]
+    made_of: dict[str, tuple[str, ...]]
 
 
 def apply() -> bool:
@@ -114,7 +118,12 @@ def _load_definitions(home: object, digest: str) -> Definitions:
             if isinstance(value, kinds):
                 objects[id(value)] = value
     views = {v.name: _view(v) for v in objects.values() if isinstance(v, FeatureView)}
-    return Definitions(tuple(objects.values()), views)
+    made_of = {
+        entity.join_key: tuple(entity.tags["made_of"].split(","))
+        for entity in objects.values()
+        if isinstance(entity, Entity) and "made_of" in entity.tags
+    }
+    return Definitions(tuple(objects.values()), views, made_of)
 
 
 def _import_repo() -> list[Any]:

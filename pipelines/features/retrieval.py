@@ -14,8 +14,20 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from pipelines.errors import CardlineError
+from pipelines.features.materialize import materialized_through
 from pipelines.features.publish import POLARS_TYPES, is_published
 from pipelines.features.registry import feature_store, load_definitions
+from pipelines.features.requests import (
+    EVENT_AT,
+    KNOWN_AT,
+    TIMES,
+    OnDemand,
+    made_key,
+    made_keys,
+    now,
+    on_demand,
+    parsed_time,
+)
 from pipelines.settings import get_settings
 
 if TYPE_CHECKING:
@@ -35,14 +47,19 @@ _NO_KEY = ""
 class Service:
     """A feature service: what it takes and what it gives, in order.
 
-    `keys` are join keys (strings); `request` and `features` map names to Feast value type names.
+    `keys` are join keys (strings), `made_of` those besides that are made of keys and request
+    values; `request` and `features` map names to Feast value type names. `stored` are the columns
+    to be read, as `view:feature`, and `on_demand` the functions of them and of the request.
     """
 
     name: str
     keys: tuple[str, ...]
+    made_of: dict[str, tuple[str, ...]]
     request: dict[str, str]
     features: dict[str, str]
     views: tuple[str, ...]
+    stored: tuple[str, ...]
+    on_demand: tuple[OnDemand, ...]
 
 
 def service_definition(service: str) -> Service:
@@ -66,8 +83,10 @@ def historical(service: str, entities: "pl.DataFrame | pa.Table") -> pl.DataFram
     `entities` has `event_timestamp` (UTC, never null), any of the service's keys and request
     columns, and whatever else should be kept; absent ones count as null. Rows stay in order, one
     for one, and features follow in `feature_names` order with their declared types. A row sees
-    what had happened and was known at its `event_timestamp`, to the microsecond, both inclusive.
-    Raises `CardlineError` where a column is missing, has a feature's name or cannot be converted.
+    what had happened and was known at its `event_timestamp`, to the microsecond, both inclusive;
+    with a column `known_at`, what an online store materialised through then would have answered at
+    `event_timestamp`. Raises `CardlineError` where a column is missing, has a feature's name or
+    cannot be converted.
     """
     wanted = service_definition(service)
     frame = entities if isinstance(entities, pl.DataFrame) else _from_arrow(entities)
@@ -81,19 +100,43 @@ def historical(service: str, entities: "pl.DataFrame | pa.Table") -> pl.DataFram
     if frame.is_empty():
         empty = {name: POLARS_TYPES[kind] for name, kind in wanted.features.items()}
         return frame.hstack(pl.DataFrame(schema=empty))
-    given = _inputs(wanted, frame).with_columns(times, pl.Series(_ROW, range(frame.height)))
+    request_times = {
+        name: _request_times(frame, name, times) for name in TIMES if name in wanted.request
+    }
+    given = _inputs(wanted, frame, request_times)
+    known_times = request_times.get(KNOWN_AT, times)
     store = feature_store()
     _require_published(wanted)
+    asked = given.select(*wanted.keys, *wanted.made_of).with_columns(
+        known_times.alias(TIME), pl.Series(_ROW, range(frame.height))
+    )
     parts = []
-    for part in given.iter_slices(_ROWS_PER_JOIN):
+    for part, inputs in zip(
+        asked.iter_slices(_ROWS_PER_JOIN), given.iter_slices(_ROWS_PER_JOIN), strict=True
+    ):
         job = store.get_historical_features(
             entity_df=_to_pandas(part),
-            features=store.get_feature_service(service),
+            features=list(wanted.stored),
             filter_by_created_timestamp=True,
         )
-        parts.append(_from_arrow(job.to_arrow()).sort(_ROW).select(list(wanted.features)))
+        stored = _from_arrow(job.to_arrow()).sort(_ROW)
+        parts.append(_with_on_demand(wanted, stored, inputs).select(list(wanted.features)))
     found = pl.concat(parts, how="vertical_relaxed")
     return frame.hstack([_typed(found[name], kind) for name, kind in wanted.features.items()])
+
+
+def _with_on_demand(wanted: Service, stored: pl.DataFrame, given: pl.DataFrame) -> pl.DataFrame:
+    """`stored` with what the service's functions make of it and of the request."""
+    columns: dict[str, list[Any]] = {}
+    for item in wanted.on_demand:
+        for name in item.inputs:
+            if name not in columns:
+                columns[name] = (given if name in item.request else stored)[name].to_list()
+        answer = item.function({name: columns[name] for name in item.inputs})
+        stored = stored.with_columns(
+            pl.Series(name, answer[name], POLARS_TYPES[kind]) for name, kind in item.outputs.items()
+        )
+    return stored
 
 
 def online(service: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -185,8 +228,9 @@ def _with_statuses(
 def complete_columns(service: str, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     """What Feast needs for an online request: every key and request column of `service`, typed.
 
-    `columns` are of equal length; absent ones and nulls become what finds nothing. Columns that
-    the service does not take are dropped, unless a key is absent: then it was meant. Raises
+    `columns` are of equal length; absent ones and nulls become what finds nothing, times now and
+    what the store is as of. Columns that the service does not take are dropped, unless a key is
+    absent: then it was meant. Raises
     `CardlineError` on that, on unequal lengths and on a value that is not of its column's type.
     """
     wanted = service_definition(service)
@@ -199,17 +243,29 @@ def complete_columns(service: str, columns: Mapping[str, Sequence[Any]]) -> dict
     size = lengths.pop() if lengths else 0
     if not size:
         raise CardlineError(f"{service}: the request has no rows")
-    given = _inputs(
-        wanted,
-        pl.DataFrame(
-            [
-                pl.Series(name, list(columns.get(name, [None] * size)), strict=False)
-                for name in [*wanted.keys, *wanted.request]
-            ]
-        ),
+    frame = pl.DataFrame(
+        [
+            pl.Series(name, list(columns.get(name, [None] * size)), strict=False)
+            for name in [*wanted.keys, *wanted.request]
+        ]
     )
-    completed = {key: given[key].fill_null(_NO_KEY).to_list() for key in wanted.keys}
+    defaults = {EVENT_AT: now, KNOWN_AT: lambda: _known_through(wanted)}
+    times = {
+        name: _request_times(frame, name, pl.Series([at()] * size, dtype=pl.Datetime("us")))
+        for name, at in defaults.items()
+        if name in wanted.request
+    }
+    given = _inputs(wanted, frame, times)
+    keys = [*wanted.keys, *wanted.made_of]
+    completed = {key: given[key].fill_null(_NO_KEY).to_list() for key in keys}
     return completed | {name: given[name].to_list() for name in wanted.request}
+
+
+def _known_through(wanted: Service) -> datetime | None:
+    """What the online store is as of for a service; None before its first load."""
+    moments = [materialized_through(view) for view in wanted.views]
+    known = [moment for moment in moments if moment is not None]
+    return min(known) if len(known) == len(moments) else None
 
 
 def _ask(wanted: Service, rows: list[Mapping[str, Any]]) -> "OnlineResponse":
@@ -230,29 +286,39 @@ def _services() -> dict[str, Service]:
 def _describe_services(definitions: Any) -> dict[str, Service]:
     from feast import FeatureService, OnDemandFeatureView
 
-    on_demand = {
-        item.name: item for item in definitions.objects if isinstance(item, OnDemandFeatureView)
+    functions = {
+        item.name: on_demand(item)
+        for item in definitions.objects
+        if isinstance(item, OnDemandFeatureView)
     }
     described: dict[str, Service] = {}
     for item in definitions.objects:
         if not isinstance(item, FeatureService):
             continue
-        names = [projection.name for projection in item.feature_view_projections]
-        asked = [on_demand[name] for name in names if name in on_demand]
-        sources = [p.name for view in asked for p in view.source_feature_view_projections.values()]
-        views = dict.fromkeys([*(name for name in names if name not in on_demand), *sources])
-        request = {
-            name: kind.name
-            for view in asked
-            for name, kind in view.get_request_data_schema().items()
-        }
-        features = {
-            field.name: field.dtype.to_value_type().name
+        columns = [
+            (projection.name, field.name, field.dtype.to_value_type().name)
             for projection in item.feature_view_projections
             for field in projection.features
-        }
-        keys = dict.fromkeys(definitions.views[name].key for name in views)
-        described[item.name] = Service(item.name, tuple(keys), request, features, tuple(views))
+        ]
+        asked = [
+            functions[name] for name in dict.fromkeys(v for v, *_ in columns) if name in functions
+        ]
+        stored = [(view, feature) for view, feature, _ in columns if view not in functions]
+        stored += [source for function in asked for source in function.sources]
+        request = {name: kind for function in asked for name, kind in function.request.items()}
+        views = dict.fromkeys(view for view, _ in stored)
+        keys = tuple(dict.fromkeys(definitions.views[view].key for view in views))
+        made = made_keys(keys, request, definitions.made_of)
+        described[item.name] = Service(
+            name=item.name,
+            keys=tuple(key for key in keys if key not in made),
+            made_of=made,
+            request=request,
+            features={feature: kind for _, feature, kind in columns},
+            views=tuple(views),
+            stored=tuple(dict.fromkeys(f"{view}:{feature}" for view, feature in stored)),
+            on_demand=tuple(asked),
+        )
     return described
 
 
@@ -290,35 +356,62 @@ def _times(frame: pl.DataFrame) -> pl.Series:
     if TIME not in frame.columns:
         raise CardlineError(f"entity rows need a column {TIME} (UTC)")
     times = frame[TIME]
-    if times.dtype == pl.Date:
-        times = times.cast(pl.Datetime("us"))
-    if not isinstance(times.dtype, pl.Datetime):
+    if not times.dtype.is_temporal():
         raise CardlineError(f"{TIME} is {times.dtype}, not a timestamp")
     if times.null_count():
         raise CardlineError(f"{TIME} is null in {times.null_count()} entity rows")
-    if times.dtype.time_zone is not None:
+    return _as_utc(times)
+
+
+def _as_utc(times: pl.Series) -> pl.Series:
+    if isinstance(times.dtype, pl.Datetime) and times.dtype.time_zone is not None:
         times = times.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
     return times.cast(pl.Datetime("us"))
 
 
-def _inputs(wanted: Service, frame: pl.DataFrame) -> pl.DataFrame:
-    """The keys and request columns of `wanted`, typed; absent ones are null."""
+def _request_times(frame: pl.DataFrame, name: str, default: pl.Series) -> pl.Series:
+    """A time of the request, which may be text; `default` where it is absent or null."""
+    if name not in frame.columns or frame[name].dtype == pl.Null:
+        return default.alias(name)
+    times = frame[name]
+    if times.dtype == pl.String:
+        parsed = [None if text is None else parsed_time(name, text) for text in times]
+        times = pl.Series(name, parsed, pl.Datetime("us"))
+    elif not times.dtype.is_temporal():
+        raise CardlineError(f"{name} is {times.dtype}, not a time")
+    return _as_utc(times).zip_with(times.is_not_null(), default)
+
+
+def _inputs(
+    wanted: Service, frame: pl.DataFrame, times: Mapping[str, pl.Series] | None = None
+) -> pl.DataFrame:
+    """The keys and request columns of `wanted`, typed, those in `times` from there; absent ones are
+    null."""
     kinds = dict.fromkeys(wanted.keys, "STRING") | wanted.request
-    columns = []
+    columns: dict[str, pl.Series] = {}
     for name, kind in kinds.items():
-        if name not in frame.columns:
-            columns.append(pl.Series(name, [None] * frame.height, dtype=POLARS_TYPES[kind]))
-            continue
-        try:
-            columns.append(frame[name].cast(POLARS_TYPES[kind], strict=True))
-        except pl.exceptions.PolarsError as error:
-            raise CardlineError(
-                f"{wanted.name}: {name} is not {kind.lower()} throughout"
-            ) from error
-    return pl.DataFrame(columns)
+        if times and name in times:
+            columns[name] = times[name].dt.strftime("%Y-%m-%dT%H:%M:%S%.6f").alias(name)
+        elif name not in frame.columns:
+            columns[name] = pl.Series(name, [None] * frame.height, dtype=POLARS_TYPES[kind])
+        else:
+            try:
+                columns[name] = _typed(frame[name], kind)
+            except pl.exceptions.PolarsError as error:
+                raise CardlineError(
+                    f"{wanted.name}: {name} is not {kind.lower()} throughout"
+                ) from error
+    for key, parts in wanted.made_of.items():
+        rows = zip(*(columns[part] for part in parts), strict=True)
+        columns[key] = pl.Series(key, [made_key(row) for row in rows], pl.String)
+    return pl.DataFrame(list(columns.values()))
 
 
 def _typed(values: pl.Series, kind: str) -> pl.Series:
+    if kind == "BOOL" and values.dtype == pl.String:
+        return values.str.to_lowercase().replace_strict(
+            {"true": True, "false": False}, return_dtype=pl.Boolean
+        )
     return values.cast(POLARS_TYPES[kind], strict=True)
 
 

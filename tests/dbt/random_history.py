@@ -80,6 +80,13 @@ class _History:
             "currency": "USD",
             "direction": "DEBIT",
             "network_transaction_id": f"n{number}" if rng.random() < 0.5 else None,
+            "mcc": rng.choice([*MCCS, None]),
+            "merchant_country": rng.choice(["US", "FR", None]),
+            "device_id": rng.choice([None, "d0", f"d-{account}"]),
+            "ip_hash": rng.choice([None, f"i{rng.randrange(5)}"]),
+            "is_card_present": rng.choice([True, False]),
+            "latitude": rng.uniform(-60, 60),
+            "longitude": rng.uniform(-170, 170),
         }
         authorized_at = _at(rng, day)
         if rng.random() < 0.6:

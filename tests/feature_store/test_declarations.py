@@ -24,7 +24,17 @@ def test_services_take_the_keys_that_models_have(home: Path) -> None:
     assert service_definition("account_behaviour_v1").keys == ("account_id",)
     fraud = service_definition("fraud_authorization_v1")
     assert set(fraud.keys) == {"card_id", "account_id", "merchant_id"}
-    assert set(fraud.request) == {"amount_minor", "event_hour", "event_weekday"}
+    assert set(fraud.request) == {
+        *("amount_minor", "event_hour", "event_weekday", "event_at", "known_at"),
+        *("mcc", "merchant_country", "device_id", "ip_hash"),
+        *("is_card_present", "latitude", "longitude"),
+    }
+    assert fraud.made_of == {
+        "account_merchant_key": ("account_id", "merchant_id"),
+        "device_key": ("device_id",),
+        "ip_key": ("ip_hash",),
+        "mcc_key": ("mcc",),
+    }
 
 
 def test_features_of_a_service_have_names_of_their_own(home: Path) -> None:
@@ -41,7 +51,7 @@ def test_applying_again_changes_nothing(home: Path) -> None:
     before = registry.read_bytes()
     assert apply() is False
     assert registry.read_bytes() == before
-    assert len(feature_store().list_feature_views()) == 6
+    assert len(feature_store().list_feature_views()) == 12
 
 
 def test_feast_is_told_absolute_paths(home: Path) -> None:

@@ -22,11 +22,14 @@ from pipelines.features.encoding import (
 from pipelines.features.materialize import materialize, materialized_through
 from pipelines.features.parity import parity
 from pipelines.features.registry import feature_store, load_definitions
+from pipelines.features.requests import made_key
 from pipelines.features.retrieval import POLARS_TYPES, feature_vector, online
 from tests.feature_store.tables import DAY, START, Fill, Publish, insert
 
 CARD = "card_velocity_features"
 SERVICE = "fraud_authorization_v1"
+START_US = 1_709_251_200_000_000
+DAY_US = 86_400_000_000
 FEATURE = "authorization_count_1d"
 
 
@@ -171,6 +174,11 @@ def random_tables(seed: int) -> dict[str, list[dict[str, Any]]]:
         "DOUBLE": lambda: choose.choice([0.0, -0.5, 1e300, choose.random()]),
         "STRING": lambda: choose.choice(["", "é", "x"]),
         "BOOL": lambda: choose.random() < 0.5,
+        "recent_authorizations": lambda: " ".join(
+            f"{START_US + choose.randint(0, 40 * DAY_US)}:{choose.randint(1, 9)}:{kind}"
+            for kind in choose.choices("AaDd", k=choose.randint(0, 5))
+        ),
+        "last_place": lambda: f"{10**18 + START_US} {choose.uniform(-90, 90)} 7.25",
     }
     tables: dict[str, list[dict[str, Any]]] = {}
     for name, view in load_definitions().views.items():
@@ -179,12 +187,14 @@ def random_tables(seed: int) -> dict[str, list[dict[str, Any]]]:
         for _ in range(60):
             event = START + choose.randint(0, 30) * DAY
             created = event + choose.randint(0, 5) * DAY
-            key = f"{view.key}-{choose.randint(0, 9)}"
+            number = choose.randint(0, 9)
+            parts = load_definitions().made_of.get(view.key, (view.key,))
+            key = str(made_key([f"{part}-{number}" for part in parts]))
             if (key, event, created) in seen:
                 continue
             seen.add((key, event, created))
             row: dict[str, Any] = {
-                column: None if choose.random() < 0.25 else makers[kind]()
+                column: None if choose.random() < 0.25 else makers.get(column, makers[kind])()
                 for column, kind in view.features.items()
             }
             row |= {view.key: key, "event_timestamp": event, "created_timestamp": created}
@@ -237,6 +247,7 @@ def test_several_rows_at_once_equal_one_at_a_time(
         for i in range(8)
     ]
     rows.insert(3, {"merchant_id": "merchant_id-1"})
+    rows = [row | {"event_at": (START + 40 * DAY).isoformat()} for row in rows]
     assert online(SERVICE, rows) == [online(SERVICE, [row])[0] for row in rows]
 
 

@@ -26,6 +26,7 @@ UNDERWRITING = {
 FRAUD = {
     "card_id": "card_id-1", "account_id": "account_id-1", "merchant_id": "merchant_id-3",
     "amount_minor": 12_500, "event_hour": 23, "event_weekday": 6, "reference": "auth-1",
+    "event_at": "2024-04-12T23:10:00Z", "mcc": "mcc-2", "is_card_present": False,
 }  # fmt: skip
 SERVICES = {"underwriting": "underwriting_v1", "fraud": "fraud_authorization_v1"}
 
@@ -113,7 +114,7 @@ def frame_of(service: str, row: dict[str, Any]) -> pl.DataFrame:
     from pipelines.features.retrieval import POLARS_TYPES
 
     taken = service_definition(service)
-    values = online(service, [row])[0] | {name: row[name] for name in taken.request}
+    values = online(service, [row])[0] | {name: row.get(name) for name in taken.request}
     kinds = taken.features | taken.request
     return pl.DataFrame([pl.Series(n, [values[n]], POLARS_TYPES[k]) for n, k in kinds.items()])
 
@@ -175,7 +176,7 @@ def test_every_decision_is_in_the_log(client: Any) -> None:
 
 def test_a_batch_answers_as_single_calls_do(client: Any) -> None:
     rows = [FRAUD | {"card_id": f"card_id-{i}", "amount_minor": 100 * i} for i in range(20)]
-    rows.append({"account_id": "account_id-4"})
+    rows.append({"account_id": "account_id-4", "event_at": FRAUD["event_at"]})
     decisions = client.post("/score/fraud/batch", json={"rows": rows}).json()["decisions"]
     for row, decision in zip(rows, decisions, strict=True):
         single = client.post("/score/fraud", json=row).json()

@@ -203,3 +203,25 @@ def test_the_uci_benchmark_beats_the_published_models(tmp_path: Path):
     assert ours["scorecard, behaviour"]["test_auc"] > 0.7660
     best = max(ours.values(), key=lambda m: m["cross_validated_auc"])
     assert best["test_auc"] >= 0.780
+
+
+def test_the_benchmark_of_windows_builds_every_model(capsys: pytest.CaptureFixture[str]):
+    from benchmarks import windows
+    from pipelines.warehouse import memory
+
+    with memory() as con:
+        figures = windows.measure(con, 2_000)
+        for model in windows.MODELS:
+            assert con.execute(f"select count(*) > 0 from {model}").fetchone() == (True,)
+        counted = con.execute(
+            "select sum(authorization_count_1d) from card_velocity_features"
+        ).fetchone()
+        known = con.execute(
+            "select count(*) from int_authorizations__known "
+            "where not is_declined and known_from = active_from"
+        ).fetchone()
+    assert counted == known
+    assert figures["ratio"] == pytest.approx(
+        figures["all_windows"] / figures["four_bare_windows"], rel=0.2
+    )
+    assert "all windows:" in capsys.readouterr().out

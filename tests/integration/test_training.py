@@ -46,11 +46,12 @@ create table marts.dim_accounts (
 create table marts.fct_statements (
     account_id varchar, period_end_on date, days_past_due integer
 );
-create table marts.fct_transaction_events (event_id varchar, event_at timestamp);
 create table intermediate.int_authorizations__known (
     transaction_id varchar, event_id varchar, card_id varchar, account_id varchar,
-    merchant_id varchar, amount_minor bigint, is_declined boolean, active_from date,
-    known_from date, known_to date
+    merchant_id varchar, mcc varchar, merchant_country varchar, device_id varchar,
+    ip_hash varchar, event_at timestamp, amount_minor bigint, is_declined boolean,
+    is_card_present boolean, latitude double, longitude double, known_at timestamp,
+    known_until timestamp, active_from date, known_from date, known_to date
 );
 create table intermediate.int_fraud_labels__known (
     transaction_id varchar, is_fraud boolean, known_from date, known_to date
@@ -379,11 +380,7 @@ def test_fraud_from_labels_to_alerts_once(lake: duckdb.DuckDBPyConnection):
     )
     lake.register("known", known)
     lake.register("labels", labels)
-    lake.execute(
-        "insert into intermediate.int_authorizations__known by name "
-        "select * exclude (event_at) from known"
-    )
-    lake.execute("insert into marts.fct_transaction_events select event_id, event_at from known")
+    lake.execute("insert into intermediate.int_authorizations__known by name select * from known")
     lake.execute("insert into intermediate.int_fraud_labels__known by name select * from labels")
     fill_features(lake)
 
@@ -411,11 +408,12 @@ def test_fraud_from_labels_to_alerts_once(lake: duckdb.DuckDBPyConnection):
     assert not declined & set(alerts["transaction_id"])
 
     # A late transaction of an alerted day joins its alerts; other days stay as they were.
-    lake.execute("insert into marts.fct_transaction_events values ('late', ?)", [at_noon(alerts)])
     lake.execute(
-        "insert into intermediate.int_authorizations__known values "
-        "('late', 'late', 'other', 'acc', 'm', 90000, false, ?::date, ?::date, null)",
-        [at_noon(alerts), at_noon(alerts)],
+        "insert into intermediate.int_authorizations__known by name select "
+        "'late' as transaction_id, 'late' as event_id, 'other' as card_id, 'acc' as account_id, "
+        "'m' as merchant_id, 90000 as amount_minor, false as is_declined, $at as event_at, "
+        "$at::date as active_from, $at::date as known_from",
+        {"at": at_noon(alerts)},
     )
     assert score_transactions() == 1
     after = lake.execute("select * from fraud.daily_alerts order by alert_on, rank").pl()

@@ -1,4 +1,4 @@
--- Amounts of authorizations that were not declined. The standard deviation is that of a sample,
+-- A declined authorization counts as declined only. The standard deviation is that of a sample,
 -- null below two amounts; sums and sums of squares are integers, divided once at the end.
 {{
     config(
@@ -11,8 +11,7 @@ with known as (
     select *
     from {{ ref('int_authorizations__known') }}
     where
-        not is_declined
-        and {{ is_touched('account_id', 'account') }}
+        {{ is_touched('account_id', 'account') }}
         and {{ is_since_touched('active_from', 'account', 90) }}
 ),
 
@@ -22,10 +21,14 @@ contributions as (
         active_from,
         known_from,
         known_to,
-        count(*) as purchases,
-        sum(amount_minor) as amount,
-        sum(cast(amount_minor as {{ wide_integer() }}) * amount_minor) as squares,
-        max(amount_minor) as largest
+        cast(sum(case when is_declined then 0 else 1 end) as bigint) as approved,
+        cast(sum(case when is_declined then 1 else 0 end) as bigint) as declined,
+        cast(sum(case when is_declined then 0 else amount_minor end) as bigint) as amount,
+        sum(case
+            when is_declined then 0
+            else cast(amount_minor as {{ wide_integer() }}) * amount_minor
+        end) as squares,
+        max(case when not is_declined then amount_minor end) as largest
     from known
     group by account_id, active_from, known_from, known_to
 ),
@@ -33,8 +36,14 @@ contributions as (
 sums as (
     {{ window_sums(
         'contributions',
-        {'purchases': [30, 90], 'amount': [30, 90], 'squares': [30, 90]},
-        'date'
+        {
+            'approved': [1, 7, 30, 90],
+            'amount': [1, 7, 30, 90],
+            'declined': [1, 7, 30],
+            'squares': [30, 90],
+        },
+        'date',
+        wide=['squares']
     ) }}
 ),
 
@@ -46,14 +55,19 @@ select
     sums.entity_id as account_id,
     {{ midnight_after('sums.changed_at') }} as event_timestamp,
     {{ midnight_after('sums.changed_at') }} as created_timestamp,
-    cast(sums.purchases_30d as bigint) as amount_count_30d,
-    {{ mean_of_sums('sums.amount_30d', 'sums.purchases_30d') }} as amount_mean_30d_minor,
-    {{ stddev_of_sums('sums.squares_30d', 'sums.amount_30d', 'sums.purchases_30d') }}
+    {% for days in [1, 7, 30] %}
+    cast(sums.approved_{{ days }}d as bigint) as account_count_{{ days }}d,
+    cast(sums.declined_{{ days }}d as bigint) as account_declined_count_{{ days }}d,
+    cast(sums.amount_{{ days }}d as bigint) as account_amount_{{ days }}d_minor,
+    {% endfor %}
+    cast(sums.approved_30d as bigint) as amount_count_30d,
+    {{ mean_of_sums('sums.amount_30d', 'sums.approved_30d') }} as amount_mean_30d_minor,
+    {{ stddev_of_sums('sums.squares_30d', 'sums.amount_30d', 'sums.approved_30d') }}
         as amount_stddev_30d_minor,
     cast(maxima.largest_30d as bigint) as amount_max_30d_minor,
-    cast(sums.purchases_90d as bigint) as amount_count_90d,
-    {{ mean_of_sums('sums.amount_90d', 'sums.purchases_90d') }} as amount_mean_90d_minor,
-    {{ stddev_of_sums('sums.squares_90d', 'sums.amount_90d', 'sums.purchases_90d') }}
+    cast(sums.approved_90d as bigint) as amount_count_90d,
+    {{ mean_of_sums('sums.amount_90d', 'sums.approved_90d') }} as amount_mean_90d_minor,
+    {{ stddev_of_sums('sums.squares_90d', 'sums.amount_90d', 'sums.approved_90d') }}
         as amount_stddev_90d_minor
 from sums
 inner join maxima

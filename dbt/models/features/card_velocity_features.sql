@@ -20,9 +20,9 @@ contributions as (
         active_from,
         known_from,
         known_to,
-        sum(case when is_declined then 0 else 1 end) as approved,
-        sum(case when is_declined then 1 else 0 end) as declined,
-        sum(case when is_declined then 0 else amount_minor end) as amount,
+        cast(sum(case when is_declined then 0 else 1 end) as bigint) as approved,
+        cast(sum(case when is_declined then 1 else 0 end) as bigint) as declined,
+        cast(sum(case when is_declined then 0 else amount_minor end) as bigint) as amount,
         max(case when not is_declined then amount_minor end) as largest
     from known
     group by card_id, active_from, known_from, known_to
@@ -31,7 +31,7 @@ contributions as (
 sums as (
     {{ window_sums(
         'contributions',
-        {'approved': [1, 7, 30], 'amount': [1, 7, 30], 'declined': [1, 7]},
+        {'approved': [1, 7, 30], 'amount': [1, 7, 30], 'declined': [1, 7, 30]},
         'date'
     ) }}
 ),
@@ -52,6 +52,7 @@ select
     cast(sums.amount_30d as bigint) as authorization_amount_30d_minor,
     cast(sums.declined_1d as bigint) as declined_count_1d,
     cast(sums.declined_7d as bigint) as declined_count_7d,
+    cast(sums.declined_30d as bigint) as declined_count_30d,
     cast(maxima.largest_30d as bigint) as authorization_amount_max_30d_minor
 from sums
 inner join maxima

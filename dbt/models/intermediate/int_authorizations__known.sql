@@ -1,6 +1,7 @@
--- What stands for a transaction in velocities and amounts, and from when to when we believed it:
--- its first authorization, or its first clearing where no authorization is known. Days are the
--- grain of known time: what arrived during a day is known at its end.
+-- What stands for a transaction in features, and from when to when we believed it (`known_at`,
+-- `known_until`): its first authorization, or its first clearing where no authorization is known.
+-- Windows that change at midnights take the days of these times (`known_from`, `known_to`): what
+-- arrived during a day is known at its end.
 {{
     config(
         materialized='incremental',
@@ -17,22 +18,25 @@ with candidates as (
         card_id,
         account_id,
         merchant_id,
+        mcc,
+        merchant_country,
+        device_id,
+        ip_hash,
         event_at,
-        cast(event_at as date) as active_from,
         amount_minor,
         coalesce(auth_result = 'DECLINED', false) as is_declined,
+        is_card_present,
+        latitude,
+        longitude,
         event_type <> 'CLEARING' as is_authorization,
-        cast(received_at as date) as known_from,
-        cast(superseded_at as date) as known_to
+        received_at,
+        superseded_at
     from {{ ref('int_transaction_events__versioned') }}
     where
         event_type in ('AUTHORIZATION', 'FINANCIAL_AUTHORIZATION', 'CLEARING')
         and direction = 'DEBIT'
         and coalesce(transaction_class, 'PURCHASE') in ('PURCHASE', 'CASH_ADVANCE', 'QUASI_CASH')
-        and (
-            superseded_at is null
-            or cast(superseded_at as date) > cast(received_at as date)
-        )
+        and (superseded_at is null or superseded_at > received_at)
         and {{ is_touched('transaction_id', 'transaction') }}
 ),
 
@@ -43,7 +47,7 @@ ranked as (
             partition by transaction_id
             order by is_authorization desc, event_at, event_id, version_no
         ) as preference,
-        min(known_from) over (partition by transaction_id) as first_known_from
+        min(received_at) over (partition by transaction_id) as first_received_at
     from candidates
 ),
 
@@ -51,7 +55,7 @@ ranked as (
 undisputed as (
     select *
     from ranked
-    where preference = 1 and known_to is null and known_from = first_known_from
+    where preference = 1 and superseded_at is null and received_at = first_received_at
 ),
 
 disputed as (
@@ -63,17 +67,17 @@ disputed as (
 moments as (
     select
         transaction_id,
-        known_from as moment
+        received_at as moment
     from disputed
     union
     select
         transaction_id,
-        known_to as moment
+        superseded_at as moment
     from disputed
-    where known_to is not null
+    where superseded_at is not null
 ),
 
--- The preferred message at each day on which something about the transaction became known; none
+-- The preferred message at each time at which something about the transaction became known; none
 -- where all that was known had been corrected away.
 believed as (
     select
@@ -85,8 +89,10 @@ believed as (
     left join disputed
         on
             moments.transaction_id = disputed.transaction_id
-            and moments.moment >= disputed.known_from
-            and moments.moment < coalesce(disputed.known_to, date '9999-12-31')
+            and moments.moment >= disputed.received_at
+            and moments.moment < coalesce(
+                disputed.superseded_at, timestamp '9999-12-31 00:00:00'
+            )
     qualify row_number() over (
         partition by moments.transaction_id, moments.moment
         order by disputed.preference nulls last
@@ -116,35 +122,40 @@ periods as (
         moment as believed_from,
         lead(moment) over (partition by transaction_id order by moment) as believed_to
     from changes
+),
+
+{% set columns = [
+    'transaction_id', 'event_id', 'card_id', 'account_id', 'merchant_id', 'mcc', 'merchant_country',
+    'device_id', 'ip_hash', 'event_at', 'amount_minor', 'is_declined', 'is_card_present',
+    'latitude', 'longitude',
+] %}
+
+believed_messages as (
+    select
+        {% for column in columns %}
+        {{ column }},
+        {% endfor %}
+        greatest(received_at, event_at) as known_at,
+        cast(null as timestamp) as known_until
+    from undisputed
+    union all
+    select
+        {% for column in columns %}
+        disputed.{{ column }},
+        {% endfor %}
+        greatest(periods.believed_from, disputed.event_at) as known_at,
+        periods.believed_to as known_until
+    from periods
+    inner join disputed
+        on
+            periods.transaction_id = disputed.transaction_id
+            and periods.event_id = disputed.event_id
+            and periods.version_no = disputed.version_no
 )
 
 select
-    transaction_id,
-    event_id,
-    card_id,
-    account_id,
-    merchant_id,
-    amount_minor,
-    is_declined,
-    active_from,
-    greatest(known_from, active_from) as known_from,
-    cast(null as date) as known_to
-from undisputed
-union all
-select
-    disputed.transaction_id,
-    disputed.event_id,
-    disputed.card_id,
-    disputed.account_id,
-    disputed.merchant_id,
-    disputed.amount_minor,
-    disputed.is_declined,
-    disputed.active_from,
-    greatest(periods.believed_from, disputed.active_from) as known_from,
-    periods.believed_to as known_to
-from periods
-inner join disputed
-    on
-        periods.transaction_id = disputed.transaction_id
-        and periods.event_id = disputed.event_id
-        and periods.version_no = disputed.version_no
+    *,
+    cast(event_at as date) as active_from,
+    cast(known_at as date) as known_from,
+    cast(known_until as date) as known_to
+from believed_messages

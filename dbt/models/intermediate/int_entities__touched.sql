@@ -149,6 +149,15 @@ new_labels as (
     where {{ 'false' if is_everything else 'file_id in (' ~ files ~ ')' }}
 ),
 
+-- Events of transactions that are new, corrected or judged.
+judged_events as (
+    select *
+    from all_versions
+    where
+        transaction_id in (select transaction_id from touched_transactions)
+        or transaction_id in (select transaction_id from new_labels)
+),
+
 new_statement_rows as (
     {% for feed in ['statements', 'payments', 'accounts'] %}
     select
@@ -204,20 +213,27 @@ touched as (
     group by account_id
     union all
     select
-        'merchant' as entity,
-        merchant_id as entity_id,
+        'account_merchant' as entity,
+        {{ pair_key('account_id', 'merchant_id') }} as entity_id,
+        (select changed_on from events_known_from) as changed_on
+    from touched_events
+    where merchant_id is not null
+    group by account_id, merchant_id
+    {% for entity, column in [
+        ('merchant', 'merchant_id'), ('mcc', 'mcc'), ('device', 'device_id'), ('ip', 'ip_hash')
+    ] %}
+    union all
+    select
+        '{{ entity }}' as entity,
+        {{ column }} as entity_id,
         least(
             (select changed_on from events_known_from),
             (select changed_on from labels_known_from)
         ) as changed_on
-    from all_versions
-    where
-        merchant_id is not null
-        and (
-            transaction_id in (select transaction_id from touched_transactions)
-            or transaction_id in (select transaction_id from new_labels)
-        )
-    group by merchant_id
+    from judged_events
+    where {{ column }} is not null
+    group by {{ column }}
+    {% endfor %}
     union all
     select
         'label' as entity,

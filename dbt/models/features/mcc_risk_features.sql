@@ -1,0 +1,19 @@
+{{
+    config(
+        incremental_strategy='replace_touched',
+        meta={'replaces': {'entity': 'mcc', 'key': 'mcc_key', 'since': 'event_timestamp'}},
+    )
+}}
+
+with sums as (
+    {{ risk_sums('mcc', 'mcc') }}
+)
+
+select
+    entity_id as mcc_key,
+    {{ midnight_after('changed_at') }} as event_timestamp,
+    {{ midnight_after('changed_at') }} as created_timestamp,
+    {{ risk_columns('mcc_') }},
+    {{ velocity_columns('mcc') }}
+from sums
+where {{ is_since_touched('changed_at', 'mcc') }}

@@ -1,0 +1,385 @@
+"""Windows of fraud features against a plain recount, on any history of late, corrected and tied
+messages: the models' own SQL, and the functions that Feast serves."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import date, datetime, time, timedelta
+from math import asin, cos, radians, sin, sqrt
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipelines.features.registry import load_definitions
+from pipelines.features.requests import made_key, on_demand, time_text
+from tests.property.messages import History, Label, Message, built
+
+START = datetime(2024, 1, 1, 23, 50)
+TICK = timedelta(microseconds=1)
+WINDOWS = {"15m": timedelta(minutes=15), "1h": timedelta(hours=1), "24h": timedelta(hours=24)}
+# Steps that meet the edges of every window.
+STEPS = [
+    *(timedelta(0), TICK, timedelta(minutes=7), timedelta(minutes=15), timedelta(hours=1)),
+    *(timedelta(hours=24), timedelta(days=1, microseconds=-1), timedelta(days=6)),
+    *(timedelta(days=30), timedelta(days=59), timedelta(days=90)),
+]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    """Up to a dozen purchases by three cards of two accounts, at times that stand close or far."""
+    steps = st.sampled_from(STEPS)
+    messages: list[Message] = []
+    labels: list[Label] = []
+    at = START
+    for number in range(draw(st.integers(0, 12))):
+        at += draw(steps)
+        card = draw(st.sampled_from(["c0", "c1", "c2"]))
+        first = Message(
+            transaction_id=f"t{number}",
+            event_id=f"e{number}",
+            version_no=1,
+            event_type=draw(st.sampled_from(["AUTHORIZATION", "CLEARING"])),
+            card_id=card,
+            account_id="a" + ("0" if card == "c0" else "1"),
+            merchant_id=draw(st.sampled_from(["m0", "m1", None])),
+            mcc=draw(st.sampled_from(["5411", "5812", None])),
+            merchant_country=draw(st.sampled_from(["US", "FR", None])),
+            device_id=draw(st.sampled_from(["d0", "d1", None])),
+            ip_hash=draw(st.sampled_from(["i0", None])),
+            event_at=at,
+            amount_minor=draw(st.integers(1, 10_000)),
+            auth_result=draw(st.sampled_from([None, "APPROVED", "DECLINED"])),
+            is_card_present=draw(st.sampled_from([True, False, None])),
+            latitude=draw(st.sampled_from([None, 40.7128, -33.5])),
+            longitude=-74.006,
+            received_at=at + draw(steps),
+            superseded_at=None,
+        )
+        versions = [first]
+        if draw(st.integers(0, 3)) == 0:  # Corrected later, perhaps to another card.
+            later = first.received_at + draw(steps)
+            amount, other = draw(st.integers(1, 10_000)), draw(st.sampled_from(["c0", card]))
+            versions = [
+                replace(first, superseded_at=later),
+                replace(first, version_no=2, received_at=later, amount_minor=amount, card_id=other),
+            ]
+        messages += versions
+        if draw(st.integers(0, 3)) == 0:  # Another message about it, which came sooner or later.
+            messages.append(
+                replace(
+                    first,
+                    event_id=f"f{number}",
+                    event_type=draw(st.sampled_from(["AUTHORIZATION", "CLEARING"])),
+                    event_at=at + draw(steps),
+                    received_at=at + timedelta(days=90) + draw(steps),
+                    amount_minor=7,
+                )
+            )
+        if draw(st.integers(0, 2)) == 0:
+            known = (at + draw(steps)).date()
+            until = known + timedelta(days=draw(st.integers(1, 40)))
+            labels.append(Label(f"t{number}", known, draw(st.sampled_from([None, until]))))
+    times = [m.received_at for m in messages] + [START]
+    moments = {
+        draw(st.sampled_from(times)) + draw(steps) - draw(st.sampled_from([timedelta(0), TICK]))
+        for _ in range(6)
+    }
+    return History(tuple(messages), tuple(labels), tuple(sorted(moments)))
+
+
+def _standing(history: History, known_by: datetime) -> list[Message]:
+    """The message that stands for each transaction, of what had happened and was known."""
+    chosen: dict[str, Message] = {}
+    for message in history.messages:
+        is_known = message.received_at <= known_by
+        if message.superseded_at is not None and message.superseded_at <= known_by:
+            is_known = False
+        if is_known:
+            rival = chosen.get(message.transaction_id)
+            if rival is None or _preference(message) < _preference(rival):
+                chosen[message.transaction_id] = message
+    return [message for message in chosen.values() if message.event_at <= known_by]
+
+
+def _preference(message: Message) -> tuple[Any, ...]:
+    return (message.event_type == "CLEARING", message.event_at, message.event_id)
+
+
+def _ever(history: History, known_by: datetime) -> list[tuple[datetime, Message]]:
+    """What ever stood for a transaction until then, and since when."""
+    times = {m.received_at for m in history.messages} | {m.event_at for m in history.messages}
+    times |= {m.superseded_at for m in history.messages if m.superseded_at}
+    found: dict[Message, datetime] = {}
+    for at in sorted(at for at in times if at <= known_by):
+        for message in _standing(history, at):
+            found.setdefault(message, at)
+    return [(at, message) for message, at in found.items()]
+
+
+def _latest(rows: list[dict[str, Any]], key: str, entity: str, at: datetime) -> dict[str, Any]:
+    mine = [row for row in rows if row[key] == entity and row["event_timestamp"] <= at]
+    return max(mine, key=lambda row: row["event_timestamp"], default={})
+
+
+def _recounted(
+    rows: Iterable[Message], frauds: set[str], day: date
+) -> dict[str, dict[int, int | float]]:
+    """Measures by window in days, of the days that end with `day`."""
+    found: dict[str, dict[int, int | float]] = {
+        name: {} for name in ("count", "amount", "declined", "frauds", "rate")
+    }
+    for days in (1, 7, 30, 90):
+        window = [m for m in rows if day - timedelta(days=days) < m.event_at.date() <= day]
+        approved = [m for m in window if not m.is_declined]
+        positives = sum(m.transaction_id in frauds for m in approved)
+        found["count"][days] = len(approved)
+        found["amount"][days] = sum(m.amount_minor for m in approved)
+        found["declined"][days] = len(window) - len(approved)
+        found["frauds"][days] = positives
+        found["rate"][days] = (positives + 20 * 0.005) / (len(approved) + 20)
+    return found
+
+
+NAMES = {
+    "card_velocity_features": {
+        "count": "authorization_count_{}d",
+        "amount": "authorization_amount_{}d_minor",
+        "declined": "declined_count_{}d",
+    },
+    "account_amount_features": {
+        "count": "account_count_{}d",
+        "amount": "account_amount_{}d_minor",
+        "declined": "account_declined_count_{}d",
+    },
+    "merchant_risk_features": {
+        "count": "transaction_count_{}d",
+        "amount": "merchant_amount_{}d_minor",
+        "declined": "merchant_declined_count_{}d",
+        "frauds": "fraud_count_{}d",
+        "rate": "fraud_rate_{}d",
+    },
+    **{
+        f"{entity}_risk_features": {
+            "count": f"{entity}_count_{{}}d",
+            "amount": f"{entity}_amount_{{}}d_minor",
+            "declined": f"{entity}_declined_count_{{}}d",
+            "frauds": f"{entity}_fraud_count_{{}}d",
+            "rate": f"{entity}_fraud_rate_{{}}d",
+        }
+        for entity in ("mcc", "device", "ip")
+    },
+}
+KEYS = {
+    "card_velocity_features": ("card_id", "card_id"),
+    "account_amount_features": ("account_id", "account_id"),
+    "merchant_risk_features": ("merchant_id", "merchant_id"),
+    "mcc_risk_features": ("mcc_key", "mcc"),
+    "device_risk_features": ("device_key", "device_id"),
+    "ip_risk_features": ("ip_key", "ip_hash"),
+}
+PROPERTY = settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+
+
+@PROPERTY
+@given(histories())
+def test_windows_of_days_are_what_was_known_at_the_end_of_each(history: History) -> None:
+    tables = built(history, *NAMES)
+    declared = load_definitions().views
+    for moment in history.moments:
+        day = moment.date()
+        midnight = datetime.combine(day + timedelta(days=1), time())
+        known = _standing(history, midnight - TICK)
+        frauds = {
+            label.transaction_id
+            for label in history.labels
+            if label.known_from <= day and (label.known_to is None or day < label.known_to)
+        }
+        for view, names in NAMES.items():
+            key, column = KEYS[view]
+            for entity in {getattr(m, column) for m in history.messages} - {None}:
+                mine = [m for m in known if getattr(m, column) == entity]
+                row = _latest(tables[view], key, entity, midnight)
+                if not row:
+                    assert not any(m.event_at.date() > day - timedelta(days=30) for m in mine)
+                    continue
+                for measure, by_days in _recounted(mine, frauds, day).items():
+                    for days, value in by_days.items():
+                        name = names.get(measure, "").format(days)
+                        if name in declared[view].features:
+                            assert row[name] == pytest.approx(value), (view, entity, day, name)
+
+
+@pytest.fixture(scope="module")
+def functions() -> dict[str, Any]:
+    """The on-demand functions that Feast serves, by name."""
+    return {
+        view.name: on_demand(view).function
+        for view in load_definitions().objects
+        if view.name.startswith("authorization_") and hasattr(view, "feature_transformation")
+    }
+
+
+def _asked(function: Any, **inputs: Any) -> dict[str, Any]:
+    answer = function({name: [value] for name, value in inputs.items()})
+    return {name: values[0] for name, values in answer.items()}
+
+
+@PROPERTY
+@given(history=histories())
+def test_windows_of_a_request_are_exact(functions: dict[str, Any], history: History) -> None:
+    """Of any moment, with what was known at any moment before."""
+    tables = built(history, "card_recent_features")
+    for known_at, event_at in zip(history.moments, history.moments[1:], strict=False):
+        standing, ever = _standing(history, known_at), _ever(history, known_at)
+        for card in ("c0", "c1", "c2"):
+            row = _latest(tables["card_recent_features"], "card_id", card, known_at)
+            if not row:
+                recently = [m for m in standing if m.event_at > known_at - timedelta(days=90)]
+                assert not any(m.card_id == card for m in recently)
+                continue
+            found = _asked(
+                functions["authorization_windows"],
+                event_at=time_text(event_at),
+                known_at=time_text(known_at),
+                recent_authorizations=row["recent_authorizations"],
+                last_used_us=row["last_used_us"],
+                last_declined_us=row["last_declined_us"],
+            )
+            for name, length in WINDOWS.items():
+                window = [
+                    m
+                    for m in standing
+                    if m.card_id == card and event_at - length <= m.event_at < event_at
+                ]
+                approved = [m for m in window if not m.is_declined]
+                assert found[f"card_count_{name}"] == len(approved)
+                assert found[f"card_declined_count_{name}"] == len(window) - len(approved)
+                assert found[f"card_amount_{name}_minor"] == sum(m.amount_minor for m in approved)
+            assert found["age_s"] == pytest.approx((event_at - known_at).total_seconds())
+            for what, is_declined in (("used", False), ("declined", True)):
+                uses = [
+                    m.event_at
+                    for _, m in ever
+                    if m.card_id == card
+                    and m.is_declined is is_declined
+                    and m.event_at > event_at - timedelta(days=90)
+                ]
+                last = (event_at - max(uses)).total_seconds() if uses else None
+                seconds = found[f"seconds_since_{what}"]
+                assert seconds == (last if last is None else pytest.approx(last))
+
+
+@PROPERTY
+@given(history=histories())
+def test_what_is_new_to_an_account(functions: dict[str, Any], history: History) -> None:
+    tables = built(history, "account_history_features", "account_merchant_features")
+    for known_at in history.moments:
+        ever = [(at, m) for at, m in _ever(history, known_at) if not m.is_declined]
+        for account in ("a0", "a1"):
+            mine = [(at, m) for at, m in ever if m.account_id == account]
+            row = _latest(tables["account_history_features"], "account_id", account, known_at)
+            for merchant in ("m0", "m1"):
+                pair = _latest(
+                    tables["account_merchant_features"],
+                    "account_merchant_key",
+                    str(made_key([account, merchant])),
+                    known_at,
+                )
+                found = _asked(
+                    functions["authorization_novelty"],
+                    event_at=time_text(known_at + TICK),
+                    mcc="5411",
+                    merchant_country="FR",
+                    device_id=None,
+                    known_mccs=row.get("known_mccs"),
+                    known_countries=row.get("known_countries"),
+                    known_devices=row.get("known_devices"),
+                    first_used_us=pair.get("first_used_us"),
+                )
+                first = min((at for at, m in mine if m.merchant_id == merchant), default=None)
+                days = None if first is None else (known_at + TICK - first) / timedelta(days=1)
+                assert found["days_at_merchant"] == (days if days is None else pytest.approx(days))
+                if row:
+                    assert found["is_new_mcc"] is not any(m.mcc == "5411" for _, m in mine)
+                    used = any(m.merchant_country == "FR" for _, m in mine)
+                    assert found["is_new_country"] is not used
+                else:
+                    named = [m for _, m in mine if m.mcc or m.merchant_country or m.device_id]
+                    assert not named and found["is_new_mcc"] is None
+                assert found["is_new_device"] is None
+
+
+@PROPERTY
+@given(history=histories())
+def test_travel_is_from_the_last_use_in_person(functions: dict[str, Any], history: History) -> None:
+    tables = built(history, "card_recent_features")
+    for known_at in history.moments:
+        for card in ("c0", "c1", "c2"):
+            row = _latest(tables["card_recent_features"], "card_id", card, known_at)
+            if not row:
+                continue
+            event_at = known_at + timedelta(minutes=20)
+            found = _asked(
+                functions["authorization_travel"],
+                event_at=time_text(event_at),
+                latitude=34.0522,
+                longitude=-118.2437,
+                last_place=row["last_place"],
+            )
+            places = [
+                (m.event_at, m.latitude, m.longitude)
+                for _, m in _ever(history, known_at)
+                if m.card_id == card and m.is_card_present and m.latitude is not None
+                and not m.is_declined
+                and m.event_at > event_at - timedelta(days=90)
+            ]  # fmt: skip
+            if not places:
+                assert set(found.values()) == {None}
+                continue
+            last = max(at for at, *_ in places)
+            distances = {_kilometres(34.0522, -118.2437, la, lo) for at, la, lo in places
+                         if at == last}  # fmt: skip
+            hours = max((event_at - last).total_seconds(), 300) / 3600
+            assert found["distance_km"] == pytest.approx(
+                min(distances, key=lambda d: abs(d - found["distance_km"]))
+            )
+            assert found["speed_kmh"] == pytest.approx(found["distance_km"] / hours)
+
+
+def _kilometres(la: float, lo: float, other_la: float, other_lo: float) -> float:
+    half = (
+        sin(radians(la - other_la) / 2) ** 2
+        + cos(radians(la)) * cos(radians(other_la)) * sin(radians(lo - other_lo) / 2) ** 2
+    )
+    return 2 * 6371.0088 * asin(sqrt(half))
+
+
+def test_new_york_to_los_angeles_in_three_hours(functions: dict[str, Any]) -> None:
+    stamp = 10**18 + 1_704_067_200_000_000
+    found = _asked(
+        functions["authorization_travel"],
+        event_at="2024-01-01T03:00:00Z",
+        latitude=34.0522,
+        longitude=-118.2437,
+        last_place=f"{stamp} 40.7128 -74.006",
+    )
+    assert found["distance_km"] == pytest.approx(3_935.752, abs=1e-3)
+    assert found["speed_kmh"] == pytest.approx(1_311.92, abs=1e-2)
+    assert found["is_impossible_travel"] is True
+
+
+def test_places_and_times_that_cannot_be_give_nulls(functions: dict[str, Any]) -> None:
+    place = f"{10**18 + 1_704_067_200_000_000} 40.7 -74.0"
+    for latitude in (91.0, float("inf"), float("nan"), None):
+        found = _asked(
+            functions["authorization_travel"],
+            event_at="2024-01-01T03:00:00Z",
+            latitude=latitude,
+            longitude=0.0,
+            last_place=place,
+        )
+        assert set(found.values()) == {None}
