@@ -428,17 +428,14 @@ def _actions(decisions: pl.DataFrame, allocations: pl.DataFrame, book: RuleBook)
         "rule_hash", "rule_id", "points", "funding_partner_bps", "journal_id",
     ).filter(pl.col("journal_id").is_not_null())  # fmt: skip
     events = Runs.of(moving["event_id"])
-    event, bps, points = _funded(moving, events)
+    event, bps, parts = _funded(moving, events)
+    points = moving["points"].to_numpy()
     ends = np.searchsorted(event, np.arange(len(events.start) + 1))
-    points_of_bonus = np.zeros(moving.height, dtype=np.int64)
-    if book.has_bonuses:
-        is_award = moving["rule_id"].is_in(book.awards).to_numpy()
-        points_of_bonus = np.where(is_award, moving["points"].to_numpy(), 0)
     heads = moving[events.start].with_columns(
         _listed("funding_partner_bps", bps, ends),
-        _listed("parts", points, ends),
-        points=events.sums(moving["points"].to_numpy()),
-        bonus=events.sums(points_of_bonus),
+        _listed("parts", parts, ends),
+        points=events.sums(points),
+        bonus=events.sums(points * moving["rule_id"].is_in(book.awards).to_numpy()),
         place=pl.int_range(pl.len(), dtype=pl.Int64),
         reverses=pl.lit(False),
     )
