@@ -239,7 +239,7 @@ def _work_program(
     instructions = instructions.with_columns(effective_on=local_day)
     activations = _activations(con, book, instructions, local_day)
     accounts = pl.concat(
-        [events["account_id"], activations["account_id"], moved["account_id"]]
+        [each["account_id"] for each in (events, activations, moved, instructions)]
     ).unique()
     facts = inputs.facts_of(con, book, accounts, activations, after, through)
     changes = find_changes(con, book, events, states, facts, after, moved)

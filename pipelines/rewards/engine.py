@@ -347,8 +347,8 @@ def _activated(
         asked.with_row_index("row")
         .sort("until")
         .join_asof(
-            taken.sort("activated_on", "activated_at"), left_on="until", right_on="activated_on",
-            by="account_id", check_sortedness=False,
+            taken.sort("activated_on", "activated_at", "offer_id"), left_on="until",
+            right_on="activated_on", by="account_id", check_sortedness=False,
         )
         .sort("row")
         .select((pl.col("offer_id") == offer).fill_null(False))

@@ -438,6 +438,17 @@ class TestClosure:
         assert entry == (on(17), on(17), 70)
 
 
+class TestGoodwill:
+    def test_points_of_an_account_without_purchases_are_released_by_its_statement(self):
+        lab = both_ways(
+            program(accrual={"settlement": "STATEMENT"}),
+            instructions=[instruction("g", "a", "ADJUST", on(5), 250)],
+            statements=[statement("a", START, on(30))],
+        )  # fmt: skip
+        [held] = lab.frame("select pending, available from rewards.balances").rows()
+        assert held == (0, 250)
+
+
 class TestReservation:
     terms = program(redemption={"settle_after_days": 3}, expiry={"kind": "LOT", "months": 1})
 
