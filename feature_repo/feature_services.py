@@ -9,7 +9,7 @@ from credit_risk_features import (
     customer_application_features,
     pull_bureau_features,
 )
-from feast import FeatureService
+from feast import FeatureService, FeatureView
 from fraud_features import (
     account_amount_features,
     card_velocity_features,
@@ -54,6 +54,11 @@ _MERCHANT = [
 ]
 
 
+def _only(view: FeatureView, names: list[str]) -> FeatureView:
+    """`view` with these features of its own."""
+    return view[names]  # pyright: ignore[reportReturnType]
+
+
 def _of_place(entity: str) -> list[str]:
     """What the model uses of a device or an address."""
     return [
@@ -73,7 +78,7 @@ underwriting_v1 = FeatureService(
 account_behaviour_v1 = FeatureService(
     name="account_behaviour_v1",
     description="By account_id.",
-    features=[account_payment_features, account_amount_features[_USUAL_AMOUNTS]],
+    features=[account_payment_features, _only(account_amount_features, _USUAL_AMOUNTS)],
 )
 
 fraud_authorization_v1 = FeatureService(
@@ -81,12 +86,12 @@ fraud_authorization_v1 = FeatureService(
     description="By card_id, account_id and merchant_id, with the authorization.",
     features=[
         card_velocity_features,
-        account_amount_features[[*_USUAL_AMOUNTS, *_ACCOUNT_VELOCITY]],
-        account_payment_features[["beh_util_cur", "beh_dpd_cur", "beh_mob"]],
-        merchant_risk_features[_MERCHANT],
-        mcc_risk_features[["mcc_fraud_rate_30d"]],
-        device_risk_features[_of_place("device")],
-        ip_risk_features[_of_place("ip")],
+        _only(account_amount_features, [*_USUAL_AMOUNTS, *_ACCOUNT_VELOCITY]),
+        _only(account_payment_features, ["beh_util_cur", "beh_dpd_cur", "beh_mob"]),
+        _only(merchant_risk_features, _MERCHANT),
+        _only(mcc_risk_features, ["mcc_fraud_rate_30d"]),
+        _only(device_risk_features, _of_place("device")),
+        _only(ip_risk_features, _of_place("ip")),
         authorization_context,
         authorization_windows,
         authorization_travel,
