@@ -23,6 +23,7 @@ with first_seen as (
 ),
 
 {% set in_order = 'partition by account_id order by first_known_at, kind, name' %}
+{% set lists = {'mcc': 'mccs', 'country': 'countries', 'device': 'devices'} %}
 {% set so_far = in_order ~ ' rows between unbounded preceding and current row' %}
 
 -- What is heard of at one time is in the last of its rows.
@@ -30,7 +31,7 @@ states as (
     select
         account_id,
         first_known_at,
-        {% for kind, plural in {'mcc': 'mccs', 'country': 'countries', 'device': 'devices'}.items() %}
+        {% for kind, plural in lists.items() %}
         {{ last_joined("case when kind = '" ~ kind ~ "' then name end", 200, so_far) }}
             as known_{{ plural }},
         {% endfor %}
