@@ -11,7 +11,7 @@ from pipelines.ingestion.load import ingest
 from pipelines.settings import Settings, get_settings
 from pipelines.warehouse import connect, latest_load_no
 from tests.dbt.faulty_deliveries import deliveries
-from tests.dbt.lake_builds import build, rows_of, tables
+from tests.dbt.lake_builds import build, home_of, rows_of, tables
 from tests.dbt.random_history import history
 
 LAYERS = ("intermediate", "marts", "features", "risk")
@@ -23,10 +23,10 @@ DROPS = 5
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_deliveries_in_any_order_and_with_faults_give_what_one_build_gives(
-    seed: int, home: Path, monkeypatch: pytest.MonkeyPatch
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CARDLINE_MAX_BAD_ROW_SHARE", "0.6")
-    get_settings.cache_clear()
+    home_of(tmp_path)
     settings = get_settings()
     rows = history(seed, transactions=120)
     made = deliveries(rows, seed, DROPS)
