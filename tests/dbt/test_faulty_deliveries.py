@@ -21,6 +21,7 @@ DROPS = 5
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_deliveries_in_any_order_and_with_faults_give_what_one_build_gives(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,8 @@
 from datetime import datetime
 from pathlib import Path
 
+import pytest
+
 from tests.dbt.lake_builds import Row, build, deliver, home_of, rows_of
 
 FEATURES = ("--select", "+pull_bureau_features")
@@ -27,6 +29,7 @@ def _inquiries() -> dict[str, int | None]:
     return {row["pull_id"]: row["bur_inq_3m_n"] for row in rows_of("features.pull_bureau_features")}
 
 
+@pytest.mark.usefixtures("home")
 def test_what_was_received_before_all_that_was_known_turns_nulls_into_counts(
     tmp_path: Path,
 ) -> None:
