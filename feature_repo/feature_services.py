@@ -54,11 +54,6 @@ _MERCHANT = [
 ]
 
 
-def _only(view: FeatureView, names: list[str]) -> FeatureView:
-    """`view` with these features of its own."""
-    return view[names]  # pyright: ignore[reportReturnType]
-
-
 def _of_place(entity: str) -> list[str]:
     """What the model uses of a device or an address."""
     return [

@@ -42,7 +42,7 @@ _PYTHON_TYPES = {"INT64": int, "DOUBLE": float, "STRING": str, "BOOL": bool}
 _UNKNOWN_KEY = "no-such-entity"
 
 
-def parity(sample: int = 200, *, services: list[str] | None = None, seed: int = 0) -> pl.DataFrame:
+def parity(sample: int = 100, *, services: list[str] | None = None, seed: int = 0) -> pl.DataFrame:
     """Features whose online and point-in-time values differ; an empty frame is parity.
 
     Looks at up to `sample` entities of every view of `services` (default: all), at one that

@@ -20,6 +20,7 @@ from pipelines.errors import CardlineError
 from pipelines.features.registry import View, load_definitions
 from pipelines.progress import track
 from pipelines.settings import get_settings
+from pipelines.threads import on_all_cores
 from pipelines.warehouse import CATALOG, connect, snapshots
 
 TIMES = ("event_timestamp", "created_timestamp")
@@ -370,11 +371,15 @@ def _write_days(con: duckdb.DuckDBPyConnection, view: View, days: list[str]) -> 
     parts = frame.with_columns(pl.col("event_timestamp").dt.date().alias("__day")).partition_by(
         "__day", as_dict=True, include_key=False, maintain_order=True
     )
-    for day in days:
-        part = parts.get((date.fromisoformat(day),))
-        if part is None or part.is_empty():
-            raise CardlineError(f"features.{view.name} lost its rows of {day} while being read")
+    lost = [day for day in days if (date.fromisoformat(day),) not in parts]
+    if lost:
+        raise CardlineError(f"features.{view.name} lost its rows of {lost[0]} while being read")
+
+    def write(day: str) -> None:
+        part = parts[date.fromisoformat(day),]
         _write_file(part, _partition_dir(view.name, day) / _FILE)
+
+    on_all_cores(write, days)
 
 
 def _write_file(frame: pl.DataFrame, path: Path) -> None:

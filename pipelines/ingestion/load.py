@@ -20,7 +20,6 @@ from pipelines.files import written_aside
 from pipelines.ingestion.deliveries import BrokenManifest, Delivery, Manifest, list_deliveries
 from pipelines.ingestion.readers import FILE, LINE, BadLine, Chunk, UnreadableFile, read_chunks
 from pipelines.ingestion.sensitive import find_sensitive
-from pipelines.ingestion.threads import on_all_cores, one_ahead
 from pipelines.ingestion.validation import (
     judge,
     missing_columns,
@@ -30,6 +29,7 @@ from pipelines.ingestion.validation import (
 )
 from pipelines.progress import track
 from pipelines.settings import Settings, get_settings
+from pipelines.threads import on_all_cores, one_ahead
 from pipelines.warehouse import CATALOG, connect, latest_load_no, scratch, transaction
 
 GROUP_ROWS = 250_000

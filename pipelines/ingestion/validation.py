@@ -11,7 +11,7 @@ import polars as pl
 
 from pipelines.contracts.contract import POLARS_TYPES, Column, Feed
 from pipelines.ingestion.readers import FILE, LINE
-from pipelines.ingestion.threads import on_all_cores
+from pipelines.threads import on_all_cores
 
 KNOWN_TIME = "received_at"
 # Those without a fraction are parsed in half the time.
