@@ -8,7 +8,7 @@ what is there and is written last, so a run that was killed is completed by the 
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ _SQL_TYPES = {"INT64": "bigint", "DOUBLE": "double", "STRING": "varchar", "BOOL"
 POLARS_TYPES = {
     "INT64": pl.Int64(), "DOUBLE": pl.Float64(), "STRING": pl.String(), "BOOL": pl.Boolean(),
 }  # fmt: skip
-_DAYS_PER_READ = 60
+_ROWS_PER_READ = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _publish_view(
         manifest.publication += 1
     # Before anything is replaced: a run that is killed then only names keys that need no repair.
     _remember_retracted(con, view, manifest.publication, changed, gone)
-    for batch in _batches(changed, _DAYS_PER_READ):
+    for batch in _batches({day: current[day][0] for day in changed}):
         _write_days(con, view, batch)
     for day in changed:
         rows, digest, known_from, known_to = current[day]
@@ -420,8 +420,18 @@ def _columns(view: View) -> dict[str, str]:
     return {view.key: "varchar", **features, **dict.fromkeys(TIMES, "timestamp")}
 
 
-def _batches(days: list[str], size: int) -> list[list[str]]:
-    return [days[at : at + size] for at in range(0, len(days), size)]
+def _batches(rows: dict[str, int]) -> Iterator[list[str]]:
+    """Days with these `rows` in groups of about `_ROWS_PER_READ`, at least one day in each."""
+    batch: list[str] = []
+    total = 0
+    for day, count in rows.items():
+        if batch and total + count > _ROWS_PER_READ:
+            yield batch
+            batch, total = [], 0
+        batch.append(day)
+        total += count
+    if batch:
+        yield batch
 
 
 def _table(view: View) -> str:
