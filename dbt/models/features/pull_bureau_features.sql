@@ -18,7 +18,7 @@
 
 with
 {% if is_delta() %}
--- What was received before all that was known of its feed turns nulls of the time between to counts.
+-- What was received before all that was known of its feed makes counts of nulls in between.
 earlier_arrivals as (
     {% for child in children %}
     select

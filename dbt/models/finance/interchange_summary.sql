@@ -1,6 +1,6 @@
--- One row per network, month and currency: the month's settlement in one line, from the entries that
--- the general ledger takes over. What is still in clearing has been settled in the details and not
--- been paid by a complete report, or differs from it (R8).
+-- One row per network, month and currency: the month's settlement in one line, from the entries
+-- that the general ledger takes over. What is still in clearing has been settled in the details and
+-- not been paid by a complete report, or differs from it (R8).
 {{ config(tags=['finance']) }}
 
 with clearing as (
