@@ -1,7 +1,7 @@
 -- One row per program, month, component and reference: what the components of the partner's rate
 -- cards are reckoned on, one transaction, account or journal entry each. Quantities are in
--- millionths of a unit: a minor unit of money, an account, or a ledger unit of points. A line of the
--- invoice is the sum of its details.
+-- millionths of a unit: a minor unit of money, an account, or a ledger unit of points. A line of
+-- the invoice is the sum of its details.
 {{ config(materialized='view') }}
 
 with components as (
