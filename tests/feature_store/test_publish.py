@@ -51,7 +51,7 @@ def test_one_file_a_day_and_nothing_the_second_time(
     before = files(home)
     assert f"features/{CARD}/event_date=2024-03-02/part-0.parquet" in before
     assert not any(published.written for published in publish_all())
-    assert [published.written for published in publish_all(is_full=True)] == [()] * 6
+    assert not any(published.written for published in publish_all(is_full=True))
     assert files(home) == before
     assert pl.read_parquet(home / "features" / CARD / "*" / "*.parquet").height == 12
 
