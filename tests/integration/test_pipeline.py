@@ -109,6 +109,7 @@ def test_every_posted_event_has_a_decision_and_the_liability_closes(demo: Cardli
     assert open_ends == []
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_tables(
     demo: Cardline, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
