@@ -63,11 +63,18 @@ def prepare_home(settings: Settings | None = None) -> None:
 @contextmanager
 def dagster_instance() -> Iterator["dg.DagsterInstance"]:
     """The instance that the UI shows: runs made with it are there to look at."""
+    prepare_home()
+    with _alone(), instance_of_home() as instance:
+        _end_killed_runs(instance)
+        yield instance
+
+
+@contextmanager
+def instance_of_home() -> Iterator["dg.DagsterInstance"]:
+    """The same, for a process at work for one that has the home to itself."""
     import dagster as dg
 
-    prepare_home()
-    with _alone(), dg.DagsterInstance.get() as instance:
-        _end_killed_runs(instance)
+    with dg.DagsterInstance.get() as instance:
         yield instance
 
 

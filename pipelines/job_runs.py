@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import redirect_stdout, suppress
 from functools import partial
+from multiprocessing import parent_process
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -99,7 +100,8 @@ def _end_at_once(said_to: int, number: int, _: object) -> NoReturn:
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             child.kill()
-    os.write(said_to, b"\nerror: interrupted; run the command again to go on\n")
+    if parent_process() is None:
+        os.write(said_to, b"\nerror: interrupted; run the command again to go on\n")
     os._exit(128 + number)
 
 

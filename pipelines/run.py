@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from pipelines.errors import CardlineError
-from pipelines.instance import dagster_instance, is_at_rest
+from pipelines.instance import dagster_instance, instance_of_home, is_at_rest
 from pipelines.job_runs import run_job
 from pipelines.progress import console, step
 from pipelines.registry_view import MODELS
+from pipelines.second_process import second_process
 from pipelines.settings import get_settings
 from pipelines.warehouse import connect, latest_load_no, set_watermark, watermark
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
     import dagster as dg
 
 
@@ -64,10 +67,14 @@ class _Runner:
         started = time.monotonic()
         with step(name):
             run_job(self.instance, name, **options)
-        seconds = time.monotonic() - started
-        self.summary.stages[name] = self.summary.stages.get(name, 0.0) + seconds
-        if console.is_terminal:
-            console.print(f"[green]✓[/green] {name} [dim]{seconds:.1f} s[/dim]")
+        self.took({name: time.monotonic() - started})
+
+    def took(self, jobs: dict[str, float]) -> None:
+        """Count in the seconds of jobs, and tell a terminal of them."""
+        for name, seconds in jobs.items():
+            self.summary.stages[name] = self.summary.stages.get(name, 0.0) + seconds
+            if console.is_terminal:
+                console.print(f"[green]✓[/green] {name} [dim]{seconds:.1f} s[/dim]")
 
 
 def run_due(landing: Path | None = None, through: date | None = None) -> RunSummary:
@@ -88,16 +95,75 @@ def run_due(landing: Path | None = None, through: date | None = None) -> RunSumm
         runner = _Runner(instance, summary)
         # Completes a warehouse whose making was cut off: readers take it as it is.
         connect().close()
-        _ingest(runner, folder, through)
-        for name, stage in _STAGES.items():
-            with connect() as con:
-                load_no, done = latest_load_no(con), watermark(con, f"run:{name}")
-            if done >= load_no:
-                continue
-            stage(runner)
-            with connect() as con:
-                set_watermark(con, f"run:{name}", load_no)
+        with second_process("pipelines.definitions", "feast", "skops.io") as second:
+            _ingest(runner, folder, through)
+            for here, beside in _PLAN:
+                _follow(runner, second, here, beside)
     return summary
+
+
+def _follow(
+    runner: _Runner, second: "Executor", here: tuple[str, ...], beside: tuple[str, ...]
+) -> None:
+    """Run what is due of the stages `here` and, in the `second` process, of those `beside` them.
+
+    A stage that is done is done, though another one fails.
+    """
+    with connect() as con:
+        load_no = latest_load_no(con)
+        due = [name for name in (*here, *beside) if watermark(con, f"run:{name}") < load_no]
+    elsewhere = [name for name in beside if name in due]
+    waiting = second.submit(_stages_alone, elsewhere) if elsewhere else None
+    done: list[str] = []
+    failure: Exception | None = None
+    try:
+        for name in here:
+            if name in due:
+                _STAGES[name](runner)
+                done.append(name)
+    finally:
+        if waiting is not None:
+            with step(", ".join(elsewhere)):
+                seconds, failure = _result(waiting, elsewhere)
+            for jobs in seconds.values():
+                runner.took(jobs)
+            done += seconds
+        # Only now: it may be the other process that writes the warehouse.
+        with connect() as con:
+            for name in done:
+                set_watermark(con, f"run:{name}", load_no)
+    if failure is not None:
+        raise failure
+
+
+_Outcome = tuple[dict[str, dict[str, float]], Exception | None]
+"""Seconds of the jobs of each stage that came to its end, and why the next one did not."""
+
+
+def _result(waiting: "Future[_Outcome]", names: list[str]) -> _Outcome:
+    from concurrent.futures import BrokenExecutor
+
+    try:
+        return waiting.result()
+    except BrokenExecutor:
+        return {}, CardlineError(
+            f"the process at work on {', '.join(names)} was killed, by the system if memory ran "
+            "out: the next `cardline run` goes on from there"
+        )
+
+
+def _stages_alone(names: list[str]) -> _Outcome:
+    """Run stages in this process, which serves one that has the home to itself."""
+    done: dict[str, dict[str, float]] = {}
+    with instance_of_home() as instance:
+        for name in names:
+            runner = _Runner(instance, RunSummary())
+            try:
+                _STAGES[name](runner)
+            except Exception as failure:
+                return done, failure
+            done[name] = runner.summary.stages
+    return done, None
 
 
 def _is_all_done(landing: Path, through: date | None) -> bool:
@@ -186,6 +252,9 @@ def _learn(runner: _Runner) -> None:
     for name in MODELS:
         if is_due(name):
             runner.job(f"{name}_retrain")
+
+
+def _score(runner: _Runner) -> None:
     runner.job("scores_refresh")
 
 
@@ -199,12 +268,19 @@ def _packs(runner: _Runner) -> None:
 _STAGES: dict[str, Callable[[_Runner], None]] = {
     "dbt": _curate,
     "features": _publish,
+    "models": _learn,
     "rewards": _accrue,
     "finance": _report,
-    "models": _learn,
     "packs": _packs,
+    "scores": _score,
 }
-"""What follows ingest, in this order; each has a watermark of its own."""
+"""What follows ingest; each has a watermark of its own."""
+_PLAN: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("dbt",), ()),
+    (("rewards", "finance"), ("features", "models")),
+    (("packs",), ("scores",)),
+)
+"""Stages of this process, and those beside them: of each two groups one writes the warehouse."""
 
 
 def train_model(name: str) -> tuple[str, dict[str, Any]]:

@@ -183,7 +183,7 @@ class Settings(BaseSettings):
 
     @property
     def features_dir(self) -> Path:
-        """Published feature tables: `<view>/event_date=<date>/*.parquet`."""
+        """Published feature tables: `<view>/event_date=<day or month>/*.parquet`."""
         return self.home / "features"
 
     @property

@@ -43,8 +43,8 @@ class MaterializeConfig(dg.Config):
     retry_policy=RETRIES,
     pool=ONLINE_POOL,
     freshness_policy=DAILY_FRESHNESS,
-    description="One Parquet file per feature view and day, for Feast's point-in-time retrieval. "
-    "Only days that changed are written.",
+    description="One Parquet file per feature view and day, and per month of what is older, for "
+    "Feast's point-in-time retrieval. Only those that changed are written.",
 )
 def offline_store() -> dg.MaterializeResult:
     from pipelines.features.publish import publish
@@ -54,7 +54,7 @@ def offline_store() -> dg.MaterializeResult:
     published = publish()
     return dg.MaterializeResult(
         metadata=_metadata(
-            [{"view": p.view, "rows": p.rows, "days_written": len(p.written)} for p in published],
+            [{"view": p.view, "rows": p.rows, "written": len(p.written)} for p in published],
             "rows",
         )
     )

@@ -17,6 +17,8 @@ UNDERWRITING = dg.AssetKey(["models", "underwriting"])
 FRAUD = dg.AssetKey(["models", "fraud"])
 MONITORING = dg.AssetKey(["models", "underwriting_monitoring"])
 OFFLINE = dg.AssetKey(["features", "offline_store"])
+TRAINING_POOL = "training"
+"""Training only reads the warehouse, for minutes at size: whoever writes need not wait for it."""
 
 
 class TrainConfig(dg.Config):
@@ -45,7 +47,7 @@ def _trained(name: str, trainer: str) -> dg.MaterializeResult:
     group_name="models",
     owners=OWNERS,
     kinds={"scikitlearn", "feast"},
-    pool=POOL,
+    pool=TRAINING_POOL,
     retry_policy=RETRIES,
     freshness_policy=MONTHLY_FRESHNESS,
     description="One version per training run of the underwriting model, on features as they were "
@@ -61,7 +63,7 @@ def underwriting(config: TrainConfig) -> dg.MaterializeResult:
     group_name="models",
     owners=OWNERS,
     kinds={"scikitlearn", "feast"},
-    pool=POOL,
+    pool=TRAINING_POOL,
     retry_policy=RETRIES,
     freshness_policy=MONTHLY_FRESHNESS,
     description="One version per training run of the fraud model, on labels that were known by "

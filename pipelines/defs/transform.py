@@ -15,9 +15,7 @@ from dagster_dbt import (
 )
 from dagster_dbt.compat import DBT_PYTHON_VERSION
 
-from pipelines.ahead import import_beside
 from pipelines.defs.common import DAILY_FRESHNESS, OWNERS, POOL, RETRIES, table_metadata
-from pipelines.instance import COMMAND_TAG
 from pipelines.settings import get_settings
 from pipelines.transform import DBT_DIR, TESTED, WATERMARK, dbt_arguments, ensure_manifest, news
 from pipelines.warehouse import connect, latest_load_no, set_watermark, snapshots, watermark
@@ -116,11 +114,7 @@ def _build(
 ) -> Iterator[Any]:
     os.environ.update(what_is_new)
     arguments = ["build", "--exclude-resource-type", "unit_test", *dbt_arguments()]
-    working = dbt.cli(arguments, context=context)
-    if COMMAND_TAG in context.run.tags:
-        # The next stages run in this process, too.
-        import_beside("pipelines.features", "feast", "skops.io")
-    for event in working.stream():
+    for event in dbt.cli(arguments, context=context).stream():
         yield _measured(context, event) if isinstance(event, dg.Output) else event
 
 

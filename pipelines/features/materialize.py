@@ -1,6 +1,6 @@
 """The online store brought to what is known by a moment.
 
-A window of known time, with an overlap for rows that arrived late, and besides every day that was
+A window of known time, with an overlap for rows that arrived late, and besides every span that was
 published anew since the last time, however old. The stores keep, per view, how far this has gone;
 they turn away rows that are older than what they have, so any window can be run again. Keys of
 which a published row was taken back are the one exception: they are written as they are now.
@@ -132,10 +132,10 @@ def _materialize_view(
         since = mark.known_through if start is None else min(start, mark.known_through)
         since = since - overlap if since - datetime.min > overlap else datetime.min
         through = max(end, mark.known_through)
-    days = _due_days(manifest, mark, since, through)
+    spans = _due_spans(manifest, mark, since, through)
     rows = written = 0
-    if days:
-        frame = _latest_rows(view, days, through)
+    if spans:
+        frame = _latest_rows(view, spans, through)
         rows = frame.height
         for part in frame.iter_slices(_ROWS_PER_WRITE):
             written += online.write_rows(store.config, table, encode_frame(view, part))
@@ -166,29 +166,29 @@ def _repair(
     return frame.height
 
 
-def _due_days(
+def _due_spans(
     manifest: Manifest, mark: Mark | None, since: datetime, through: datetime
 ) -> list[str]:
-    """Days with rows that became visible in the window, or that were published since the mark."""
+    """Spans with rows that became visible in the window, or that were published since the mark."""
     publication = -1 if mark is None else mark.publication
     return [
-        day
-        for day, part in manifest.partitions.items()
+        span
+        for span, part in manifest.partitions.items()
         if datetime.fromisoformat(part.known_from) <= through
         and (part.publication > publication or datetime.fromisoformat(part.known_to) > since)
     ]
 
 
 def _latest_rows(
-    view: View, days: list[str], through: datetime, keys: list[str] | None = None
+    view: View, spans: list[str], through: datetime, keys: list[str] | None = None
 ) -> pl.DataFrame:
     """The latest row per key, by (event_timestamp, created_timestamp), visible by `through`."""
-    if not days:
+    if not spans:
         kinds = {view.key: "STRING", **view.features}
         schema = {name: POLARS_TYPES[kind] for name, kind in kinds.items()}
         return pl.DataFrame(schema=schema | dict.fromkeys(TIMES, pl.Datetime("us")))
     key = '"' + view.key + '"'
-    files = [str(path) for path in partition_files(view.name, days)]
+    files = [str(path) for path in partition_files(view.name, spans)]
     with scratch() as con:
         return con.execute(
             f"select * from read_parquet(?, hive_partitioning = false) "  # noqa: S608

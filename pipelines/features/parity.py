@@ -162,9 +162,9 @@ def _request_values(service: Service, choose: random.Random, moment: datetime) -
 
 
 def _sample_keys(view: str, key: str, sample: int, seed: int) -> list[str]:
-    """Up to `sample` keys of a view, from up to as many of its days."""
-    days = sorted(read_manifest(view).partitions)
-    chosen = random.Random(seed).sample(days, min(len(days), sample, 50))
+    """Up to `sample` keys of a view, from up to as many of its spans."""
+    spans = sorted(read_manifest(view).partitions)
+    chosen = random.Random(seed).sample(spans, min(len(spans), sample, 50))
     if not chosen:
         return []
     files = [str(path) for path in partition_files(view, sorted(chosen))]

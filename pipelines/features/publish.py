@@ -1,16 +1,19 @@
 """Feature tables of the warehouse as date-partitioned Parquet, for Feast and whoever else reads.
 
-One folder per view, one file per day of `event_timestamp`
-(`<features>/<view>/event_date=2024-05-01/part-0.parquet`), rows sorted by key and time. Only days
-whose rows changed are written, each aside and then renamed; `manifest.json` beside them says
-what is there and is written last, so a run that was killed is completed by the next one.
+One folder per view; in it one file per day of `event_timestamp` for the newest month of it and the
+one before (`<features>/<view>/event_date=2024-05-01/part-0.parquet`) and one per month for what is
+older (`…/event_date=2024-03/…`), since thousands of small files are slow to write and to open. Rows
+are sorted by key and time. Only spans whose rows changed are written, each aside and then renamed;
+`manifest.json` beside them says what is there and is written last, so a run that was killed is
+completed by the next one. While days become a month both may be there for a moment: the same rows,
+of which retrieval takes one.
 """
 
 import json
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import date, datetime
+from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
@@ -38,8 +41,8 @@ _ROWS_PER_READ = 1_000_000
 
 @dataclass(frozen=True)
 class Partition:
-    """One published day: its rows, a digest of them, the publication that last changed it, and the
-    first and last moment (`known_*`, ISO) at which a row of it became visible."""
+    """One published day or month: its rows, a digest of them, the publication that last changed it,
+    and the first and last moment (`known_*`, ISO) at which a row of it became visible."""
 
     rows: int
     digest: str
@@ -62,12 +65,13 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Published:
-    """The outcome for one view: its rows now, and the days that were written or removed."""
+    """The outcome for one view: its rows now, and the spans (a day or a month, ISO) that were
+    written or removed."""
 
     view: str
     rows: int
-    written: tuple[date, ...]
-    removed: tuple[date, ...]
+    written: tuple[str, ...]
+    removed: tuple[str, ...]
 
 
 def publish(
@@ -78,7 +82,7 @@ def publish(
 ) -> list[Published]:
     """Bring the published Parquet of `views` (default: all) to the state of the warehouse.
 
-    Looks at the days that the lake reports as changed since the last publication; at every day on
+    Looks at the days that the lake reports as changed since the last publication; at every row on
     the first one, after the table was replaced, and with `is_full`. Twice in a row, the second
     writes nothing. Raises `CardlineError` for a table that is missing, lacks a declared column or
     has another type in it, and for rows without a key or a time or with a repeated
@@ -120,9 +124,9 @@ def read_manifest(view: str) -> Manifest:
     return Manifest(**raw)
 
 
-def partition_files(view: str, days: Iterable[str]) -> list[Path]:
-    """The published files of `days` (ISO dates)."""
-    return [_partition_dir(view, day) / _FILE for day in days]
+def partition_files(view: str, spans: Iterable[str]) -> list[Path]:
+    """The published files of `spans`, as the manifest names them."""
+    return [_partition_dir(view, span) / _FILE for span in spans]
 
 
 def retracted_keys(view: str, since: int) -> list[str]:
@@ -138,18 +142,14 @@ def retracted_keys(view: str, since: int) -> list[str]:
 
 
 def _remember_retracted(
-    con: duckdb.DuckDBPyConnection,
-    view: View,
-    publication: int,
-    changed: list[str],
-    gone: list[str],
+    con: duckdb.DuckDBPyConnection, view: View, publication: int, spans: list[str], since: date
 ) -> None:
     """Note the keys with a published row (by key and times) that the warehouse no longer has."""
-    files = [path for path in partition_files(view.name, [*changed, *gone]) if path.exists()]
+    files = [path for path in partition_files(view.name, spans) if path.exists()]
     if not files:
         return
     key = _quote(view.key)
-    where, parameters = _on_days(sorted([*changed, *gone]))
+    where, parameters = _in_spans(spans, since)
     rows = con.execute(
         f"select distinct {key} from (select {key}, event_timestamp, created_timestamp "  # noqa: S608
         f"from read_parquet(?, hive_partitioning = false) "
@@ -170,26 +170,27 @@ def _publish_view(
 ) -> Published:
     table_id = _checked_table(lake, view)
     manifest = _known_manifest(view)
-    days = None if is_full else _changed_days(con, lake, view, manifest)
-    current = _day_digests(con, view, days)
-    gone = [day for day in manifest.partitions if (days is None or day in days)]
-    gone = [day for day in gone if day not in current]
-    changed = sorted(day for day in current if _differs(view, manifest, day, current[day]))
-    _require_sound(con, view, changed, is_everywhere=days is None)
+    since = _days_since(con, view)
+    spans = None if is_full else _changed_spans(con, lake, view, manifest, since)
+    current = _span_digests(con, view, spans, since)
+    gone = [span for span in manifest.partitions if (spans is None or span in spans)]
+    gone = [span for span in gone if span not in current]
+    changed = sorted(span for span in current if _differs(view, manifest, span, current[span]))
+    _require_sound(con, view, changed, since, is_everywhere=spans is None)
     if changed or gone or not is_published(view.name):
         manifest.publication += 1
     # Before anything is replaced: a run that is killed then only names keys that need no repair.
-    _remember_retracted(con, view, manifest.publication, changed, gone)
-    for batch in _batches({day: current[day][0] for day in changed}):
-        _write_days(con, view, batch)
-    for day in changed:
-        rows, digest, known_from, known_to = current[day]
-        manifest.partitions[day] = Partition(
+    _remember_retracted(con, view, manifest.publication, [*changed, *gone], since)
+    for batch in _batches({span: current[span][0] for span in changed}):
+        _write_spans(con, view, batch, since)
+    for span in changed:
+        rows, digest, known_from, known_to = current[span]
+        manifest.partitions[span] = Partition(
             rows, digest, manifest.publication, known_from, known_to
         )
-    for day in gone:
-        shutil.rmtree(_partition_dir(view.name, day), ignore_errors=True)
-        del manifest.partitions[day]
+    for span in gone:
+        shutil.rmtree(_partition_dir(view.name, span), ignore_errors=True)
+        del manifest.partitions[span]
     manifest.partitions = dict(sorted(manifest.partitions.items()))
     manifest.table_id, manifest.snapshot = table_id, lake.snapshot
     _write_or_drop_schema_only(view, is_empty=not manifest.partitions)
@@ -197,9 +198,42 @@ def _publish_view(
     return Published(
         view.name,
         sum(part.rows for part in manifest.partitions.values()),
-        tuple(date.fromisoformat(day) for day in changed),
-        tuple(date.fromisoformat(day) for day in gone),
+        tuple(changed),
+        tuple(gone),
     )
+
+
+def _days_since(con: duckdb.DuckDBPyConnection, view: View) -> date:
+    """The first day of the month before that of the newest row: what is older goes by months."""
+    row = con.execute(
+        f"select (date_trunc('month', max(event_timestamp)) - interval 1 month)::date "  # noqa: S608
+        f"from {_table(view)}"
+    ).fetchone()
+    return (row[0] if row else None) or date.min
+
+
+def _span(day: str, since: date) -> str:
+    """The span of a day: itself, or its month."""
+    return day if day >= since.isoformat() else day[: len("2024-05")]
+
+
+_SPAN = (
+    "case when event_timestamp < ?::timestamp then strftime(event_timestamp, '%Y-%m') "
+    "else strftime(event_timestamp, '%Y-%m-%d') end"
+)
+"""The same in SQL."""
+
+
+def _regrouped(manifest: Manifest, since: date) -> set[str]:
+    """Spans that what is published goes by no more or not yet, and those that take their rows."""
+    found: set[str] = set()
+    for span in manifest.partitions:
+        start = date.fromisoformat(f"{span}-01"[: len("2024-05-01")])
+        days = (start + timedelta(n) for n in range(31)) if len(span) == len("2024-05") else [start]
+        proper = {_span(day.isoformat(), since) for day in days if day.isoformat()[:7] == span[:7]}
+        if proper != {span}:
+            found |= proper | {span}
+    return found
 
 
 def _known_manifest(view: View) -> Manifest:
@@ -215,15 +249,15 @@ def _known_manifest(view: View) -> Manifest:
         return known
     blank.publication = known.publication
     blank.partitions = {
-        day: Partition(part.rows, "", part.publication, part.known_from, part.known_to)
-        for day, part in known.partitions.items()
+        span: Partition(part.rows, "", part.publication, part.known_from, part.known_to)
+        for span, part in known.partitions.items()
     }
     return blank
 
 
-def _differs(view: View, manifest: Manifest, day: str, current: tuple[int, str, str, str]) -> bool:
-    known = manifest.partitions.get(day)
-    is_there = (_partition_dir(view.name, day) / _FILE).exists()
+def _differs(view: View, manifest: Manifest, span: str, current: tuple[int, str, str, str]) -> bool:
+    known = manifest.partitions.get(span)
+    is_there = (_partition_dir(view.name, span) / _FILE).exists()
     return known is None or known.digest != current[1] or not is_there
 
 
@@ -258,14 +292,16 @@ def _read_lake(con: duckdb.DuckDBPyConnection) -> _Lake:
     return _Lake(oldest, newest, {name: int(id) for name, id in ids}, columns)
 
 
-def _changed_days(
-    con: duckdb.DuckDBPyConnection, lake: _Lake, view: View, manifest: Manifest
+def _changed_spans(
+    con: duckdb.DuckDBPyConnection, lake: _Lake, view: View, manifest: Manifest, since: date
 ) -> list[str] | None:
-    """Days with inserted or deleted rows since the manifest; None where that cannot be told."""
+    """Spans with inserted or deleted rows since the manifest, or to be grouped anew; None where
+    that cannot be told."""
     if manifest.snapshot < 0 or manifest.table_id != lake.table_ids.get(view.name):
         return None
+    regrouped = _regrouped(manifest, since)
     if manifest.snapshot == lake.snapshot:
-        return []
+        return sorted(regrouped)
     if lake.oldest_snapshot > manifest.snapshot + 1:
         return None  # The snapshots in between have expired.
     rows = con.execute(
@@ -274,38 +310,38 @@ def _changed_days(
         [CATALOG, view.name, manifest.snapshot + 1, lake.snapshot],
     ).fetchall()
     days = [day for (day,) in rows]
-    return None if None in days else sorted(days)
+    return None if None in days else sorted(regrouped | {_span(day, since) for day in days})
 
 
-def _day_digests(
-    con: duckdb.DuckDBPyConnection, view: View, days: list[str] | None
+def _span_digests(
+    con: duckdb.DuckDBPyConnection, view: View, spans: list[str] | None, since: date
 ) -> dict[str, tuple[int, str, str, str]]:
-    """Rows, digest and known range of each day, of all days or of those asked for."""
+    """Rows, digest and known range of each span, of all spans or of those asked for."""
     columns = ", ".join(_quote(name) for name in _columns(view))
     known = "greatest(event_timestamp, created_timestamp)"
-    where, parameters = _on_days(days)
+    where, parameters = _in_spans(spans, since)
     rows = con.execute(
-        f"select event_timestamp::date::varchar, count(*), "  # noqa: S608
+        f"select {_SPAN}, count(*), "  # noqa: S608
         f"(sum(hash({columns})::hugeint)::varchar || '-' || bit_xor(hash({columns}))::varchar), "
         f"strftime(min({known}), '%Y-%m-%dT%H:%M:%S.%f'), "
         f"strftime(max({known}), '%Y-%m-%dT%H:%M:%S.%f') "
         f"from {_table(view)} where event_timestamp is not null {where} group by 1",
-        parameters,
+        [since, *parameters],
     ).fetchall()
-    return {day: (count, digest, first, last) for day, count, digest, first, last in rows}
+    return {span: (count, digest, first, last) for span, count, digest, first, last in rows}
 
 
-def _on_days(days: list[str] | None) -> tuple[str, list[object]]:
-    """A filter on days; the range lets the engine skip files that have none of them."""
-    if days is None:
+def _in_spans(spans: list[str] | None, since: date) -> tuple[str, list[object]]:
+    """A filter on spans; the range lets the engine skip files that have none of them."""
+    if spans is None:
         return "", []
-    if not days:
+    if not spans:
         return "and false", []
-    last = datetime.fromisoformat(days[-1])
+    first, last = (date.fromisoformat(f"{end(spans)[:7]}-01") for end in (min, max))
     return (
-        "and event_timestamp >= ?::timestamp and event_timestamp < ?::timestamp + interval 1 day "
-        "and event_timestamp::date in (select unnest(?::date[]))",
-        [datetime.fromisoformat(days[0]), last, days],
+        "and event_timestamp >= ?::timestamp and event_timestamp < ?::timestamp + interval 1 month "
+        f"and {_SPAN} in (select unnest(?::varchar[]))",
+        [first, last, since, spans],
     )
 
 
@@ -330,14 +366,21 @@ def _checked_table(lake: _Lake, view: View) -> int:
 
 
 def _require_sound(
-    con: duckdb.DuckDBPyConnection, view: View, days: list[str], *, is_everywhere: bool
+    con: duckdb.DuckDBPyConnection,
+    view: View,
+    spans: list[str],
+    since: date,
+    *,
+    is_everywhere: bool,
 ) -> None:
-    """On `days`: no row without key or time, one row per key and times. A row without event time is
-    of no day, so that is looked for where the whole table is looked at."""
-    if not days and not is_everywhere:
+    """In `spans`: no row without key or time, one row per key and times.
+
+    A row without event time is of no day, so that is looked for where the whole table is looked at.
+    """
+    if not spans and not is_everywhere:
         return
     key = _quote(view.key)
-    where, parameters = _on_days(None if is_everywhere else days)
+    where, parameters = _in_spans(None if is_everywhere else spans, since)
     blank, repeated = con.execute(
         f"with looked_at as (select {key}, event_timestamp, created_timestamp "  # noqa: S608
         f"from {_table(view)} where true {where}) "
@@ -359,27 +402,24 @@ def _require_sound(
         )
 
 
-def _write_days(con: duckdb.DuckDBPyConnection, view: View, days: list[str]) -> None:
-    """Write each of `days` aside and rename it into place."""
+def _write_spans(con: duckdb.DuckDBPyConnection, view: View, spans: list[str], since: date) -> None:
+    """Write each of `spans` aside and rename it into place."""
     columns = ", ".join(_quote(name) for name in _columns(view))
-    where, parameters = _on_days(days)
+    where, parameters = _in_spans(spans, since)
     frame = con.execute(
-        f"select {columns} from {_table(view)} where true {where} "  # noqa: S608
+        f"select {columns}, {_SPAN} as __span from {_table(view)} where true {where} "  # noqa: S608
         f"order by {_quote(view.key)}, event_timestamp, created_timestamp",
-        parameters,
+        [since, *parameters],
     ).pl()
-    parts = frame.with_columns(pl.col("event_timestamp").dt.date().alias("__day")).partition_by(
-        "__day", as_dict=True, include_key=False, maintain_order=True
-    )
-    lost = [day for day in days if (date.fromisoformat(day),) not in parts]
+    parts = frame.partition_by("__span", as_dict=True, include_key=False, maintain_order=True)
+    lost = [span for span in spans if (span,) not in parts]
     if lost:
         raise CardlineError(f"features.{view.name} lost its rows of {lost[0]} while being read")
 
-    def write(day: str) -> None:
-        part = parts[date.fromisoformat(day),]
-        _write_file(part, _partition_dir(view.name, day) / _FILE)
+    def write(span: str) -> None:
+        _write_file(parts[span,], _partition_dir(view.name, span) / _FILE)
 
-    on_all_cores(write, days)
+    on_all_cores(write, spans)
 
 
 def _write_file(frame: pl.DataFrame, path: Path) -> None:
@@ -421,14 +461,14 @@ def _columns(view: View) -> dict[str, str]:
 
 
 def _batches(rows: dict[str, int]) -> Iterator[list[str]]:
-    """Days with these `rows` in groups of about `_ROWS_PER_READ`, at least one day in each."""
+    """Spans with these `rows` in groups of about `_ROWS_PER_READ`, at least one in each."""
     batch: list[str] = []
     total = 0
-    for day, count in rows.items():
+    for span, count in rows.items():
         if batch and total + count > _ROWS_PER_READ:
             yield batch
             batch, total = [], 0
-        batch.append(day)
+        batch.append(span)
         total += count
     if batch:
         yield batch
@@ -442,8 +482,8 @@ def _view_dir(view: str) -> Path:
     return get_settings().features_dir / view
 
 
-def _partition_dir(view: str, day: str) -> Path:
-    return _view_dir(view) / f"event_date={day}"
+def _partition_dir(view: str, span: str) -> Path:
+    return _view_dir(view) / f"event_date={span}"
 
 
 def _manifest_path(view: str) -> Path:

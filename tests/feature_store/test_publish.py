@@ -69,8 +69,8 @@ def test_only_changed_days_are_written(
     )
     insert(lake, CARD, rows(days=6)[-3:])
     outcome = of_card(publish_all())
-    assert outcome.written == ((START + 2 * DAY).date(), (START + 5 * DAY).date())
-    assert outcome.removed == ((START + DAY).date(),)
+    assert outcome.written == ("2024-03-03", "2024-03-06")
+    assert outcome.removed == ("2024-03-02",)
     after = files(home)
     changed = {name for name in before | after if before.get(name) != after.get(name)}
     assert len(changed) == 3
@@ -81,6 +81,38 @@ def test_only_changed_days_are_written(
     assert files(home) == after
 
 
+def test_days_become_a_month_when_they_are_old(
+    home: Path, lake: duckdb.DuckDBPyConnection, fill: Fill, publish_all: Publish
+) -> None:
+    fill(card_velocity_features=rows(days=40))
+    publish_all()
+    assert {len(span) for span in read_manifest(CARD).partitions} == {len("2024-03-01")}
+
+    # 2024-05-01: March is the month before last; one of its rows changes and one is late besides.
+    lake.execute(
+        f"update features.{CARD} set declined_count_1d = 9 where event_timestamp = ?", [START]
+    )
+    late = {**rows()[0], "card_id": "late", "created_timestamp": START + 60 * DAY}
+    insert(lake, CARD, [late, *rows(days=62)[-3:]])
+    outcome = of_card(publish_all())
+    assert outcome.written == ("2024-03", "2024-05-01")
+    assert len(outcome.removed) == 31
+    assert outcome.rows == 40 * 3 + 4
+    names = [path.parent.name for path in (home / "features" / CARD).glob("*/*.parquet")]
+    assert len(names) == 1 + 9 + 1
+    after = files(home)
+    shutil.rmtree(home / "features")
+    publish_all()
+    assert files(home) == after
+
+    # The newest rows are taken back: March is of the last two months again.
+    lake.execute(f"delete from features.{CARD} where event_timestamp >= ?", [START + 40 * DAY])
+    outcome = of_card(publish_all())
+    assert outcome.removed == ("2024-03", "2024-05-01")
+    assert len(outcome.written) == 31
+    assert len(pl.read_parquet(home / "features" / CARD / "*" / "*.parquet")) == 40 * 3 + 1
+
+
 def test_a_replaced_table_is_compared_as_a_whole(
     home: Path, lake: duckdb.DuckDBPyConnection, fill: Fill, publish_all: Publish
 ) -> None:
@@ -89,7 +121,7 @@ def test_a_replaced_table_is_compared_as_a_whole(
     fill(card_velocity_features=rows(days=4))
     outcome = of_card(publish_all())
     assert outcome.written == ()
-    assert outcome.removed == ((START + 4 * DAY).date(),)
+    assert outcome.removed == ("2024-03-05",)
 
 
 def test_a_view_without_rows_is_a_typed_empty_file_until_it_has_some(

@@ -207,7 +207,10 @@ def test_a_pack_is_rebuilt_to_the_same_bytes(demo: Cardline) -> None:
 
 
 def test_features_answer_online_and_as_of_a_time(demo: Cardline) -> None:
-    [row] = demo.rows("select card_id, account_id from marts.fct_posted_events limit 1")
+    [row] = demo.rows(
+        "select card_id, account_id from marts.fct_posted_events where account_id in "
+        "(select account_id from features.account_amount_features) order by event_id limit 1"
+    )
     entity = [
         "--entity",
         f"card_id={row['card_id']}",
