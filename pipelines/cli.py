@@ -123,7 +123,7 @@ def sql(
 
 @features_app.command("catalogue")
 def features_catalogue(json_output: JsonFlag = False) -> None:
-    """Underwriting features: meaning, null meaning, direction, reason and owner (Markdown)."""
+    """Features of every model: meaning, null meaning, direction, reason and owner (Markdown)."""
     from dataclasses import asdict
 
     from pipelines.feature_catalogue import as_markdown, feature_catalogue, fraud_catalogue

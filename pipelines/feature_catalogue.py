@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pipelines.errors import CardlineError
 from pipelines.features.registry import load_definitions
 from pipelines.settings import PROJECT_DIR
+from pipelines.training_frames import BEHAVIOUR_SERVICE, FRAUD_SERVICE, UNDERWRITING_SERVICE
 
-SERVICES = ("underwriting_v1", "account_behaviour_v1")
-FRAUD_SERVICE = "fraud_authorization_v1"
+SERVICES = (UNDERWRITING_SERVICE, BEHAVIOUR_SERVICE)
 # Feast refuses an on-demand feature that has a description of its own.
 _OF_REQUESTS = {
     "stated_income_minor": "Annual income as stated, minor units",

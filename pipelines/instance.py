@@ -4,9 +4,10 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from pipelines.files import written_aside
 from pipelines.progress import console
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 COMMAND_TAG = "cardline/command"
 """Marks runs that a command makes inside its own process."""
+_COMMAND_ID = "CARDLINE_COMMAND_ID"
 INSTANCE_CONFIG = """\
 # Written by Cardline at every start; settings of this home's Dagster instance.
 telemetry:
@@ -88,15 +90,37 @@ def _alone() -> Iterator[None]:
         except BlockingIOError:
             console.print(
                 f"another command is at work in {path.parent} (process "
-                f"{path.read_text().strip() or 'not known'}): waiting for it to end"
+                f"{path.read_text().partition(' ')[0] or 'not known'}): waiting for it to end"
             )
             fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(f"{os.getpid()}\n")
+        _end_leftovers(path.read_text())
+        # In what this command starts, however deep, the variable tells whose it is.
+        os.environ[_COMMAND_ID] = command = f"{os.getpid()} {uuid4()}"
+        file.truncate(0)
+        file.write(f"{command}\n")
         file.flush()
         try:
             yield
         finally:
             file.truncate(0)
+
+
+def _end_leftovers(killed: str) -> None:
+    """End what a killed command, named as in the lock, started and left at work.
+
+    It would go on to write beside whoever comes next.
+    """
+    if not killed.strip():
+        return
+    import psutil
+
+    left = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(_COMMAND_ID) == killed.strip():
+                process.kill()
+                left.append(process)
+    psutil.wait_procs(left, timeout=10)
 
 
 def _lock_path() -> Path:

@@ -20,6 +20,8 @@ from pipelines.errors import CardlineError
 if TYPE_CHECKING:
     from pipelines.features.registry import View
 
+KEY_VERSION = 3
+"""Of Feast's serialization of entity keys; `feature_repo/feature_store.yaml` names it, too."""
 VERSION_BYTES = 38
 # Versions are compared as text of fixed width; the offset keeps times before 1970 positive.
 _OFFSET = 10**18
@@ -178,7 +180,8 @@ def _key_prefix(join_key: str) -> bytes:
     from feast.infra.key_encoding_utils import serialize_entity_key_prefix
     from feast.protos.feast.types.Value_pb2 import ValueType
 
-    return serialize_entity_key_prefix([join_key], 3) + struct.pack("<I", ValueType.STRING)
+    prefix = serialize_entity_key_prefix([join_key], KEY_VERSION)
+    return prefix + struct.pack("<I", ValueType.STRING)
 
 
 def encode_messages(
@@ -196,7 +199,7 @@ def encode_messages(
         missing = [name for name in layout.names if name not in values]
         if missing:
             raise CardlineError(f"a row of {table.name} lacks {', '.join(missing)}")
-        key = serialize_entity_key(entity_key, 3)
+        key = serialize_entity_key(entity_key, KEY_VERSION)
         event_us = _microseconds(event_at)
         created_us = event_us if created_at is None else _microseconds(created_at)
         plain = {name: _plain(values[name]) for name in layout.names}

@@ -28,6 +28,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from pipelines.features.encoding import (
+    KEY_VERSION,
     VERSION_BYTES,
     OnlineRows,
     as_messages,
@@ -109,7 +110,7 @@ class GuardedOnlineStore(GuardedWrites, RedisOnlineStore):
         field = _field(config, table)
         with client.pipeline(transaction=False) as pipe:
             for key in entity_keys:
-                pipe.hget(serialize_entity_key(key, 3) + config.project.encode(), field)
+                pipe.hget(serialize_entity_key(key, KEY_VERSION) + config.project.encode(), field)
             found = pipe.execute()
         return [as_messages(table, data, requested_features) for data in found]
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView, RepoConfig
 
 FEATURE_REPO = PROJECT_DIR / "feature_repo"
-KEY_VERSION = 3
 
 _lock = threading.RLock()
 

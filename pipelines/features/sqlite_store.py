@@ -18,6 +18,7 @@ from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStor
 from pydantic import ConfigDict
 
 from pipelines.features.encoding import (
+    KEY_VERSION,
     VERSION_BYTES,
     OnlineRows,
     as_messages,
@@ -67,7 +68,7 @@ class GuardedOnlineStore(GuardedWrites, SqliteOnlineStore):
         requested_features: list[str] | None = None,
     ) -> list[tuple[datetime | None, dict[str, Any] | None]]:
         """Feast's way out: event time and messages per key, in order."""
-        keys = [serialize_entity_key(key, 3) for key in entity_keys]
+        keys = [serialize_entity_key(key, KEY_VERSION) for key in entity_keys]
         found = _read_packed(self._get_conn(config), _quoted(config, table), keys)
         return [as_messages(table, found.get(key), requested_features) for key in keys]
 

@@ -125,33 +125,7 @@ def ingest(
                 "select feed, file_id, path from landing.files where state = ?", [LOADED]
             ).fetchall()
         }
-        intakes: list[_Intake] = []
-        duplicates: list[Delivery] = []
-        touched: list[Delivery] = []
-        waiting = deliveries
-        while waiting:
-            waiting, again = [], waiting
-            now: dict[tuple[str, str], _Intake] = {}
-            misplaced = [_intake(d) for d in again if d.problem is not None]
-            for delivery in (d for d in again if d.problem is None):
-                identity = (delivery.feed, delivery.file_id)
-                if identity in now:
-                    # The same content twice: what the second is, the first one's verdict tells.
-                    waiting.append(delivery)
-                elif identity not in loaded:
-                    now[identity] = _intake(delivery)
-                elif loaded[identity] == str(delivery.path):
-                    touched.append(delivery)
-                else:
-                    duplicates.append(delivery)
-            for feed_name, of_feed in _by_feed(list(now.values())):
-                feed = FEEDS.get(feed_name)
-                if feed is not None:
-                    _take_in(feed, of_feed, load_no, settings)
-            for identity, intake in now.items():
-                if intake.rejection is None:
-                    loaded[identity] = str(intake.delivery.path)
-            intakes += [*misplaced, *now.values()]
+        intakes, duplicates, touched = _take_in_each_once(deliveries, loaded, load_no, settings)
         with transaction(con):
             _register(con, intakes, load_no, settings)
             _record(con, intakes, duplicates, load_no, settings)
@@ -175,6 +149,46 @@ def ingest(
             counted = summary.rows_quarantined.get(name, 0)
             summary.rows_quarantined[name] = counted + intake.bad_count
     return summary
+
+
+def _take_in_each_once(
+    deliveries: list[Delivery],
+    loaded: dict[tuple[str, str], str],
+    load_no: int,
+    settings: Settings,
+) -> tuple[list[_Intake], list[Delivery], list[Delivery]]:
+    """Take in what is not `loaded` (path by feed and content) yet; what is taken in is added.
+
+    Returns what was looked into, what is there under another path, and what is there as it is.
+    """
+    intakes: list[_Intake] = []
+    duplicates: list[Delivery] = []
+    touched: list[Delivery] = []
+    waiting = deliveries
+    while waiting:
+        waiting, again = [], waiting
+        now: dict[tuple[str, str], _Intake] = {}
+        misplaced = [_intake(d) for d in again if d.problem is not None]
+        for delivery in (d for d in again if d.problem is None):
+            identity = (delivery.feed, delivery.file_id)
+            if identity in now:
+                # The same content twice: what the second is, the first one's verdict tells.
+                waiting.append(delivery)
+            elif identity not in loaded:
+                now[identity] = _intake(delivery)
+            elif loaded[identity] == str(delivery.path):
+                touched.append(delivery)
+            else:
+                duplicates.append(delivery)
+        for feed_name, of_feed in _by_feed(list(now.values())):
+            feed = FEEDS.get(feed_name)
+            if feed is not None:
+                _take_in(feed, of_feed, load_no, settings)
+        for identity, intake in now.items():
+            if intake.rejection is None:
+                loaded[identity] = str(intake.delivery.path)
+        intakes += [*misplaced, *now.values()]
+    return intakes, duplicates, touched
 
 
 def _part_name(load_no: int, file_id: str, number: int) -> str:

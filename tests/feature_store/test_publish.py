@@ -85,7 +85,7 @@ def test_days_become_a_month_when_they_are_old(
     home: Path, lake: duckdb.DuckDBPyConnection, fill: Fill, publish_all: Publish
 ) -> None:
     fill(card_velocity_features=rows(days=40))
-    publish_all()
+    publish_all(views=[CARD])
     assert {len(span) for span in read_manifest(CARD).partitions} == {len("2024-03-01")}
 
     # 2024-05-01: March is the month before last; one of its rows changes and one is late besides.
@@ -94,7 +94,7 @@ def test_days_become_a_month_when_they_are_old(
     )
     late = {**rows()[0], "card_id": "late", "created_timestamp": START + 60 * DAY}
     insert(lake, CARD, [late, *rows(days=62)[-3:]])
-    outcome = of_card(publish_all())
+    outcome = of_card(publish_all(views=[CARD]))
     assert outcome.written == ("2024-03", "2024-05-01")
     assert len(outcome.removed) == 31
     assert outcome.rows == 40 * 3 + 4
@@ -102,12 +102,12 @@ def test_days_become_a_month_when_they_are_old(
     assert len(names) == 1 + 9 + 1
     after = files(home)
     shutil.rmtree(home / "features")
-    publish_all()
+    publish_all(views=[CARD])
     assert files(home) == after
 
     # The newest rows are taken back: March is of the last two months again.
     lake.execute(f"delete from features.{CARD} where event_timestamp >= ?", [START + 40 * DAY])
-    outcome = of_card(publish_all())
+    outcome = of_card(publish_all(views=[CARD]))
     assert outcome.removed == ("2024-03", "2024-05-01")
     assert len(outcome.written) == 31
     assert len(pl.read_parquet(home / "features" / CARD / "*" / "*.parquet")) == 40 * 3 + 1

@@ -49,14 +49,16 @@ class Cardline:
         return out
 
     def run_and_kill(self, seconds: float, landing: str) -> bool:
-        """Run and kill after `seconds`; returns whether it was still at work."""
+        """Run and kill after `seconds`; returns whether it was still at work.
+
+        What the command has started is left as it is.
+        """
         process = self.start("run", "--landing", landing)
         try:
             process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            time.sleep(0.5)
+            process.kill()
+            process.wait()
             return True
         return False
 
@@ -126,7 +128,9 @@ def test_an_interrupt_ends_the_command_and_what_it_started(
     demo: Cardline, tmp_path: Path, number: signal.Signals
 ) -> None:
     again = Cardline(tmp_path / "home")
-    process = again.start("run", "--landing", str(demo.home / "landing"))
+    landing = demo.home / "landing"
+    first_day = min(folder.name for folder in landing.glob("*/*"))
+    process = again.start("run", "--landing", str(landing), "--through", first_day)
     deadline = time.monotonic() + 120
     while not (children := _dbt_of(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -172,11 +176,15 @@ def _contents(folder: Path) -> dict[Path, str]:
 
 
 def test_a_run_after_a_killed_one_does_not_take_it_for_done(demo: Cardline) -> None:
-    """What a kill leaves in Dagster's records is cleared though no file and no row is new."""
+    """What a kill leaves at work or in Dagster's records is ended, though nothing is new."""
     lock = demo.home / ".run.lock"
     assert lock.read_text() == ""
-    lock.write_text("1234\n")
+    lock.write_text("1234 killed\n")
+    left = subprocess.Popen(
+        ["sleep", "600"], env=demo.environment | {"CARDLINE_COMMAND_ID": "1234 killed"}
+    )
     assert "nothing new" in demo("run")
+    assert left.wait(timeout=10) == -signal.SIGKILL
     assert lock.read_text() == ""
 
 

@@ -17,18 +17,19 @@
 {% for child in children %}{% do feeds.append(ref('stg_landing__' ~ child)) %}{% endfor %}
 
 with
-{% if is_delta() %}
--- What was received before all that was known of its feed makes counts of nulls in between.
-earlier_arrivals as (
+-- A feed that had not delivered anything yet says nothing: what it brings is null then, not none.
+arrivals_by_feed as (
     {% for child in children %}
     select
-        min(received_at) as arrived_at,
-        min(received_at) filter (where file_id not in ({{ new_files() }})) as known_from
+        '{{ child }}' as feed,
+        {% if is_delta() %}
+        min(received_at) filter (where file_id not in ({{ new_files() }})) as known_from,
+        {% endif %}
+        min(received_at) as arrived_at
     from {{ ref('stg_landing__' ~ child) }}
     {% if not loop.last %}union all{% endif %}
     {% endfor %}
 ),
-{% endif %}
 
 pull_rows as (
     select *
@@ -38,11 +39,11 @@ pull_rows as (
     or pull_id in (
         select reported.pull_id
         from {{ this }} as reported
-        inner join earlier_arrivals
+        -- What came before all that was known of its feed makes counts of nulls in between.
+        inner join arrivals_by_feed as feeds
             on
-                reported.event_timestamp >= earlier_arrivals.arrived_at
-                and reported.event_timestamp
-                < coalesce(earlier_arrivals.known_from, 'infinity')
+                reported.event_timestamp >= feeds.arrived_at
+                and reported.event_timestamp < coalesce(feeds.known_from, 'infinity')
     )
     {% endif %}
 ),
@@ -94,21 +95,13 @@ reports as (
             and (pulls.superseded_at is null or moments.moment < pulls.superseded_at)
 ),
 
--- A feed that had not delivered anything yet says nothing: what it brings is null then, not none.
 arrivals as (
     select
-        (
-            select min(received_at) from {{ ref('stg_landing__bureau_tradelines') }}
-        ) as bureau_tradelines_from,
-        (
-            select min(received_at) from {{ ref('stg_landing__bureau_trended') }}
-        ) as bureau_trended_from,
-        (
-            select min(received_at) from {{ ref('stg_landing__bureau_inquiries') }}
-        ) as bureau_inquiries_from,
-        (
-            select min(received_at) from {{ ref('stg_landing__bureau_records') }}
-        ) as bureau_records_from
+        min(arrived_at) filter (where feed = 'bureau_tradelines') as bureau_tradelines_from,
+        min(arrived_at) filter (where feed = 'bureau_trended') as bureau_trended_from,
+        min(arrived_at) filter (where feed = 'bureau_inquiries') as bureau_inquiries_from,
+        min(arrived_at) filter (where feed = 'bureau_records') as bureau_records_from
+    from arrivals_by_feed
 ),
 
 tradelines as (
