@@ -131,7 +131,7 @@ def test_an_interrupt_ends_the_command_and_what_it_started(
     landing = demo.home / "landing"
     first_day = min(folder.name for folder in landing.glob("*/*"))
     process = again.start("run", "--landing", str(landing), "--through", first_day)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (children := _dbt_of(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert children
