@@ -66,8 +66,10 @@ def demo(
 ) -> None:
     """Build a synthetic portfolio in landing, run everything, and print what was made."""
     from pipelines.demo import run_demo
+    from pipelines.job_runs import ended_by_signals
 
-    run_demo(accounts, days, seed, faults=faults, as_json=json_output)
+    with ended_by_signals():
+        run_demo(accounts, days, seed, faults=faults, as_json=json_output)
 
 
 @app.command()
@@ -104,9 +106,12 @@ def run(
     json_output: JsonFlag = False,
 ) -> None:
     """Do everything that is due; with nothing new it changes nothing."""
+    from pipelines.job_runs import ended_by_signals
     from pipelines.run import run_due
 
-    summary = run_due(landing, _as_date(through, "--through"))
+    last = _as_date(through, "--through")
+    with ended_by_signals():
+        summary = run_due(landing, last)
     summary.show(as_json=json_output)
 
 
@@ -758,6 +763,9 @@ def _usage_error(error: Any) -> NoReturn:
     sys.exit(2)
 
 
+_INTERRUPTED = 130
+
+
 def main() -> None:
     """Entry point: an error is one line on standard error; `--debug` anywhere shows the trace."""
     debug = "--debug" in sys.argv
@@ -767,8 +775,7 @@ def main() -> None:
     try:
         code = app(args=arguments, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
-        print("error: interrupted; run the command again to go on", file=sys.stderr)
-        sys.exit(130)
+        code = _INTERRUPTED
     except Exception as error:
         if debug:
             raise
@@ -779,8 +786,12 @@ def main() -> None:
                                   f"{error.strerror}; what is asked needs it")  # fmt: skip
         text = str(error).strip().splitlines() or [type(error).__name__]
         hint = "" if isinstance(error, CardlineError) else " (--debug shows the trace)"
+        if type(error).__name__ == "CatalogException":
+            hint = ": this home lacks what is asked for, `cardline run` builds it"
         print(f"error: {text[0]}{hint}", file=sys.stderr)
         sys.exit(1)
+    if code == _INTERRUPTED:
+        print("error: interrupted; run the command again to go on", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and what they are by their content."""
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -17,6 +18,15 @@ def written_aside(path: Path) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` against other processes of this machine, waiting for them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def sha256_of(path: Path) -> str:

@@ -2,9 +2,9 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from functools import partial
 from multiprocessing import parent_process
 from threading import Thread
@@ -45,8 +45,8 @@ def run_job(
         raise_on_error=False,
     )
     # What dbt prints while it works goes to the log: standard output is the command's own.
-    with log.open("a") as file, redirect_stdout(file):
-        result = _beside_signals(execute)
+    with log.open("a") as file, redirect_stdout(file), ended_by_signals():
+        result = _in_thread(execute)
     if result.success:
         return
     for event in result.all_events:
@@ -63,31 +63,39 @@ def run_job(
     raise CardlineError(f"{name} failed: `cardline ui` shows run {result.run_id[:8]}")
 
 
-def _beside_signals(work: Callable[[], Any]) -> Any:
-    """Do `work` in a thread, so that an interrupt ends the command at once.
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """While the block runs, an interrupt ends this process and those that it started, at once.
 
-    In the main thread Dagster takes the signals for itself, and loses those that come between its
-    steps.
+    For the main thread, where Python handles signals.
     """
-    done: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:
-            done.set_exception(error)
-
     # While a step runs, Dagster has file descriptor 2 lead to the step's own log.
     said_to = os.dup(2)
     end = partial(_end_at_once, said_to)
     before = {number: signal.signal(number, end) for number in _ENDING}
     try:
-        Thread(target=run, daemon=True, name="job").start()
-        return done.result()
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         os.close(said_to)
+
+
+def _in_thread(work: Callable[[], Any]) -> Any:
+    """Do `work` in a thread: in the main one Dagster takes the signals for itself, and loses those
+    that come between its steps."""
+    done: Future[Any] = Future()
+
+    def run() -> None:
+        # What is started here inherits it: an interrupt of a whole terminal is for us to handle.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=run, daemon=True, name="job").start()
+    return done.result()
 
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)

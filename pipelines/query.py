@@ -1,5 +1,6 @@
 """Reading the warehouse for `cardline sql`."""
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "csv", "json", "parquet")
 SHOWN_ROWS = 1000
+# Functions of DuckLake that look like queries and remove or rewrite files, read-only or not.
+_UPKEEP = re.compile(
+    r"ducklake_(?:add|cleanup|delete|expire|flush|merge|rewrite|set)_\w+", re.IGNORECASE
+)
 _QUERIES = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
 
@@ -27,6 +32,8 @@ def print_query(query: str, form: str) -> None:
             statements = con.extract_statements(query)
             if len(statements) != 1 or statements[0].type not in _QUERIES:
                 raise CardlineError("write one query: select …, from …, describe … or explain …")
+            if upkeep := _UPKEEP.search(query):
+                raise CardlineError(f"{upkeep[0]} changes the lake: the job lake_maintenance does")
             frame = con.execute(statements[0]).pl()
         except duckdb.Error as error:
             first = str(error).strip().splitlines()[0]
@@ -52,6 +59,7 @@ def _print_table(frame: "pl.DataFrame") -> None:
     """A row a line where that fits, else a value a line."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     out = Console()
     shown = [
@@ -68,9 +76,9 @@ def _print_table(frame: "pl.DataFrame") -> None:
     else:
         table = Table()
         for name, kind in frame.schema.items():
-            table.add_column(name, justify="right" if kind.is_numeric() else "left")
+            table.add_column(Text(name), justify="right" if kind.is_numeric() else "left")
         for row in shown:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         out.print(table)
     if frame.height > SHOWN_ROWS:
         error_console.print(f"{SHOWN_ROWS} of {frame.height} rows shown; --format csv gives all")

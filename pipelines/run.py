@@ -21,7 +21,13 @@ from pipelines.progress import console, step
 from pipelines.registry_view import MODELS
 from pipelines.second_process import second_process
 from pipelines.settings import get_settings
-from pipelines.warehouse import connect, latest_load_no, set_watermark, watermark
+from pipelines.warehouse import (
+    connect,
+    latest_load_no,
+    require_warehouse,
+    set_watermark,
+    watermark,
+)
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -31,12 +37,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class RunSummary:
-    """What a run did: stages with their seconds, and new rows by feed."""
+    """What a run did: stages with their seconds, and new rows by feed.
+
+    `files_waiting` counts every refused file that no later one has made good, of earlier runs too.
+    """
 
     stages: dict[str, float] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     files_quarantined: int = 0
     rows_quarantined: int = 0
+    files_waiting: int = 0
 
     def show(self, as_json: bool = False) -> None:
         """Print it, for a reader or for a program."""
@@ -50,7 +60,10 @@ class RunSummary:
             print(f"{feed:<26}{rows:>12,} rows")
         print(f"{'quarantined':<26}{self.rows_quarantined:>12,} rows, "
               f"{self.files_quarantined} files")  # fmt: skip
-        if self.rows_quarantined or self.files_quarantined:
+        if self.files_waiting > self.files_quarantined:
+            print(f"{'waiting in quarantine':<26}{self.files_waiting:>12,} files, "
+                  "of earlier runs too")  # fmt: skip
+        if self.rows_quarantined or self.files_waiting:
             print("what waits, and why: cardline sql 'from quarantine.files', "
                   "'from quarantine.rows'")  # fmt: skip
         for stage, seconds in self.stages.items():
@@ -99,6 +112,11 @@ def run_due(landing: Path | None = None, through: date | None = None) -> RunSumm
             _ingest(runner, folder, through)
             for here, beside in _PLAN:
                 _follow(runner, second, here, beside)
+        with connect(read_only=True) as con:
+            row = con.execute(
+                "select count(*) from landing.files where state = 'QUARANTINED'"
+            ).fetchone()
+            summary.files_waiting = row[0] if row else 0
     return summary
 
 
@@ -191,6 +209,7 @@ def _is_all_done(landing: Path, through: date | None) -> bool:
 def _ingest(runner: _Runner, landing: Path, through: date | None) -> None:
     from pipelines.defs.sensors import range_tags
     from pipelines.ingestion.load import ingest, pending
+    from pipelines.partitions import ranges_of
 
     waiting = pending(landing=landing, through=through)
     if not waiting:
@@ -208,11 +227,12 @@ def _ingest(runner: _Runner, landing: Path, through: date | None) -> None:
                 f"{landing} has batch date {min(dated)}, before the first partition {start}: set "
                 "CARDLINE_PARTITIONS_START_ON to that date or an earlier one"
             )
-        runner.job(
-            "landing_ingest",
-            config={"landing__deliveries": {"config": {"landing": str(landing)}}},
-            tags=range_tags(min(dated).isoformat(), max(dated).isoformat()),
-        )
+        for first, last in ranges_of(dated):
+            runner.job(
+                "landing_ingest",
+                config={"landing__deliveries": {"config": {"landing": str(landing)}}},
+                tags=range_tags(first, last),
+            )
     with connect(read_only=True) as con:
         runner.summary.rows = dict(
             con.execute(
@@ -289,6 +309,7 @@ def train_model(name: str) -> tuple[str, dict[str, Any]]:
 
     if name not in MODELS:
         raise CardlineError(f"there is no model {name!r}: it is one of {', '.join(MODELS)}")
+    require_warehouse()
     before = newest(name)
     with dagster_instance() as instance, step(f"training {name}"):
         run_job(instance, f"{name}_retrain")

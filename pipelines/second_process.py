@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ def second_process(*modules: str) -> Iterator[Executor]:
 
 def _prepare() -> None:
     console.quiet = True
+    # The first process ends this one when it is interrupted.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
 
 

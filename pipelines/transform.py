@@ -8,11 +8,12 @@ import sys
 from collections.abc import Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import yaml
 
 from pipelines.errors import CardlineError
-from pipelines.files import written_aside
+from pipelines.files import locked, written_aside
 from pipelines.settings import PROJECT_DIR, Settings, get_settings
 
 DBT_DIR = PROJECT_DIR / "dbt"
@@ -81,17 +82,21 @@ def chart_of_accounts(path: Path | None = None) -> dict[str, dict[str, str]]:
     return chart
 
 
-def dbt(arguments: Sequence[str], settings: Settings | None = None) -> None:
+def dbt(
+    arguments: Sequence[str], settings: Settings | None = None, target: Path | None = None
+) -> None:
     """Run one dbt command in a process of its own, on everything that there is.
 
-    Raises `CardlineError` with dbt's last words.
+    What dbt leaves goes to `target`, default this home's. Raises `CardlineError` with dbt's last
+    words.
     """
     settings = settings or get_settings()
-    settings.dbt_target_dir.mkdir(parents=True, exist_ok=True)
+    target = target or settings.dbt_target_dir
+    target.mkdir(parents=True, exist_ok=True)
     folders = ["--project-dir", str(DBT_DIR), "--profiles-dir", str(DBT_DIR)]
     done = subprocess.run(
         [str(DBT_EXECUTABLE), *arguments, *dbt_arguments(settings), *folders],
-        env=os.environ | dbt_environment(settings) | news(),
+        env=os.environ | dbt_environment(settings) | news() | {"DBT_TARGET_PATH": str(target)},
         cwd=DBT_DIR,
         capture_output=True,
         text=True,
@@ -110,6 +115,10 @@ def _sources_stamp() -> str:
         for path in DBT_DIR.glob(pattern)
     ]
     return f"{max(stamps, default=0)}:{len(stamps)}"
+
+
+_PARSED = "partial_parse.msgpack"
+"""What dbt keeps of a parse, so that the next one looks at changed files only."""
 
 
 def ensure_manifest(settings: Settings | None = None) -> Path:
@@ -136,14 +145,24 @@ def compiled_models(folder: str, settings: Settings | None = None) -> dict[str, 
 
 
 def _ensure(command: list[str], made: str, stamp: str, settings: Settings) -> Path:
-    """The manifest that a dbt `command` leaves, kept as `made` until the project changes."""
-    path, stamp_path = settings.dbt_target_dir / made, settings.dbt_target_dir / stamp
+    """The manifest that a dbt `command` leaves, kept as `made` until the project changes.
+
+    Of several processes that ask for it at once, one makes it and the others wait.
+    """
+    folder = settings.dbt_target_dir
+    path, stamp_path = folder / made, folder / stamp
     now = f"{_sources_stamp()} {dbt_arguments(settings)}"
-    if not (path.exists() and stamp_path.exists() and stamp_path.read_text() == now):
-        dbt(command, settings)
-        manifest = settings.dbt_target_dir / "manifest.json"
-        if path != manifest:
-            shutil.copyfile(manifest, path)
-        with written_aside(stamp_path) as aside:
-            aside.write_text(now)
+    with locked(folder / ".manifest.lock"):
+        if path.exists() and stamp_path.exists() and stamp_path.read_text() == now:
+            return path
+        # dbt writes its files in place, and others read them meanwhile.
+        with TemporaryDirectory(dir=folder, prefix=".dbt-") as aside:
+            parsed = Path(aside, _PARSED)
+            if (folder / _PARSED).exists():
+                shutil.copyfile(folder / _PARSED, parsed)
+            dbt(command, settings, Path(aside))
+            parsed.replace(folder / _PARSED)
+            Path(aside, "manifest.json").replace(path)
+        with written_aside(stamp_path) as mark:
+            mark.write_text(now)
     return path

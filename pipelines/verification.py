@@ -4,7 +4,7 @@ from pipelines.checks import CheckResult
 
 
 def verify_all() -> list[CheckResult]:
-    """Ledger, closes, reconciliations and feature parity, in that order."""
+    """Ledger, closes, reconciliations, feature parity and model files, in that order."""
     from pipelines.features.parity import parity
     from pipelines.finance.periods import verify_periods
     from pipelines.finance.reconciliation import verify_reconciliations
@@ -19,4 +19,19 @@ def verify_all() -> list[CheckResult]:
         *verify_periods(),
         *verify_reconciliations(),
         CheckResult("feature parity", mismatches.is_empty(), detail),
+        _model_files(),
     ]
+
+
+def _model_files() -> CheckResult:
+    from models.common.errors import ModelError
+    from pipelines.registry_view import MODELS
+    from pipelines.training import registry
+
+    versions = [found for name in MODELS for found in registry().list_versions(name)]
+    for found in versions:
+        try:
+            registry().checked_file(found.name, found.version)
+        except ModelError as error:
+            return CheckResult("model files", False, str(error))
+    return CheckResult("model files", True, f"{len(versions)} are what was registered")

@@ -137,11 +137,8 @@ def connect(
     own to a caller that attaches to it. Raises `CardlineError` where there is no warehouse to read.
     """
     settings = settings or get_settings()
-    if read_only and not settings.catalog_path.exists():
-        raise CardlineError(
-            f"no warehouse in {settings.home}: run `cardline demo` or `cardline run` first, "
-            "or set CARDLINE_HOME to a home that has one"
-        )
+    if read_only:
+        require_warehouse(settings)
     if alone:
         con = _open(read_only, settings)
     else:
@@ -150,6 +147,16 @@ def connect(
         con.execute("set timezone = 'UTC'")
     con.execute(f"use {CATALOG}")
     return con
+
+
+def require_warehouse(settings: Settings | None = None) -> None:
+    """Raise `CardlineError` in a home without a warehouse, which a writer would make there."""
+    settings = settings or get_settings()
+    if not settings.catalog_path.exists():
+        raise CardlineError(
+            f"no warehouse in {settings.home}: run `cardline demo` or `cardline run` first, "
+            "or set CARDLINE_HOME to a home that has one"
+        )
 
 
 _OPENING = Lock()

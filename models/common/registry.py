@@ -214,15 +214,24 @@ class Registry:
         """The estimator of a version. Its bytes must be those that were registered."""
         import skops.io
 
-        found = self.get(name, version)
-        path = found.path / "model.skops"
-        if _file_sha256(path) != found.manifest["model_sha256"]:
-            raise ModelError(f"{name} {version}: model.skops is not what was registered")
+        path = self.checked_file(name, version)
         types = skops.io.get_untrusted_types(file=path)
         foreign = [t for t in types if not t.startswith(TRUSTED_PREFIXES)]
         if foreign:
             raise ModelError(f"{name} {version}: model.skops holds foreign types {foreign}")
         return skops.io.load(path, trusted=types)
+
+    def checked_file(self, name: str, version: str) -> Path:
+        """The estimator's file of a version. Raises `ModelError` where its bytes are others than
+        were registered."""
+        found = self.get(name, version)
+        path = found.path / "model.skops"
+        if not path.exists() or _file_sha256(path) != found.manifest["model_sha256"]:
+            raise ModelError(
+                f"{name} {version}: model.skops is not what was registered; restore it from a "
+                "backup, or retire the version and train another"
+            )
+        return path
 
     def promote(self, name: str, version: str, approver: str, reason: str) -> ModelVersion:
         """Make a version the champion; the champion before it becomes the challenger.
@@ -248,6 +257,7 @@ class Registry:
             raise ModelError(f"{name} {version} fails its gates: {'; '.join(failed)}")
         if found.state == "CHAMPION":
             return found
+        self.checked_file(name, version)
         at = _now()
         steps = [
             Transition(v.version, "CHALLENGER", at, approver, f"replaced by {version}")

@@ -151,7 +151,7 @@ def fraud_scores() -> dg.MaterializeResult:
         metadata = table_metadata(con, "fraud.scores")
         alerts = alerts_to_review(con)
     return dg.MaterializeResult(
-        metadata={"new_scores": written, **metadata, "alerts_to_review": markdown_table(alerts)}
+        metadata={"alerts_to_review": markdown_table(alerts), "new_scores": written, **metadata}
     )
 
 

@@ -1,6 +1,7 @@
 """Starting work when files arrive, and when a model is not as expected."""
 
 import hashlib
+from datetime import date
 
 import dagster as dg
 from dagster._core.storage.tags import (
@@ -16,29 +17,38 @@ from pipelines.defs.jobs import (
 )
 from pipelines.ingestion.load import pending
 from pipelines.monitoring import alerts
+from pipelines.partitions import ranges_of
 
 
-def range_tags(start: str, end: str) -> dict[str, str]:
+def range_tags(start: date, end: date) -> dict[str, str]:
     """Tags of a run over a range of partitions, both ends included."""
-    return {ASSET_PARTITION_RANGE_START_TAG: start, ASSET_PARTITION_RANGE_END_TAG: end}
+    return {
+        ASSET_PARTITION_RANGE_START_TAG: start.isoformat(),
+        ASSET_PARTITION_RANGE_END_TAG: end.isoformat(),
+    }
 
 
 @dg.sensor(
     job=landing_ingest,
     minimum_interval_seconds=60,
-    description="Starts ingest of the batch dates whose files are new or changed, in one run.",
+    description="Starts ingest of the batch dates whose files are new or changed, in one run where "
+    "they lie together.",
 )
-def landing_arrival_sensor() -> dg.RunRequest | dg.SkipReason:
+def landing_arrival_sensor() -> list[dg.RunRequest] | dg.SkipReason:
     waiting = [delivery for delivery in pending() if delivery.problem is None]
     if not waiting:
         return dg.SkipReason("no new file in landing")
-    first = min(delivery.batch_date for delivery in waiting).isoformat()
-    last = max(delivery.batch_date for delivery in waiting).isoformat()
-    # The key names exactly these files: while they are being taken in, no second run is asked for.
-    key = ";".join(sorted(f"{d.path.name}@{d.fingerprint()}" for d in waiting))
-    return dg.RunRequest(
-        run_key=hashlib.sha256(key.encode()).hexdigest(), tags=range_tags(first, last)
-    )
+    requests = []
+    for first, last in ranges_of(delivery.batch_date for delivery in waiting):
+        # The key names exactly these files: while they are taken in, no second run is asked for.
+        files = [d for d in waiting if first <= d.batch_date <= last]
+        key = ";".join(sorted(f"{d.path.name}@{d.fingerprint()}" for d in files))
+        requests.append(
+            dg.RunRequest(
+                run_key=hashlib.sha256(key.encode()).hexdigest(), tags=range_tags(first, last)
+            )
+        )
+    return requests
 
 
 @dg.run_status_sensor(

@@ -26,7 +26,7 @@ from pipelines.errors import CardlineError
 from pipelines.finance.evidence import evidence_of
 from pipelines.finance.known import Cut
 from pipelines.settings import Settings
-from pipelines.warehouse import connect, data_clock, transaction
+from pipelines.warehouse import connect, data_clock, require_warehouse, transaction
 
 OPEN, SOFT_CLOSED, CLOSED, REOPENED = "OPEN", "SOFT_CLOSED", "CLOSED", "REOPENED"
 FIRST_HASH = "0" * 64
@@ -112,6 +112,7 @@ def close_period(
     Raises `CardlineError` where a check is not green or the approver is the preparer.
     """
     user = preparer or getpass.getuser()
+    require_warehouse(settings)
     with connect(settings=settings) as con, transaction(con):
         wanted = read_period(con, program, period)
         due = [

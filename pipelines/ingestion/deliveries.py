@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from pipelines.ingestion.readers import is_readable
 
 MANIFEST_SUFFIX = ".manifest.json"
 FILE_ID_CHARACTERS = 32
+FARTHEST_AHEAD = timedelta(days=5 * 366)
+"""A batch date further ahead of today is mistyped: it would move what counts as known by now."""
 _UNFINISHED = (".tmp", ".part", ".partial", ".crdownload")
 END_OF_DAY = time(23, 59, 59, 999999)
 
@@ -114,18 +116,30 @@ def list_deliveries(landing: Path, feeds: list[str]) -> list[Delivery]:
         for batch_dir in sorted(feed_dir.iterdir()):
             if not batch_dir.is_dir() or batch_dir.name.startswith("."):
                 continue
-            try:
-                batch_date = date.fromisoformat(batch_dir.name)
-                problem = None
-            except ValueError:
-                batch_date = date.min
-                problem = f"the folder {batch_dir.name!r} is no batch date (YYYY-MM-DD)"
+            batch_date, problem = _batch_date(batch_dir.name)
             if not known:
                 problem = f"there is no feed {feed_dir.name!r}"
             for path in _files_in(batch_dir):
                 unreadable = None if is_readable(path) else "the file is of no known format"
                 found.append(Delivery(feed_dir.name, batch_date, path, problem or unreadable))
+            found += [
+                Delivery(feed_dir.name, date.min, path, astray)
+                for folder in sorted(batch_dir.rglob("*/"))
+                if not folder.name.startswith(".")
+                for path in _files_in(folder)
+            ]
     return found
+
+
+def _batch_date(name: str) -> tuple[date, str | None]:
+    """The batch date that a folder's name is, and what is wrong with it."""
+    try:
+        found = datetime.strptime(name, "%Y-%m-%d").date()
+    except ValueError:
+        return date.min, f"the folder {name!r} is no batch date (YYYY-MM-DD)"
+    if found - datetime.now(UTC).date() > FARTHEST_AHEAD:
+        return date.min, f"the batch date {name} lies more than five years ahead"
+    return found, None
 
 
 def _files_in(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +34,7 @@ from pipelines.serving.decisions import DecisionLog, KeyReused, KeyTaken, LogUna
 from pipelines.serving.limits import RateLimit
 from pipelines.serving.metrics import Metrics
 from pipelines.serving.openapi import document
-from pipelines.serving.scorers import NoModel, Scorer
+from pipelines.serving.scorers import NoModel, Scorer, UnusableModel
 from pipelines.serving.tokens import METRICS, MODELS, Client, Gate
 from pipelines.settings import Settings
 
@@ -152,6 +153,8 @@ class App:
             call.answer_headers.append((b"retry-after", b"1"))
         except (UnknownName, NoModel) as error:
             status, body = 404, _detail(str(error))
+        except UnusableModel as error:
+            status, body, reason = 503, _detail(str(error)), "model unusable"
         except CardlineError as error:
             status, body = 422, _detail(str(error))
         except Exception as error:
@@ -205,6 +208,10 @@ class App:
             raise StoreUnavailable(
                 f"features.{missing[0]} is not in the online store: run `cardline run`"
             )
+        for scorer in self._scorers.values():
+            # Or the first who asks for a score waits until a model is loaded.
+            with suppress(NoModel):
+                await asyncio.to_thread(scorer.current)
         return to_json({"status": "ready"})
 
     def _views(self, service: str) -> Any:

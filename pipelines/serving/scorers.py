@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from models.common.errors import ModelError
 from pipelines.errors import CardlineError
 from pipelines.features.publish import POLARS_TYPES
 from pipelines.features.reading import NOT_FOUND, Vectors
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 class NoModel(CardlineError):
     """No version of a model is registered in this home."""
+
+
+class UnusableModel(CardlineError):
+    """The version in force cannot be loaded."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +114,14 @@ class Scorer:
         version = registry().current(self.name)
         if version is None:
             return None
+        try:
+            estimator = registry().load(version.name, version.version)
+        except ModelError as error:
+            raise UnusableModel(str(error)) from error
         return LoadedModel(
             version,
             version.manifest["context"]["feature_service"],
-            registry().load(version.name, version.version),
+            estimator,
             json.loads((version.path / "reasons.json").read_text()),
         )
 
