@@ -410,13 +410,15 @@ def _numbered(decisions: pl.DataFrame) -> pl.DataFrame:
     """Ids of decisions and of the entry that their event leads to, if it moves points; decisions
     of an event stand together."""
     events = Runs.of(decisions["event_id"])
-    moves = pl.Series(events.sums(decisions["points"].to_numpy()) != 0)
+    moves = events.sums(decisions["points"].to_numpy()) != 0
     earns = pl.col("event_class") == "EARN"
     name = pl.when(earns).then(pl.lit("accrual")).otherwise(pl.lit("clawback"))
-    entry = pl.when(moves).then(pl.concat_str(name, "event_id", "revision", separator=":"))
-    heads = decisions.select("event_id", "event_class", "revision")[events.start]
+    entry = pl.concat_str(name, "event_id", "revision", separator=":").alias("journal_id")
+    heads = decisions.select("event_id", "event_class", "revision")[events.start[moves]]
+    entries = heads.select(entry).to_series().extend_constant(None, 1)
+    at = np.where(moves, np.cumsum(moves) - 1, heads.height)
     return decisions.with_columns(
-        heads.select(journal_id=entry).to_series().gather(events.number()),
+        entries.gather(events.spread(at)),
         decision_id=pl.concat_str("event_id", "rule_id", "revision", separator=":"),
     )
 
