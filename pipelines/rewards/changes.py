@@ -430,7 +430,7 @@ def _actions(decisions: pl.DataFrame, allocations: pl.DataFrame, book: RuleBook)
     events = Runs.of(moving["event_id"])
     event, bps, parts = _funded(moving, events)
     points = moving["points"].to_numpy()
-    ends = np.searchsorted(event, np.arange(len(events.start) + 1))
+    ends = np.append(Runs.of(event).start, len(event))
     heads = decisions.select(
         "account_id", "day", "event_id", "version_no", "revision", "event_class", "effective_on",
         "rule_hash", "journal_id",
