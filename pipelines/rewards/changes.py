@@ -434,7 +434,8 @@ def _actions(decisions: pl.DataFrame, allocations: pl.DataFrame, book: RuleBook)
     heads = decisions.select(
         "account_id", "day", "event_id", "version_no", "revision", "event_class", "effective_on",
         "rule_hash", "journal_id",
-    )[rows[events.start]].with_columns(
+    )[rows[events.start]]  # fmt: skip
+    heads = heads.with_columns(
         _listed("funding_partner_bps", bps, ends),
         _listed("parts", parts, ends),
         points=events.sums(points),
