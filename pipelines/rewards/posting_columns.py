@@ -267,7 +267,7 @@ def _taken_in_turn(
     ends = dict(zip(accounts, (spans.start + spans.length).tolist(), strict=True))
     left_in = held["points"].to_numpy().copy()
     # Views, as elements of arrays would cost more one by one.
-    opens, opened_by = memoryview(left_in), memoryview(held["entry"].to_numpy())
+    opens, opened_by = left_in.data, held["entry"].to_numpy().data
     taken: list[tuple[int, int, int, int]] = []
     asked = losing.select("entry", "account", "covered", "item_event_ids").iter_rows()
     for (entry, account, points, items), after in zip(asked, since.tolist(), strict=True):
