@@ -410,28 +410,32 @@ def _numbered(decisions: pl.DataFrame) -> pl.DataFrame:
     """Ids of decisions and of the entry that their event leads to, if it moves points; decisions
     of an event stand together."""
     events = Runs.of(decisions["event_id"])
-    moves = pl.Series(events.sums(decisions["points"].to_numpy()) != 0)
+    moves = events.sums(decisions["points"].to_numpy()) != 0
     earns = pl.col("event_class") == "EARN"
     name = pl.when(earns).then(pl.lit("accrual")).otherwise(pl.lit("clawback"))
-    entry = pl.when(moves).then(pl.format("{}:{}:{}", name, "event_id", "revision"))
-    heads = decisions.select("event_id", "event_class", "revision")[events.start]
+    entry = pl.concat_str(name, "event_id", "revision", separator=":").alias("journal_id")
+    heads = decisions.select("event_id", "event_class", "revision")[events.start[moves]]
+    entries = heads.select(entry).to_series().extend_constant(None, 1)
+    at = np.where(moves, np.cumsum(moves) - 1, heads.height)
     return decisions.with_columns(
-        heads.select(journal_id=entry).to_series().gather(events.number()),
-        decision_id=pl.format("{}:{}:{}", "event_id", "rule_id", "revision"),
+        entries.gather(events.spread(at)),
+        decision_id=pl.concat_str("event_id", "rule_id", "revision", separator=":"),
     )
 
 
 def _actions(decisions: pl.DataFrame, allocations: pl.DataFrame, book: RuleBook) -> pl.DataFrame:
     """One action per event whose decisions move points; decisions of an event stand together."""
-    moving = decisions.select(
-        "account_id", "day", "event_id", "version_no", "revision", "event_class", "effective_on",
-        "rule_hash", "rule_id", "points", "funding_partner_bps", "journal_id",
-    ).filter(pl.col("journal_id").is_not_null())  # fmt: skip
+    rows = decisions["journal_id"].is_not_null().arg_true().to_numpy()
+    moving = decisions.select("event_id", "rule_id", "points", "funding_partner_bps")[rows]
     events = Runs.of(moving["event_id"])
     event, bps, parts = _funded(moving, events)
     points = moving["points"].to_numpy()
-    ends = np.searchsorted(event, np.arange(len(events.start) + 1))
-    heads = moving[events.start].with_columns(
+    ends = np.append(Runs.of(event).start, len(event))
+    heads = decisions.select(
+        "account_id", "day", "event_id", "version_no", "revision", "event_class", "effective_on",
+        "rule_hash", "journal_id",
+    )[rows[events.start]]  # fmt: skip
+    heads = heads.with_columns(
         _listed("funding_partner_bps", bps, ends),
         _listed("parts", parts, ends),
         points=events.sums(points),

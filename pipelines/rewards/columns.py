@@ -178,7 +178,7 @@ class Rates:
                     rises = 2 * rest >= denominator
                 case _:
                     twice = 2 * rest
-                    rises = (twice > denominator) | ((twice == denominator) & (whole % 2 == 1))
+                    rises = (twice > denominator) | ((twice == denominator) & (whole & 1 == 1))
             whole = whole + (rises if len(self._modes) == 1 else rises & (self._mode[rule] == code))
         return whole
 

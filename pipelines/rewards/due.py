@@ -89,6 +89,8 @@ def _closed_early(
     if not offers:
         return pl.DataFrame(schema=_EARLY_SCHEMA)
     closed = inputs.closures_of(con, program.program_id, through)
+    if closed.is_empty():
+        return pl.DataFrame(schema=_EARLY_SCHEMA)
     stands = stored.bonus_points(con, program.program_id, closed["account_id"], sorted(offers))
     sign = pl.when("reverses").then(-1).otherwise(1)
     moves = actions.filter(pl.col("bonus") != 0)

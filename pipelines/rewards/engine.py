@@ -433,14 +433,12 @@ def _refunded(
     backs = frame.filter(pl.Series(back))
     refunded = backs.select("account_id", transaction_id="refunds_transaction_id")
     wanted = pl.concat([backs.select(key), refunded]).unique()
-    reached = (
-        frame.select(key)
-        .join(wanted.with_columns(reached=True), on=key, how="left", maintain_order="left")[
-            "reached"
-        ]
-        .fill_null(False)
-        .to_numpy()
-    )
+    reached = np.zeros(several, dtype=bool)
+    # Most events are left out by one id, so that few are looked up by both.
+    near = pl.col("transaction_id").is_in(wanted["transaction_id"].implode())
+    reached[
+        frame.with_row_index("row").filter(near).join(wanted, on=key, how="semi")["row"].to_numpy()
+    ] = True
     rows = np.flatnonzero(reached & (batch.kind == Kind.EARN))
     known = pl.DataFrame(
         list(items), schema={"account_id": pl.String, "transaction_id": pl.String}, orient="row"

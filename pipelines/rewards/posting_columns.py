@@ -110,9 +110,9 @@ def of_events(program: Program, actions: pl.DataFrame) -> pl.DataFrame:
         kind=pl.lit("CLAWBACK"),
         source_kind=pl.lit("POSTED_EVENT"),
         source_id="event_id",
-        idempotency_key=pl.format(
-            "{}|{}|{}|{}|{}", pl.lit(program.program_id), event_type, "event_id", "version_no",
-            "revision",
+        idempotency_key=pl.concat_str(
+            pl.lit(program.program_id), event_type, "event_id", "version_no", "revision",
+            separator="|",
         ),
     ).select(ENTRY_SCHEMA.names())  # fmt: skip
 
@@ -181,9 +181,7 @@ def _parts(program: Program, entries: pl.DataFrame, owed: np.ndarray) -> pl.Data
         },
         schema={"issued_on": pl.Date, "expires_on": pl.Date, "is_pending": pl.Boolean},
     )  # fmt: skip
-    suffix = pl.when(pl.col("funding_partner_bps") > 0).then(
-        pl.format(":{}", "funding_partner_bps")
-    )
+    bps = pl.col("funding_partner_bps")
     told = entries.select(
         "account_id", "account", "revision", "source_id", issue_journal_id="journal_id",
         issued_on="effective_on",
@@ -192,7 +190,10 @@ def _parts(program: Program, entries: pl.DataFrame, owed: np.ndarray) -> pl.Data
         pl.concat([parts.drop("parts"), told], how="horizontal")
         .with_columns(
             fills=fills, points_issued=points - fills, no=1 + together.before(legs),
-            lot_id=pl.format("lot:{}:{}{}", "source_id", "revision", suffix.fill_null("")),
+            lot_id=pl.concat_str(
+                pl.lit("lot"), "source_id", "revision", pl.when(bps > 0).then(bps),
+                separator=":", ignore_nulls=True,
+            ),
         )
         .join(by_day, on="issued_on", how="left", maintain_order="left")
     )  # fmt: skip
@@ -264,7 +265,9 @@ def _taken_in_turn(
     accounts = held["account"].to_numpy()[spans.start].tolist()
     begins = dict(zip(accounts, spans.start.tolist(), strict=True))
     ends = dict(zip(accounts, (spans.start + spans.length).tolist(), strict=True))
-    opens, opened_by = held["points"].to_list(), held["entry"].to_list()
+    left_in = held["points"].to_numpy().copy()
+    # Views, as elements of arrays would cost more one by one.
+    opens, opened_by = left_in.data, held["entry"].to_numpy().data
     taken: list[tuple[int, int, int, int]] = []
     asked = losing.select("entry", "account", "covered", "item_event_ids").iter_rows()
     for (entry, account, points, items), after in zip(asked, since.tolist(), strict=True):
@@ -290,7 +293,7 @@ def _taken_in_turn(
         taken, orient="row",
         schema={"entry": pl.Int64, "no": pl.Int64, "at": pl.Int64, "points": pl.Int64},
     )  # fmt: skip
-    return found, np.array(opens, dtype=np.int64)
+    return found, left_in
 
 
 def _legs(
@@ -392,9 +395,7 @@ def merged(parts: Iterable[Part]) -> Entries:
 def _order(places: pl.DataFrame) -> np.ndarray:
     """The numbers of entries (day, phase, account_id) in the order of all; those of an account
     stand together and in theirs."""
-    run = places["account_id"].rle_id()
-    account = places["account_id"].filter(run.is_first_distinct()).rank("dense").gather(run)
-    order = np.argsort(_narrow(account.to_numpy()), kind="stable")
+    order = np.argsort(_narrow(ranks(places["account_id"])), kind="stable")
     phase = places.select(
         pl.col("day").to_physical().cast(pl.Int64) * (pl.col("phase").max() + 1) + pl.col("phase")
     ).to_series()
