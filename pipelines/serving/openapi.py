@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines.features.pushes import Authorization
 from pipelines.features.retrieval import service_definition, service_names
 
 _JSON = {"INT64": "integer", "DOUBLE": "number", "STRING": "string", "BOOL": "boolean"}
@@ -24,6 +25,7 @@ def document(models: Mapping[str, str], limits: Mapping[str, int]) -> dict[str, 
     """OpenAPI 3.1. `models` maps a model that can score to its feature service."""
     paths: dict[str, Any] = {
         "/get-online-features": {"post": _get_features(limits["rows"])},
+        **{path: {"post": _push(limits["push_rows"])} for path in ("/v1/push", "/push")},
         "/health": {"get": _plain("Whether the server is alive.")},
         "/ready": {"get": _plain("Whether the online store answers and is filled.")},
         "/metrics": {"get": _plain("Metrics for Prometheus.", "text/plain")},
@@ -62,6 +64,7 @@ def document(models: Mapping[str, str], limits: Mapping[str, int]) -> dict[str, 
                 },
                 "Vectors": _VECTORS,
                 "Decision": _DECISION,
+                "Authorization": Authorization.model_json_schema(),
             },
         },
         "security": [{"token": []}, {}],
@@ -94,6 +97,36 @@ def _get_features(rows: int) -> dict[str, Any]:
         "summary": "Feature vectors, a column per feature, as Feast answers.",
         "requestBody": _body(body),
         "responses": _responses({"$ref": "#/components/schemas/Vectors"}),
+    }
+
+
+def _push(rows: int) -> dict[str, Any]:
+    named = {"$ref": "#/components/schemas/Authorization"}
+    as_rows = {
+        "required": ["rows"],
+        "properties": {"rows": {"type": "array", "items": named, "minItems": 1, "maxItems": rows}},
+    }
+    column = {"type": "array", "items": {}, "minItems": 1, "maxItems": rows}
+    columns = dict.fromkeys(Authorization.model_fields, column)
+    as_columns = {
+        "required": ["push_source_name", "df"],
+        "properties": {
+            "push_source_name": {"const": "authorizations"},
+            "df": {"type": "object", "properties": columns, "additionalProperties": False},
+            "to": {"const": "online"},
+        },
+    }
+    answer = {
+        "type": "object",
+        "required": ["rows", "cards_changed"],
+        "properties": {"rows": {"type": "integer"}, "cards_changed": {"type": "integer"}},
+    }
+    return {
+        "summary": "Authorizations that the next read is to know of.",
+        "description": "Needs the scope `push`. The same authorization again changes nothing. "
+        "Rows, or columns as Feast's push has them.",
+        "requestBody": _body({"type": "object", "anyOf": [as_rows, as_columns]}),
+        "responses": _responses(answer),
     }
 
 
