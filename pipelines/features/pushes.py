@@ -200,5 +200,5 @@ def _told(error: ValidationError) -> str:
     number, *field = problem["loc"]
     if problem["type"] == "extra_forbidden":
         takes = ", ".join(Authorization.model_fields)
-        return f"row {number}: there is a field that is not taken; an authorization has {takes}"
-    return f"row {number}: {' '.join([*map(str, field), problem['msg']])}"
+        return f"rows[{number}] has a field that is not taken; an authorization has {takes}"
+    return f"rows[{number}] {' '.join([*map(str, field), problem['msg']])}"
