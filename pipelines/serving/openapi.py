@@ -64,7 +64,6 @@ def document(models: Mapping[str, str], limits: Mapping[str, int]) -> dict[str, 
                 },
                 "Vectors": _VECTORS,
                 "Decision": _DECISION,
-                "Authorization": Authorization.model_json_schema(),
             },
         },
         "security": [{"token": []}, {}],
@@ -101,20 +100,17 @@ def _get_features(rows: int) -> dict[str, Any]:
 
 
 def _push(rows: int) -> dict[str, Any]:
-    named = {"$ref": "#/components/schemas/Authorization"}
-    as_rows = {
-        "required": ["rows"],
-        "properties": {"rows": {"type": "array", "items": named, "minItems": 1, "maxItems": rows}},
-    }
+    row = Authorization.model_json_schema()
     column = {"type": "array", "items": {}, "minItems": 1, "maxItems": rows}
-    columns = dict.fromkeys(Authorization.model_fields, column)
-    as_columns = {
-        "required": ["push_source_name", "df"],
+    body = {
+        "type": "object",
         "properties": {
-            "push_source_name": {"const": "authorizations"},
-            "df": {"type": "object", "properties": columns, "additionalProperties": False},
-            "to": {"const": "online"},
+            "rows": {"type": "array", "items": row, "minItems": 1, "maxItems": rows},
+            "push_source_name": {"enum": ["authorizations"]},
+            "df": {"type": "object", "properties": dict.fromkeys(row["properties"], column)},
+            "to": {"enum": ["online"]},
         },
+        "anyOf": [{"required": ["rows"]}, {"required": ["push_source_name", "df"]}],
     }
     answer = {
         "type": "object",
@@ -125,7 +121,7 @@ def _push(rows: int) -> dict[str, Any]:
         "summary": "Authorizations that the next read is to know of.",
         "description": "Needs the scope `push`. The same authorization again changes nothing. "
         "Rows, or columns as Feast's push has them.",
-        "requestBody": _body({"type": "object", "anyOf": [as_rows, as_columns]}),
+        "requestBody": _body(body),
         "responses": _responses(answer),
     }
 
