@@ -224,12 +224,12 @@ class SqlitePusher:
         await asyncio.wrap_future(self._thread.submit(self._close))
 
     def _push(self, table: Any, changes: Mapping[bytes, Change], until: float) -> int:
-        con = self._con or self._connect()
         name = _quoted(self._config, table)
         milliseconds = max(0, round(1000 * (until - time.monotonic())))
-        con.execute(f"pragma busy_timeout = {milliseconds}")
-        con.execute("begin immediate")
         try:
+            con = self._con or self._connect()
+            con.execute(f"pragma busy_timeout = {milliseconds}")
+            con.execute("begin immediate")
             stored = _read_packed(con, name, list(changes), _PUSHED)
             rows = {key: change(stored.get(key)) for key, change in changes.items()}
             changed = [(k, _PUSHED, row) for k, row in rows.items() if row != stored.get(k)]
@@ -238,10 +238,11 @@ class SqlitePusher:
                 "(entity_key, feature_name, value, event_ts) values (?, ?, ?, 0)",
                 changed,
             )
+            con.commit()
         except BaseException:
-            con.rollback()
+            # What was begun goes with the connection.
+            self._close()
             raise
-        con.commit()
         return len(changed)
 
     def _connect(self) -> sqlite3.Connection:

@@ -1,6 +1,8 @@
 """Pushed authorizations: seen by the next read, neither lost nor counted twice by later batches."""
 
+import json
 import random
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from pipelines.features.retrieval import online
 from pipelines.serving.app import MAX_PUSH_ROWS
 from pipelines.serving.server import create_app
 from pipelines.serving.tokens import create_token
+from pipelines.settings import get_settings
 from tests.feature_store.tables import DAY, START, Fill, Publish
 from tests.feature_store.test_simulated_clock import SECOND, SERVICE, busy_week
 from tests.property.messages import History, Message, built
@@ -357,6 +360,22 @@ def test_what_cannot_be_meant_is_refused_whole_and_not_repeated(embedded: Any) -
     assert read(embedded, "new", START + DAY + SECOND)["card_count_1h"] is None
 
 
+def test_a_store_that_another_writes_is_waited_for_no_longer_than_the_deadline(
+    embedded: Any,
+) -> None:
+    other = sqlite3.connect(get_settings().feast_dir / "online.db", isolation_level=None)
+    other.execute("begin immediate")
+    body = {"rows": [row(1, START + DAY)]}
+    answer = embedded.post("/push", json=body)
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) >= 1
+    assert read(embedded, "new", START + DAY + SECOND)["card_count_1h"] is None
+    other.rollback()
+    other.close()
+    assert embedded.post("/push", json=body).json() == {"rows": 1, "cards_changed": 1}
+    assert read(embedded, "new", START + DAY + SECOND)["card_count_1h"] == 1
+
+
 def test_bodies_that_are_no_push(embedded: Any) -> None:
     for body in ({}, [], {"rows": []}, {"rows": {}}, {"rows": [1]}, {"rows": [None]},
                  {"rows": [row(1, START)], "more": 1}):  # fmt: skip
@@ -365,7 +384,9 @@ def test_bodies_that_are_no_push(embedded: Any) -> None:
     assert embedded.post("/push", json={"rows": many}).status_code == 413
 
 
-def test_it_needs_a_scope_of_its_own(home: Any, fill: Fill, publish_all: Publish) -> None:
+def test_it_needs_a_scope_of_its_own_and_is_audited(
+    home: Any, fill: Fill, publish_all: Publish
+) -> None:
     from fastapi.testclient import TestClient
 
     fill()
@@ -380,3 +401,8 @@ def test_it_needs_a_scope_of_its_own(home: Any, fill: Fill, publish_all: Publish
             assert client.post("/push", json=body).status_code == status
         asked = {"feature_service": SERVICE, "entities": {"card_id": ["new"]}}
         assert client.post("/get-online-features", json=asked).status_code == 403
+    (path,) = get_settings().serve_logs_dir.glob("*.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    audited = [(each["client"], each["rows"], each["status"]) for each in lines[:3]]
+    assert audited == [("unknown", 0, 401), ("reader", 0, 403), ("sender", 1, 200)]
+    assert {each["route"] for each in lines[:3]} == {"/push"}
