@@ -31,6 +31,8 @@ from pipelines.ingestion.sensitive import find_sensitive
 
 VIEW = "card_recent_features"
 """The view whose rows pushes join."""
+SOURCE = "authorizations"
+"""What pushes are called in the shape that Feast has for them."""
 MAX_AHEAD = timedelta(minutes=5)
 """How far a sender's clock may be ahead of ours."""
 _LOG_LENGTH = 128

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from pipelines.errors import CardlineError
-from pipelines.features.pushes import VIEW, Pusher, changes_of, parsed
+from pipelines.features.pushes import SOURCE, VIEW, Pusher, changes_of, parsed
 from pipelines.features.reading import (
     NOT_FOUND,
     Plan,
@@ -42,7 +42,6 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 MAX_ROWS = 2_000
 MAX_SCORE_ROWS = 500
 MAX_PUSH_ROWS = 500
-PUSH_SOURCE = "authorizations"
 BODY_SECONDS = 10.0
 _ROWS_IN_THE_LOOP = 8
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
@@ -423,8 +422,8 @@ def _pushed_rows(asked: dict[str, Any]) -> list[Any]:
         if not isinstance(rows, list) or not rows or len(asked) > 1:
             raise CardlineError('a push is {"rows": [...]} with at least one row')
         return rows
-    if asked.get("push_source_name") != PUSH_SOURCE or asked.get("to", "online") != "online":
-        raise CardlineError(f'"df" is pushed with "push_source_name": "{PUSH_SOURCE}" to "online"')
+    if asked.get("push_source_name") != SOURCE or asked.get("to", "online") != "online":
+        raise CardlineError(f'"df" is pushed with "push_source_name": "{SOURCE}" to "online"')
     columns = _as_object(asked["df"], "df")
     lists = [values for values in columns.values() if isinstance(values, list)]
     if len(lists) < len(columns) or len({len(values) for values in lists}) != 1 or not lists[0]:

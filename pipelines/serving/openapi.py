@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.features.pushes import Authorization
+from pipelines.features.pushes import SOURCE, Authorization
 from pipelines.features.retrieval import service_definition, service_names
 
 _JSON = {"INT64": "integer", "DOUBLE": "number", "STRING": "string", "BOOL": "boolean"}
@@ -106,7 +106,7 @@ def _push(rows: int) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "rows": {"type": "array", "items": row, "minItems": 1, "maxItems": rows},
-            "push_source_name": {"enum": ["authorizations"]},
+            "push_source_name": {"enum": [SOURCE]},
             "df": {"type": "object", "properties": dict.fromkeys(row["properties"], column)},
             "to": {"enum": ["online"]},
         },
