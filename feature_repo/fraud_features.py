@@ -2,8 +2,8 @@
 
 Windows of days hop at midnight (UTC): a window of W days of a row with event_timestamp T covers the
 days that end at or before T. Windows of up to 24 hours of a card are exact: they are counted at the
-request, by `authorization_windows`, from `card_recent_features`. The schema here is the one
-declaration of what Feast serves; no view has a TTL (rows are change events).
+request, by `authorization_windows`, from `card_recent_features`, whose log pushes join online. The
+schema here is the one declaration of what Feast serves; no view has a TTL (rows are change events).
 """
 
 from data_sources import (

@@ -196,7 +196,7 @@ def authorization_windows(inputs):
         )
         messages = []
         for message in log.split() if log else ():
-            at, amount, kind = message.split(":")
+            at, amount, kind, *_ = message.split(":")
             messages.append((int(at), int(amount), kind))
         for window, length in windows.items():
             count = total = refused = 0

@@ -208,7 +208,7 @@ def tokens_create(
     name: Annotated[str, typer.Argument(help="Who it is for; stands in the audit log.")],
     scope: Annotated[
         list[str],
-        typer.Option(help="features:<service>, score:<model>, metrics or *; may be repeated."),
+        typer.Option(help="features:<service>, score:<model>, push, metrics or *; repeatable."),
     ],
     days: Annotated[int | None, typer.Option(min=1, help="Valid for; default for good.")] = None,
 ) -> None:

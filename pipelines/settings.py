@@ -60,7 +60,7 @@ class Settings(BaseSettings):
         ge=0,
         description="Minutes between two materialisations of the online store, from midnight (UTC) "
         "on: training rows and scores of transactions see what the last one before them had "
-        "written. 0: every message is pushed as it arrives.",
+        "written. 0: every authorization is pushed as it is decided.",
     )
     performance_months: int = Field(
         12, ge=1, le=36, description="Months on book after which an account's outcome is known."

@@ -107,9 +107,13 @@ class Layout:
         head = self._struct.pack(row_version.encode(), self.digest, nulls, *fixed)
         return head + b"".join(texts)
 
+    def holds(self, data: bytes) -> bool:
+        """Whether a row is of this layout."""
+        return data[VERSION_BYTES : VERSION_BYTES + 4] == self.digest
+
     def unpack(self, data: bytes) -> Sequence[Any]:
         """The values of a row in order. Raises `LayoutChanged` for a row of another layout."""
-        if data[VERSION_BYTES : VERSION_BYTES + 4] != self.digest:
+        if not self.holds(data):
             raise LayoutChanged(
                 "the online store holds rows with other columns: run `cardline run`"
             )

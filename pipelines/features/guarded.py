@@ -1,7 +1,8 @@
 """Feast's way of writing, led through a store's own guarded writes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,17 @@ from pipelines.features.encoding import OnlineRows, encode_messages
 
 class GuardedWrites(ABC):
     """What push and write_to_online_store do in a store whose older rows replace no newer ones."""
+
+    reads_pushes = True
+
+    @contextmanager
+    def without_pushes(self) -> Iterator[None]:
+        """Feast's reads tell what the batches have written, and nothing of `pushes`."""
+        self.reads_pushes = False
+        try:
+            yield
+        finally:
+            self.reads_pushes = True
 
     @abstractmethod
     def write_rows(

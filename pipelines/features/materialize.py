@@ -8,6 +8,7 @@ which a published row was taken back are the one exception: they are written as 
 
 import json
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -94,6 +95,11 @@ def materialized_through(view: str) -> datetime | None:
     """The moment (UTC) that a view's online rows are as of; None before the first run."""
     mark = read_mark(feature_store(), view)
     return None if mark is None else mark.known_through
+
+
+def batches_alone() -> AbstractContextManager[None]:
+    """Reads through Feast tell what was materialised, and nothing of what was pushed."""
+    return _online(feature_store()).without_pushes()
 
 
 def read_mark(store: "FeatureStore", view: str) -> Mark | None:

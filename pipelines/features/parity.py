@@ -1,7 +1,8 @@
 """Online = offline: the same entity gives the same vector from both, every feature of it.
 
-What the online store holds is as of the moment that it was materialised through, so the same
-entities are asked for point-in-time at that moment.
+What the batches have written to the online store is as of the moment that it was materialised
+through, so the same entities are asked for point-in-time at that moment. What was pushed since is
+left out.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from pipelines.errors import CardlineError
-from pipelines.features.materialize import materialized_through
+from pipelines.features.materialize import batches_alone, materialized_through
 from pipelines.features.publish import partition_files, read_manifest
 from pipelines.features.registry import load_definitions
 from pipelines.features.requests import EVENT_AT, TIMES, parts_of, time_text
@@ -65,8 +66,10 @@ def _compare(service: Service, sample: int, seed: int) -> pl.DataFrame:
     offline = historical(
         service.name, given.with_columns(pl.lit(moment, pl.Datetime("us")).alias(TIME))
     )
+    with batches_alone():
+        served = online(service.name, rows)
     mismatches: list[dict[str, Any]] = []
-    pairs = zip(rows, online(service.name, rows), offline.to_dicts(), strict=True)
+    pairs = zip(rows, served, offline.to_dicts(), strict=True)
     for row, live, stored in pairs:
         for feature, kind in service.features.items():
             if _is_same(live[feature], stored[feature], _PYTHON_TYPES[kind]):

@@ -192,6 +192,10 @@ class Plans:
         own = tuple(key for key in keys if key not in made)
         return Plan(label, own, made, request, views, tuple(functions), columns)
 
+    def table(self, view: str) -> Any:
+        """Feast's object of a view."""
+        return self._tables[view]
+
     def _read(self, name: str, features: tuple[str, ...]) -> ViewRead:
         table, key = self._tables[name], self.views[name].key
         layout = layout_of(table)

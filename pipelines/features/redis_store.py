@@ -2,12 +2,12 @@
 
 Stock Feast compares event times in the client, between a read and a write, and drops a correction
 of the same event time. Here one script in the server compares (event time, known time) and writes
-the rows or leaves them. A view is one field, `cardline:<view>`, of the entity's hash. One Redis,
-not a cluster.
+the rows or leaves them. A view is one field, `cardline:<view>`, of the entity's hash, and what was
+pushed another. One Redis, not a cluster.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -35,6 +35,7 @@ from pipelines.features.encoding import (
     chunks,
 )
 from pipelines.features.guarded import GuardedWrites
+from pipelines.features.pushes import VIEW, Change, joined
 from pipelines.features.reading import StoredRows, StoreUnavailable, ViewRead
 
 _ROWS_PER_PIPELINE = 1_000
@@ -56,6 +57,15 @@ for at, key in ipairs(KEYS) do
     if ARGV[3] ~= '0' then redis.call('EXPIRE', key, ARGV[3]) end
 end
 return written
+"""
+
+# KEYS: the entity. ARGV: the field, what it holds ('' for nothing), what it is to hold, the seconds
+# to live (0 is for good).
+_WRITE_IF_SAME = """
+if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+if ARGV[4] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[4]) end
+return 1
 """
 
 
@@ -107,11 +117,11 @@ class GuardedOnlineStore(GuardedWrites, RedisOnlineStore):
     ) -> list[tuple[datetime | None, dict[str, Any] | None]]:
         """Feast's way out: event time and messages per key, in order."""
         client: Any = self._get_client(_options(config))
-        field = _field(config, table)
+        fields = _fields(config, table, has_pushes=self.reads_pushes)
         with client.pipeline(transaction=False) as pipe:
             for key in entity_keys:
-                pipe.hget(serialize_entity_key(key, KEY_VERSION) + config.project.encode(), field)
-            found = pipe.execute()
+                pipe.hmget(serialize_entity_key(key, KEY_VERSION) + config.project.encode(), fields)
+            found = [joined(table, *answer) for answer in pipe.execute()]
         return [as_messages(table, data, requested_features) for data in found]
 
     async def online_read_async(
@@ -151,27 +161,30 @@ class GuardedOnlineStore(GuardedWrites, RedisOnlineStore):
     def delete_keys(self, config: RepoConfig, table: FeatureView, keys: list[bytes]) -> None:
         """Forget the rows of these serialised entity keys."""
         project = config.project.encode()
-        self._delete_fields(config, table, [key + project for key in keys])
+        self._delete_fields(config, [key + project for key in keys], [_field(config, table)])
 
+    @_told()
     def clear(self, config: RepoConfig, table: FeatureView) -> None:
-        """Forget every row of a view, its mark included."""
-        self.delete_table(config, table)
+        """Forget every row of a view, its mark included, but what was pushed."""
+        self._delete_view(config, table, [_field(config, table)])
 
     @_told()
     def delete_table(self, config: RepoConfig, table: FeatureView) -> None:
         """Forget every row of a view and its mark; other views of the same entity stay."""
+        self._delete_view(config, table, _fields(config, table))
+
+    def _delete_view(self, config: RepoConfig, table: FeatureView, fields: list[bytes]) -> None:
         client: Any = self._get_client(_options(config))
         client.hdel(_marks_key(config), _versioned_fv_name(table, config))
         keys = list(client.scan_iter(_pattern(config, table), count=1_000))
-        self._delete_fields(config, table, keys)
+        self._delete_fields(config, keys, fields)
 
-    def _delete_fields(self, config: RepoConfig, table: FeatureView, keys: list[bytes]) -> None:
+    def _delete_fields(self, config: RepoConfig, keys: list[bytes], fields: list[bytes]) -> None:
         client: Any = self._get_client(_options(config))
-        field = _field(config, table)
         for part in chunks(len(keys), _ROWS_PER_PIPELINE):
             with client.pipeline(transaction=False) as pipe:
                 for key in keys[part.start : part.stop]:
-                    pipe.hdel(key, field)
+                    pipe.hdel(key, *fields)
                 pipe.execute()
 
     @_told()
@@ -211,16 +224,15 @@ class RedisReader:
             async with asyncio.timeout(seconds):
                 answers = await self._ask(asked)
         except TimeoutError as error:
-            raise StoreUnavailable(
-                f"the Redis of CARDLINE_REDIS_URL did not answer within {seconds:g} s"
-            ) from error
+            raise _too_late(seconds) from error
         except (RedisError, OSError) as error:
             raise _unavailable(error) from error
         marks = answers.pop()
         stored = []
         at = 0
-        for (_, keys), mark in zip(asked, marks, strict=True):
-            values = zip(keys, answers[at : at + len(keys)], strict=True)
+        for (view, keys), mark in zip(asked, marks, strict=True):
+            found = (joined(view.table, *answer) for answer in answers[at : at + len(keys)])
+            values = zip(keys, found, strict=True)
             rows = {key: value for key, value in values if value is not None}
             at += len(keys)
             stored.append(StoredRows(None if mark is None else mark.decode(), rows))
@@ -237,27 +249,82 @@ class RedisReader:
 
         The marks come last: were the store emptied in between, they would be missing, too.
         """
-        client = self._client or self._connect()
+        self._client = client = self._client or _connected(self._config)
         views = []
         async with client.pipeline(transaction=False) as pipe:
             for view, keys in asked:
                 views.append(_versioned_fv_name(view.table, self._config))
-                field = _field(self._config, view.table)
+                fields = _fields(self._config, view.table)
                 for key in keys:
-                    pipe.hget(key + self._project, field)
+                    pipe.hmget(key + self._project, fields)
             pipe.hmget(_marks_key(self._config), views)
             return await pipe.execute()
 
-    def _connect(self) -> Any:
-        nodes, options = GuardedOnlineStore._parse_connection_string(
-            _options(self._config).connection_string
-        )
-        # Once more on a new connection: those of a Redis that was restarted are gone.
-        retry = Retry(NoBackoff(), 1)
-        self._client = Redis(
-            host=nodes[0]["host"], port=int(nodes[0]["port"]), retry=retry, **options
-        )
-        return self._client
+
+def pusher(config: RepoConfig) -> "RedisPusher":
+    """Writes what is pushed to the Redis of `CARDLINE_REDIS_URL`."""
+    return RedisPusher(config)
+
+
+class RedisPusher:
+    """Changes pushed rows; where another push came between reading and writing, once more."""
+
+    def __init__(self, config: RepoConfig) -> None:
+        self._config = config
+        self._project = config.project.encode()
+        self._client: Any = None
+
+    async def __call__(self, table: Any, changes: Mapping[bytes, Change], seconds: float) -> int:
+        """As `Pusher`."""
+        self._client = self._client or _connected(self._config)
+        changed = 0
+        left = dict(changes)
+        try:
+            async with asyncio.timeout(seconds):
+                while left:
+                    done = await self._push(_pushed_field(self._config, table), left)
+                    changed += sum(done.values())
+                    left = {key: change for key, change in left.items() if key not in done}
+        except TimeoutError as error:
+            raise _too_late(seconds) from error
+        except (RedisError, OSError) as error:
+            raise _unavailable(error) from error
+        return changed
+
+    async def close(self) -> None:
+        """Close the connections; the next push opens new ones."""
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
+
+    async def _push(self, field: bytes, changes: Mapping[bytes, Change]) -> dict[bytes, bool]:
+        """Whether a row became another, by key; without those that somebody else changed."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for key in changes:
+                pipe.hget(key + self._project, field)
+            stored = dict(zip(changes, await pipe.execute(), strict=True))
+        rows = {key: change(stored[key]) for key, change in changes.items()}
+        done = {key: False for key in changes if rows[key] == stored[key]}
+        others = [key for key in changes if key not in done]
+        life = _options(self._config).key_ttl_seconds or 0
+        async with self._client.pipeline(transaction=False) as pipe:
+            for key in others:
+                arguments = [field, stored[key] or b"", rows[key], life]
+                pipe.eval(_WRITE_IF_SAME, 1, key + self._project, *arguments)
+            answers = await pipe.execute()
+        is_written = zip(others, answers, strict=True)
+        return done | {key: True for key, is_mine in is_written if is_mine}
+
+
+def _connected(config: RepoConfig) -> Any:
+    nodes, options = GuardedOnlineStore._parse_connection_string(_options(config).connection_string)
+    # Once more on a new connection: those of a Redis that was restarted are gone.
+    retry = Retry(NoBackoff(), 1)
+    return Redis(host=nodes[0]["host"], port=int(nodes[0]["port"]), retry=retry, **options)
+
+
+def _too_late(seconds: float) -> StoreUnavailable:
+    return StoreUnavailable(f"the Redis of CARDLINE_REDIS_URL did not answer within {seconds:g} s")
 
 
 def _options(config: RepoConfig) -> Any:
@@ -266,6 +333,17 @@ def _options(config: RepoConfig) -> Any:
 
 def _field(config: RepoConfig, table: FeatureView) -> bytes:
     return f"cardline:{_versioned_fv_name(table, config)}".encode()
+
+
+def _pushed_field(config: RepoConfig, table: FeatureView) -> bytes:
+    return f"cardline_pushed:{_versioned_fv_name(table, config)}".encode()
+
+
+def _fields(config: RepoConfig, table: Any, *, has_pushes: bool = True) -> list[bytes]:
+    """The fields of a view in an entity's hash: the batches' row, and what was pushed beside it."""
+    if table.name != VIEW or not has_pushes:
+        return [_field(config, table)]
+    return [_field(config, table), _pushed_field(config, table)]
 
 
 def _marks_key(config: RepoConfig) -> str:

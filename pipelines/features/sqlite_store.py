@@ -5,9 +5,11 @@ Here a write compares (event time, known time) to the microsecond with what is t
 in one immediate transaction. The rows live in Feast's own table and go when the table goes.
 """
 
+import asyncio
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,13 @@ from pipelines.features.encoding import (
     event_time,
 )
 from pipelines.features.guarded import GuardedWrites
+from pipelines.features.pushes import VIEW, Change, joined
 from pipelines.features.reading import StoredRows, StoreUnavailable, ViewRead
 
 _KEYS_PER_QUERY = 500
 # Named like no feature can be: names start with a letter.
 _PACKED = "__packed__"
+_PUSHED = "__pushed__"
 _MARK_KEY = b"__packed_mark__"
 _STEPS_BETWEEN_LOOKS = 10_000
 
@@ -69,7 +73,8 @@ class GuardedOnlineStore(GuardedWrites, SqliteOnlineStore):
     ) -> list[tuple[datetime | None, dict[str, Any] | None]]:
         """Feast's way out: event time and messages per key, in order."""
         keys = [serialize_entity_key(key, KEY_VERSION) for key in entity_keys]
-        found = _read_packed(self._get_conn(config), _quoted(config, table), keys)
+        con = self._get_conn(config)
+        found = _read_rows(con, config, table, keys, has_pushes=self.reads_pushes)
         return [as_messages(table, found.get(key), requested_features) for key in keys]
 
     def write_rows(
@@ -111,15 +116,19 @@ class GuardedOnlineStore(GuardedWrites, SqliteOnlineStore):
     def delete_keys(self, config: RepoConfig, table: FeatureView, keys: list[bytes]) -> None:
         """Forget the rows of these serialised entity keys."""
         con = self._get_conn(config)
-        statement = f"delete from {_quoted(config, table)} where entity_key = ?"  # noqa: S608
+        statement = (
+            f"delete from {_quoted(config, table)} "  # noqa: S608
+            "where entity_key = ? and feature_name = ?"
+        )
         with con:
-            con.executemany(statement, [[key] for key in keys])
+            con.executemany(statement, [[key, _PACKED] for key in keys])
 
     def clear(self, config: RepoConfig, table: FeatureView) -> None:
-        """Forget every row of a view, its mark included."""
+        """Forget every row of a view, its mark included, but what was pushed."""
         con = self._get_conn(config)
+        statement = f"delete from {_quoted(config, table)} where feature_name = ?"  # noqa: S608
         with con:
-            con.execute(f"delete from {_quoted(config, table)}")  # noqa: S608
+            con.execute(statement, [_PACKED])
 
     def read_mark(self, config: RepoConfig, table: FeatureView) -> str | None:
         """What `write_mark` last kept for a view."""
@@ -178,12 +187,98 @@ class SqliteReader:
         return con
 
     def _read(self, con: sqlite3.Connection, view: ViewRead, keys: Sequence[bytes]) -> StoredRows:
-        rows = _read_packed(con, _quoted(self._config, view.table), [*keys, _MARK_KEY])
+        rows = _read_rows(con, self._config, view.table, [*keys, _MARK_KEY])
         mark = rows.pop(_MARK_KEY, None)
         return StoredRows(None if mark is None else mark.decode(), rows)
 
 
-def _read_packed(con: sqlite3.Connection, name: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+def pusher(config: RepoConfig) -> "SqlitePusher":
+    """Writes what is pushed to this home's store; it opens the file at the first push."""
+    return SqlitePusher(config)
+
+
+class SqlitePusher:
+    """Changes pushed rows in one transaction a push; a thread of its own waits for other writers,
+    so that reads do not."""
+
+    def __init__(self, config: RepoConfig) -> None:
+        self._config = config
+        options: Any = config.online_store
+        self._path = Path(options.path)
+        self._con: sqlite3.Connection | None = None
+        self._thread = ThreadPoolExecutor(1, "pushes")
+
+    async def __call__(self, table: Any, changes: Mapping[bytes, Change], seconds: float) -> int:
+        """As `Pusher`."""
+        until = time.monotonic() + seconds
+        try:
+            work = asyncio.wrap_future(self._thread.submit(self._push, table, changes, until))
+            return await asyncio.wait_for(work, seconds)
+        except (sqlite3.Error, TimeoutError) as error:
+            raise StoreUnavailable(
+                f"the online store cannot be written now: {error or 'it is busy'}"
+            ) from error
+
+    async def close(self) -> None:
+        """Close the file; the next push opens it anew."""
+        await asyncio.wrap_future(self._thread.submit(self._close))
+
+    def _push(self, table: Any, changes: Mapping[bytes, Change], until: float) -> int:
+        name = _quoted(self._config, table)
+        milliseconds = max(0, round(1000 * (until - time.monotonic())))
+        try:
+            con = self._con or self._connect()
+            con.execute(f"pragma busy_timeout = {milliseconds}")
+            con.execute("begin immediate")
+            stored = _read_packed(con, name, list(changes), _PUSHED)
+            rows = {key: change(stored.get(key)) for key, change in changes.items()}
+            changed = [(k, _PUSHED, row) for k, row in rows.items() if row != stored.get(k)]
+            con.executemany(
+                f"insert or replace into {name} "  # noqa: S608
+                "(entity_key, feature_name, value, event_ts) values (?, ?, ?, 0)",
+                changed,
+            )
+            con.commit()
+        except BaseException:
+            # What was begun goes with the connection.
+            self._close()
+            raise
+        return len(changed)
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = self._path.as_uri() + "?mode=rw"
+        self._con = sqlite3.connect(uri, uri=True, isolation_level=None)
+        self._con.execute("pragma synchronous = normal")
+        return self._con
+
+    def _close(self) -> None:
+        if self._con is not None:
+            self._con.close()
+            self._con = None
+
+
+def _read_rows(
+    con: sqlite3.Connection,
+    config: RepoConfig,
+    table: Any,
+    keys: Sequence[bytes],
+    *,
+    has_pushes: bool = True,
+) -> dict[bytes, bytes]:
+    """What a read sees under `keys`."""
+    name = _quoted(config, table)
+    found = _read_packed(con, name, keys)
+    if has_pushes and table.name == VIEW:
+        for key, pushed in _read_packed(con, name, keys, _PUSHED).items():
+            row = joined(table, found.get(key), pushed)
+            if row is not None:
+                found[key] = row
+    return found
+
+
+def _read_packed(
+    con: sqlite3.Connection, name: str, keys: Sequence[bytes], kind: str = _PACKED
+) -> dict[bytes, bytes]:
     """What is kept under `keys`; the mark comes last, from no earlier a state than the rows."""
     found: dict[bytes, bytes] = {}
     for part in chunks(len(keys), _KEYS_PER_QUERY):
@@ -193,7 +288,7 @@ def _read_packed(con: sqlite3.Connection, name: str, keys: Sequence[bytes]) -> d
             f"select entity_key, value from {name} "  # noqa: S608
             f"where feature_name = ? and entity_key in ({marks})"
         )
-        found.update(con.execute(query, [_PACKED, *some]).fetchall())
+        found.update(con.execute(query, [kind, *some]).fetchall())
     return found
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from pipelines.errors import CardlineError
+from pipelines.features.pushes import SOURCE, VIEW, Pusher, changes_of, parsed
 from pipelines.features.reading import (
     NOT_FOUND,
     Plan,
@@ -35,12 +36,13 @@ from pipelines.serving.limits import RateLimit
 from pipelines.serving.metrics import Metrics
 from pipelines.serving.openapi import document
 from pipelines.serving.scorers import NoModel, Scorer, UnusableModel
-from pipelines.serving.tokens import METRICS, MODELS, Client, Gate
+from pipelines.serving.tokens import METRICS, MODELS, PUSH, Client, Gate
 from pipelines.settings import Settings
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 MAX_ROWS = 2_000
 MAX_SCORE_ROWS = 500
+MAX_PUSH_ROWS = 500
 BODY_SECONDS = 10.0
 _ROWS_IN_THE_LOOP = 8
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
@@ -76,11 +78,12 @@ class Call:
 
 
 class App:
-    """The server of one home. `read` is the online store's reader."""
+    """The server of one home. `read` and `push` are the online store's reader and writer."""
 
-    def __init__(self, settings: Settings, read: Reader) -> None:
+    def __init__(self, settings: Settings, read: Reader, push: Pusher) -> None:
         self._settings = settings
         self._read = read
+        self._pusher = push
         self._seconds = settings.serve_deadline_ms / 1000
         self._plans = Plans()
         self._gate = Gate(settings)
@@ -92,6 +95,8 @@ class App:
         self._under_way: set[tuple[str, str, str]] = set()
         self._routes: dict[str, tuple[str, Callable[[Call], Awaitable[bytes]]]] = {
             "/get-online-features": ("POST", self._get_online_features),
+            "/push": ("POST", self._push),
+            "/v1/push": ("POST", self._push),
             "/health": ("GET", self._health),
             "/ready": ("GET", self._ready),
             "/metrics": ("GET", self._metrics_text),
@@ -114,9 +119,10 @@ class App:
 
     async def close(self) -> None:
         """Close the logs and the connections to the store."""
-        close: Any = getattr(self._read, "close", None)
-        if close is not None:
-            await close()
+        for store in (self._read, self._pusher):
+            close: Any = getattr(store, "close", None)
+            if close is not None:
+                await close()
         self._decisions.close()
         self._audit.close()
 
@@ -229,7 +235,8 @@ class App:
                 models[name] = (await asyncio.to_thread(scorer.current)).service
             except NoModel:
                 continue
-        return to_json(document(models, {"rows": MAX_ROWS, "score_rows": MAX_SCORE_ROWS}))
+        limits = {"rows": MAX_ROWS, "score_rows": MAX_SCORE_ROWS, "push_rows": MAX_PUSH_ROWS}
+        return to_json(document(models, limits))
 
     async def _get_online_features(self, call: Call) -> bytes:
         asked = _as_object(await _body(call), "the request")
@@ -257,6 +264,16 @@ class App:
             ),
             inf_nan_mode="strings",
         )
+
+    async def _push(self, call: Call) -> bytes:
+        self._require(call, PUSH)
+        rows = _pushed_rows(_as_object(await _body(call), "the request"))
+        call.rows = len(rows)
+        if call.rows > MAX_PUSH_ROWS:
+            raise Refused(413, f"{call.rows:,} rows at once; at most {MAX_PUSH_ROWS:,}")
+        table = self._plans.table(VIEW)
+        changed = await self._pusher(table, changes_of(table, parsed(rows)), self._seconds)
+        return to_json({"rows": len(rows), "cards_changed": changed})
 
     def _plan_of(self, asked: dict[str, Any]) -> Plan:
         service, features = asked.get("feature_service"), asked.get("features")
@@ -403,6 +420,22 @@ def _as_object(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CardlineError(f"{what} is not a JSON object")
     return value
+
+
+def _pushed_rows(asked: dict[str, Any]) -> list[Any]:
+    """The rows of a push, which may come as Feast's own: columns for a source, `to` online."""
+    if "df" not in asked:
+        rows = asked.get("rows")
+        if not isinstance(rows, list) or not rows or len(asked) > 1:
+            raise CardlineError('a push is {"rows": [...]} with at least one row')
+        return rows
+    if asked.get("push_source_name") != SOURCE or asked.get("to", "online") != "online":
+        raise CardlineError(f'"df" is pushed with "push_source_name": "{SOURCE}" to "online"')
+    columns = _as_object(asked["df"], "df")
+    lists = [values for values in columns.values() if isinstance(values, list)]
+    if len(lists) < len(columns) or len({len(values) for values in lists}) != 1 or not lists[0]:
+        raise CardlineError("df is not columns of one length")
+    return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
 def _score_call(call: Call, model: str, body: bytes) -> ScoreCall:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines.features.pushes import SOURCE, Authorization
 from pipelines.features.retrieval import service_definition, service_names
 
 _JSON = {"INT64": "integer", "DOUBLE": "number", "STRING": "string", "BOOL": "boolean"}
@@ -24,6 +25,7 @@ def document(models: Mapping[str, str], limits: Mapping[str, int]) -> dict[str, 
     """OpenAPI 3.1. `models` maps a model that can score to its feature service."""
     paths: dict[str, Any] = {
         "/get-online-features": {"post": _get_features(limits["rows"])},
+        **{path: {"post": _push(limits["push_rows"])} for path in ("/v1/push", "/push")},
         "/health": {"get": _plain("Whether the server is alive.")},
         "/ready": {"get": _plain("Whether the online store answers and is filled.")},
         "/metrics": {"get": _plain("Metrics for Prometheus.", "text/plain")},
@@ -94,6 +96,33 @@ def _get_features(rows: int) -> dict[str, Any]:
         "summary": "Feature vectors, a column per feature, as Feast answers.",
         "requestBody": _body(body),
         "responses": _responses({"$ref": "#/components/schemas/Vectors"}),
+    }
+
+
+def _push(rows: int) -> dict[str, Any]:
+    row = Authorization.model_json_schema()
+    column = {"type": "array", "items": {}, "minItems": 1, "maxItems": rows}
+    body = {
+        "type": "object",
+        "properties": {
+            "rows": {"type": "array", "items": row, "minItems": 1, "maxItems": rows},
+            "push_source_name": {"enum": [SOURCE]},
+            "df": {"type": "object", "properties": dict.fromkeys(row["properties"], column)},
+            "to": {"enum": ["online"]},
+        },
+        "anyOf": [{"required": ["rows"]}, {"required": ["push_source_name", "df"]}],
+    }
+    answer = {
+        "type": "object",
+        "required": ["rows", "cards_changed"],
+        "properties": {"rows": {"type": "integer"}, "cards_changed": {"type": "integer"}},
+    }
+    return {
+        "summary": "Authorizations that the next read is to know of.",
+        "description": "Needs the scope `push`. The same authorization again changes nothing. "
+        "Rows, or columns as Feast's push has them.",
+        "requestBody": _body(body),
+        "responses": _responses(answer),
     }
 
 

@@ -19,13 +19,14 @@ _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 
 
 def create_app() -> "App":
-    """The application of this home, reading from its online store."""
+    """The application of this home, on its online store."""
     from pipelines.features.registry import feature_store
     from pipelines.serving.app import App
 
     settings = get_settings()
     store = importlib.import_module(f"pipelines.features.{settings.online_store}_store")
-    return App(settings, store.reader(feature_store().config))
+    config = feature_store().config
+    return App(settings, store.reader(config), store.pusher(config))
 
 
 def serve(

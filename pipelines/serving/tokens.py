@@ -22,6 +22,7 @@ from pipelines.training import FRAUD, UNDERWRITING
 TOKENS_FILE = "serve_tokens.json"
 ALL = "*"
 METRICS = "metrics"
+PUSH = "push"
 MODELS = (UNDERWRITING, FRAUD)
 SHARED_CLIENT = "CARDLINE_SERVE_TOKEN"
 
@@ -52,14 +53,14 @@ class Client:
     scopes: frozenset[str]
 
     def may(self, scope: str) -> bool:
-        """Whether `scope` (`features:<service>`, `score:<model>`, `metrics`) is open."""
+        """Whether `scope` (`features:<service>`, `score:<model>`, `push`, `metrics`) is open."""
         return ALL in self.scopes or scope in self.scopes
 
 
 def known_scopes() -> list[str]:
     """Every scope that a token can have."""
     features = [f"features:{name}" for name in service_names()]
-    return [ALL, *features, *(f"score:{name}" for name in MODELS), METRICS]
+    return [ALL, *features, *(f"score:{name}" for name in MODELS), PUSH, METRICS]
 
 
 def create_token(name: str, scopes: Iterable[str], days: int | None = None) -> str:

@@ -161,6 +161,31 @@ def test_a_redis_that_hangs_is_cut_off_and_its_late_answers_are_nobodys(
         assert check(ask(client, account), account) == 200
 
 
+def test_what_is_pushed_to_a_redis_that_is_away_is_refused_and_pushed_again(
+    client: Any, own_redis: OwnRedis
+) -> None:
+    body = {
+        "rows": [
+            {"card_id": "c", "transaction_id": "t", "event_at": START.isoformat(),
+             "amount_minor": 5, "is_declined": False}
+        ]
+    }  # fmt: skip
+    own_redis.send(signal.SIGSTOP)
+    answers = [client.post("/push", json=body)]
+    own_redis.kill()
+    answers.append(client.post("/push", json=body))
+    for answer in answers:
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert "CARDLINE_REDIS_URL" in answer.json()["detail"]
+    own_redis.start()
+    assert client.post("/push", json=body).json() == {"rows": 1, "cards_changed": 1}
+    # Filling the emptied Redis leaves what was pushed in between.
+    materialize(end=START + DAY)
+    asked = {"card_id": "c", "event_at": (START + DAY).isoformat()}
+    assert online("fraud_authorization_v1", [asked])[0]["card_count_24h"] == 1
+
+
 def test_what_is_wrong_is_told_by_the_settings_name(client: Any, own_redis: OwnRedis) -> None:
     own_redis.kill()
     with pytest.raises(CardlineError, match="CARDLINE_REDIS_URL"):

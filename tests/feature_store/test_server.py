@@ -271,7 +271,7 @@ def test_the_limit_answers_429(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_nothing_can_be_written_through_it(client: Any) -> None:
-    for path in ("/push", "/write-to-online-store", "/materialize", "/chat"):
+    for path in ("/write-to-online-store", "/materialize", "/chat"):
         assert client.post(path, json={}).status_code == 404, path
 
 

@@ -2,10 +2,11 @@
 -- 24 hours, and when and where it was last used. A row stands at each time at which something was
 -- heard; what leaves a window is seen to at the request.
 --
--- The log has a message per authorization, `<microseconds>:<amount>:<A or D>` for approved or
--- declined, and the same with a small letter where it was corrected away later. Every message that
--- may fall into a window of 24 hours after the row is in the 24 hours of known time before it:
--- nothing is known before it happens. Of more than 128 messages the last 128 are kept.
+-- The log has a message per authorization, `<microseconds>:<amount>:<A or D>:<id>` for approved or
+-- declined, and the same with a small letter where it was corrected away later. By the id, of the
+-- transaction, the online store tells which of the pushed authorizations are in the log. Every
+-- message that may fall into a window of 24 hours after the row is in the 24 hours of known time
+-- before it: nothing is known before it happens. Of more than 128 messages the last 128 are kept.
 --
 -- When and where the card was last used is not taken back by a correction, and is forgotten after
 -- 90 days.
@@ -27,7 +28,8 @@ with known as (
     select
         *,
         {{ microseconds('event_at') }} as event_us,
-        {{ microseconds('event_at') }} || ':' || amount_minor as message
+        {{ microseconds('event_at') }} || ':' || amount_minor as message,
+        ':' || substr(md5(transaction_id), 1, 12) as id
     from {{ ref('int_authorizations__known') }}
     where
         {{ is_touched('card_id', 'card') }}
@@ -42,7 +44,7 @@ changes as (
         known_at as changed_at,
         case
             when known_at < event_at + interval '1' day
-                then message || case when is_declined then ':D' else ':A' end
+                then message || case when is_declined then ':D' else ':A' end || id
         end as message,
         case when is_declined then null else event_us end as used_us,
         case when is_declined then event_us end as declined_us,
@@ -59,7 +61,7 @@ changes as (
     select
         card_id,
         known_until as changed_at,
-        message || case when is_declined then ':d' else ':a' end as message,
+        message || case when is_declined then ':d' else ':a' end || id as message,
         null as used_us,
         null as declined_us,
         null as place
