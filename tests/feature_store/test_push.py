@@ -372,7 +372,8 @@ def test_a_store_that_another_writes_is_waited_for_no_longer_than_the_deadline(
     assert read(embedded, "new", START + DAY + SECOND)["card_count_1h"] is None
     other.rollback()
     other.close()
-    assert embedded.post("/push", json=body).json() == {"rows": 1, "cards_changed": 1}
+    # What was cut off may have been written at the last moment; once more changes nothing then.
+    assert embedded.post("/push", json=body).json()["rows"] == 1
     assert read(embedded, "new", START + DAY + SECOND)["card_count_1h"] == 1
 
 
