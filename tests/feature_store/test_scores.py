@@ -225,9 +225,20 @@ def test_without_a_model_there_is_no_score(serve: Callable[[], Any]) -> None:
     assert client.post("/score/fraud", json=FRAUD).status_code == 200
 
 
+def test_a_damaged_model_is_named_and_scores_nothing(serve: Callable[[], Any]) -> None:
+    register_fraud()
+    [file] = (get_settings().models_dir / "fraud").glob("*/model.skops")
+    file.write_bytes(file.read_bytes()[:-1])
+    client = serve()
+    for answer in (client.post("/score/fraud", json=FRAUD), client.get("/ready")):
+        assert answer.status_code == 503
+        assert f"fraud {file.parent.name}: model.skops is not what was" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("row", "says"),
     [
+        (FRAUD | {"amount_minor": -1}, "amount_minor is below zero"),
         ({}, "at least one key is needed"),
         ({"amount_minor": 3}, "at least one key is needed"),
         (FRAUD | {"account_id": None}, "account_id is null"),

@@ -1,13 +1,16 @@
 """What commands say when they are called wrongly, and how they show tables."""
 
 import socket
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
 from pipelines.errors import CardlineError
 from pipelines.features.retrieval import require_anything_published
+from pipelines.finance.periods import close_period
 from pipelines.network import require_free_port
+from pipelines.partitions import ranges_of
 from pipelines.query import print_query
 from pipelines.registry_view import in_words
 from pipelines.settings import get_settings
@@ -63,6 +66,32 @@ def test_sql_takes_one_query_and_nothing_else(home: Path, query: str) -> None:
     connect().close()
     with pytest.raises(CardlineError, match="write one query"):
         print_query(query, "csv")
+
+
+def test_sql_shows_values_as_they_are(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    connect().close()
+    print_query("select '[/x] [bold]b' as \"[/a]\", ':x:' as e", "table")
+    shown = capsys.readouterr().out
+    assert "[/x] [bold]b" in shown and ":x:" in shown and "[/a]" in shown
+
+
+def test_sql_calls_nothing_that_removes_files(home: Path) -> None:
+    connect().close()
+    with pytest.raises(CardlineError, match="lake_maintenance"):
+        print_query("from ducklake_cleanup_old_files('lake', cleanup_all => true)", "table")
+
+
+def test_a_command_that_closes_makes_no_warehouse(home: Path) -> None:
+    with pytest.raises(CardlineError, match="no warehouse in"):
+        close_period("p", "2026-09", None)
+    assert not get_settings().catalog_path.exists()
+
+
+def test_batch_dates_that_lie_apart_are_ranges_of_their_own() -> None:
+    near, far = date(2026, 11, 1), date(2030, 11, 1)
+    days = [near + timedelta(n) for n in (9, 0, 30, 60)]
+    assert ranges_of([far, *days]) == [(days[1], days[3]), (far, far)]
+    assert ranges_of([]) == []
 
 
 def test_a_list_in_csv_is_named(home: Path) -> None:

@@ -145,6 +145,24 @@ def test_the_same_content_twice_at_once_is_loaded_by_the_file_that_can_be(
     assert _query(settings, "select count(*) from raw.transactions") == [(1,)]
 
 
+def test_what_has_no_place_in_landing_is_told_and_not_passed_over(
+    settings: Settings, drop: Any
+) -> None:
+    within = drop(_csv([_row(1)])).parent / "more"
+    within.mkdir()
+    (within / "deep.csv").write_text(_csv([_row(2)]))
+    drop(_csv([_row(3)]), name="far.csv", day="2999-03-06")
+    drop(_csv([_row(4)]), name="odd.csv", day="20240306")
+    summary = ingest(settings=settings)
+    assert (summary.files_loaded, summary.files_quarantined) == (1, 3)
+    told = dict(_query(settings, "select path, reason from quarantine.files"))
+    assert {Path(path).name: reason for path, reason in told.items()} == {
+        "deep.csv": "a file belongs into <feed>/<batch date>/",
+        "odd.csv": "the folder '20240306' is no batch date (YYYY-MM-DD)",
+        "far.csv": "the batch date 2999-03-06 lies more than five years ahead",
+    }
+
+
 def test_every_empty_file_waits(settings: Settings, drop: Any) -> None:
     drop("")
     drop("", day="2024-03-06")

@@ -100,6 +100,22 @@ def test_promotion_needs_another_person_a_reason_and_passed_gates(tmp_path: Path
         registry.promote("underwriting", failing, "ben", "good")
 
 
+def test_a_file_that_is_not_what_was_registered_is_neither_promoted_nor_loaded(tmp_path: Path):
+    registry = Registry(tmp_path)
+    made = registry.register(trained(), trainer="ann")
+    file = made.path / "model.skops"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    for use in (
+        lambda: registry.promote("underwriting", made.version, "ben", "good"),
+        lambda: registry.load("underwriting", made.version),
+    ):
+        with pytest.raises(ModelError, match=f"{made.version}: model.skops is not what was"):
+            use()
+    assert registry.get("underwriting", made.version).state == "CANDIDATE"
+
+
 def test_scoring_takes_the_champion_else_the_newest_candidate(tmp_path: Path):
     registry = Registry(tmp_path)
     assert registry.current("underwriting") is None
