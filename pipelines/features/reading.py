@@ -232,11 +232,6 @@ def checked_inputs(plan: Plan, columns: Mapping[str, Sequence[Any]]) -> dict[str
     if EVENT_AT in given:
         this_moment = time_text(now())
         given[EVENT_AT] = [at or this_moment for at in given[EVENT_AT]]
-    for name in plan.request:
-        if name.endswith("_minor") and any(
-            value is not None and value < 0 for value in given[name]
-        ):
-            raise CardlineError(f"{name} is below zero: amounts are in minor units, 0 or more")
     for key, parts in plan.made_of.items():
         if all(part in given for part in parts):
             rows = zip(*(given[part] for part in parts), strict=True)
