@@ -87,8 +87,6 @@ def _in_thread(work: Callable[[], Any]) -> Any:
     done: Future[Any] = Future()
 
     def run() -> None:
-        # What is started here inherits it: an interrupt of a whole terminal is for us to handle.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         try:
             done.set_result(work())
         except BaseException as error:
