@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipelines.errors import CardlineError
+from pipelines.errors import INTERRUPTED, CardlineError
 
 app = typer.Typer(
     name="cardline",
@@ -791,7 +791,7 @@ def main() -> None:
         print(f"error: {text[0]}{hint}", file=sys.stderr)
         sys.exit(1)
     if code == _INTERRUPTED:
-        print("error: interrupted; run the command again to go on", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -17,7 +17,7 @@ from pipelines.registry_view import in_words
 from pipelines.run import run_due
 from pipelines.settings import PROJECT_DIR, get_settings
 from pipelines.transform import ensure_manifest
-from pipelines.warehouse import connect
+from pipelines.warehouse import connect, files_waiting
 
 if TYPE_CHECKING:
     from pipelines.sources.world.faults import Fault
@@ -110,9 +110,7 @@ def headline() -> dict[str, Any]:
             ).fetchall()
         )
         quarantined = con.execute("select count(*) from quarantine.rows").fetchone()
-        waiting = con.execute(
-            "select count(*) from landing.files where state = 'QUARANTINED'"
-        ).fetchone()
+        waiting = files_waiting(con)
         programs = con.execute(
             "select program_id, sum(accrued_points)::bigint as points_accrued, "
             "max_by(closing_points, period)::bigint as closing_points, "
@@ -128,7 +126,7 @@ def headline() -> dict[str, Any]:
     return {
         "rows": rows,
         "rows_quarantined": quarantined[0] if quarantined else 0,
-        "files_quarantined": waiting[0] if waiting else 0,
+        "files_quarantined": waiting,
         "programs": programs.to_dicts(),
         "models": {
             name: {"version": model.version, "state": model.state, "metrics": model.metrics}

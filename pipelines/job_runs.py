@@ -10,7 +10,7 @@ from multiprocessing import parent_process
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipelines.errors import CardlineError
+from pipelines.errors import INTERRUPTED, CardlineError
 from pipelines.instance import COMMAND_TAG
 from pipelines.settings import get_settings
 
@@ -107,7 +107,7 @@ def _end_at_once(said_to: int, number: int, _: object) -> NoReturn:
         with suppress(psutil.NoSuchProcess):
             child.kill()
     if parent_process() is None:
-        os.write(said_to, b"\nerror: interrupted; run the command again to go on\n")
+        os.write(said_to, f"\n{INTERRUPTED}\n".encode())
     os._exit(128 + number)
 
 

@@ -23,6 +23,7 @@ from pipelines.second_process import second_process
 from pipelines.settings import get_settings
 from pipelines.warehouse import (
     connect,
+    files_waiting,
     latest_load_no,
     require_warehouse,
     set_watermark,
@@ -113,10 +114,7 @@ def run_due(landing: Path | None = None, through: date | None = None) -> RunSumm
             for here, beside in _PLAN:
                 _follow(runner, second, here, beside)
         with connect(read_only=True) as con:
-            row = con.execute(
-                "select count(*) from landing.files where state = 'QUARANTINED'"
-            ).fetchone()
-            summary.files_waiting = row[0] if row else 0
+            summary.files_waiting = files_waiting(con)
     return summary
 
 

@@ -283,6 +283,13 @@ def latest_load_no(con: duckdb.DuckDBPyConnection) -> int:
     return int(row[0])
 
 
+def files_waiting(con: duckdb.DuckDBPyConnection) -> int:
+    """How many delivered files were refused, and not made good since."""
+    row = con.execute("select count(*) from landing.files where state = 'QUARANTINED'").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def watermark(con: duckdb.DuckDBPyConnection, name: str) -> int:
     """The last ingest commit that step `name` has worked through, -1 before its first run."""
     row = con.execute(

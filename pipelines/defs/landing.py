@@ -22,7 +22,7 @@ from pipelines.ingestion.arrivals import findings_by_day, freshness, unusual_vol
 from pipelines.ingestion.load import ingest
 from pipelines.partitions import daily
 from pipelines.transform import WATERMARK
-from pipelines.warehouse import connect, watermark
+from pipelines.warehouse import connect, files_waiting, watermark
 
 DELIVERIES = dg.AssetKey(["landing", "deliveries"])
 
@@ -96,10 +96,7 @@ def _as_day(key: str) -> date:
 )
 def no_file_waits() -> dg.AssetCheckResult:
     with connect(read_only=True) as con:
-        row = con.execute(
-            "select count(*) from landing.files where state = 'QUARANTINED'"
-        ).fetchone()
-    waiting = int(row[0]) if row else 0
+        waiting = files_waiting(con)
     return dg.AssetCheckResult(
         passed=waiting == 0,
         severity=dg.AssetCheckSeverity.WARN,

@@ -13,7 +13,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -228,11 +228,10 @@ def _regrouped(manifest: Manifest, since: date) -> set[str]:
     """Spans that what is published goes by no more or not yet, and those that take their rows."""
     found: set[str] = set()
     for span in manifest.partitions:
-        start = date.fromisoformat(f"{span}-01"[: len("2024-05-01")])
-        days = (start + timedelta(n) for n in range(31)) if len(span) == len("2024-05") else [start]
-        proper = {_span(day.isoformat(), since) for day in days if day.isoformat()[:7] == span[:7]}
-        if proper != {span}:
-            found |= proper | {span}
+        month, is_month = span[:7], len(span) == len("2024-05")
+        if is_month == (month >= since.isoformat()[:7]):
+            others = [f"{month}-{day:02}" for day in range(1, 32)] if is_month else [month]
+            found |= {span, *others}
     return found
 
 

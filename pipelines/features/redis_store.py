@@ -7,8 +7,8 @@ pushed another. One Redis, not a cluster.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -206,27 +206,50 @@ def reader(config: RepoConfig) -> "RedisReader":
     return RedisReader(config)
 
 
-class RedisReader:
-    """Reads packed rows, all that a request needs in one round trip."""
+class _Client:
+    """A connection that is made at its first use; what goes wrong is told in our words."""
 
     def __init__(self, config: RepoConfig) -> None:
         self._config = config
         self._project = config.project.encode()
-        self._client: Any = None
+        self._opened: Any = None
+
+    @property
+    def _client(self) -> Any:
+        self._opened = self._opened or _connected(self._config)
+        return self._opened
+
+    async def close(self) -> None:
+        """Close the connections; the next use opens new ones."""
+        if self._opened is not None:
+            await self._opened.aclose()
+            self._opened = None
+
+    @asynccontextmanager
+    async def _within(self, seconds: float) -> AsyncIterator[None]:
+        """Raises `StoreUnavailable` where the block fails or takes longer."""
+        try:
+            # Cut off in the middle of an answer, the client drops the connection: what comes late
+            # is never taken for the answer to another request.
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"the Redis of CARDLINE_REDIS_URL did not answer within {seconds:g} s"
+            ) from error
+        except (RedisError, OSError) as error:
+            raise _unavailable(error) from error
+
+
+class RedisReader(_Client):
+    """Reads packed rows, all that a request needs in one round trip."""
 
     async def __call__(
         self, asked: Sequence[tuple[ViewRead, Sequence[bytes]]], seconds: float
     ) -> list[StoredRows]:
         """What is stored of each view and its keys. Raises `StoreUnavailable`."""
-        try:
-            # Cut off in the middle of an answer, the client drops the connection: what comes late
-            # is never taken for the answer to another request.
-            async with asyncio.timeout(seconds):
-                answers = await self._ask(asked)
-        except TimeoutError as error:
-            raise _too_late(seconds) from error
-        except (RedisError, OSError) as error:
-            raise _unavailable(error) from error
+        async with self._within(seconds):
+            answers = await self._ask(asked)
         marks = answers.pop()
         stored = []
         at = 0
@@ -238,20 +261,13 @@ class RedisReader:
             stored.append(StoredRows(None if mark is None else mark.decode(), rows))
         return stored
 
-    async def close(self) -> None:
-        """Close the connections; the next read opens new ones."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
-
     async def _ask(self, asked: Sequence[tuple[ViewRead, Sequence[bytes]]]) -> list[Any]:
         """One answer per view and key, then the marks.
 
         The marks come last: were the store emptied in between, they would be missing, too.
         """
-        self._client = client = self._client or _connected(self._config)
         views = []
-        async with client.pipeline(transaction=False) as pipe:
+        async with self._client.pipeline(transaction=False) as pipe:
             for view, keys in asked:
                 views.append(_versioned_fv_name(view.table, self._config))
                 fields = _fields(self._config, view.table)
@@ -266,36 +282,19 @@ def pusher(config: RepoConfig) -> "RedisPusher":
     return RedisPusher(config)
 
 
-class RedisPusher:
+class RedisPusher(_Client):
     """Changes pushed rows; where another push came between reading and writing, once more."""
-
-    def __init__(self, config: RepoConfig) -> None:
-        self._config = config
-        self._project = config.project.encode()
-        self._client: Any = None
 
     async def __call__(self, table: Any, changes: Mapping[bytes, Change], seconds: float) -> int:
         """As `Pusher`."""
-        self._client = self._client or _connected(self._config)
         changed = 0
         left = dict(changes)
-        try:
-            async with asyncio.timeout(seconds):
-                while left:
-                    done = await self._push(_pushed_field(self._config, table), left)
-                    changed += sum(done.values())
-                    left = {key: change for key, change in left.items() if key not in done}
-        except TimeoutError as error:
-            raise _too_late(seconds) from error
-        except (RedisError, OSError) as error:
-            raise _unavailable(error) from error
+        async with self._within(seconds):
+            while left:
+                done = await self._push(_pushed_field(self._config, table), left)
+                changed += sum(done.values())
+                left = {key: change for key, change in left.items() if key not in done}
         return changed
-
-    async def close(self) -> None:
-        """Close the connections; the next push opens new ones."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
 
     async def _push(self, field: bytes, changes: Mapping[bytes, Change]) -> dict[bytes, bool]:
         """Whether a row became another, by key; without those that somebody else changed."""
@@ -321,10 +320,6 @@ def _connected(config: RepoConfig) -> Any:
     # Once more on a new connection: those of a Redis that was restarted are gone.
     retry = Retry(NoBackoff(), 1)
     return Redis(host=nodes[0]["host"], port=int(nodes[0]["port"]), retry=retry, **options)
-
-
-def _too_late(seconds: float) -> StoreUnavailable:
-    return StoreUnavailable(f"the Redis of CARDLINE_REDIS_URL did not answer within {seconds:g} s")
 
 
 def _options(config: RepoConfig) -> Any:
