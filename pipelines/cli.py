@@ -626,12 +626,14 @@ def verify(json_output: JsonFlag = False) -> None:
     """Check the ledger, its seals and lots, the reconciliations and feature parity."""
     from pipelines.verification import verify_all
 
-    results = verify_all()
+    results = []
+    for result in verify_all():
+        results.append(result)
+        if not json_output:
+            state = "ok  " if result.ok else "FAIL"
+            print(f"{state} {result.name:<28} {result.detail}", flush=True)
     if json_output:
         print(json.dumps([{"name": r.name, "ok": r.ok, "detail": r.detail} for r in results]))
-    else:
-        for result in results:
-            print(f"{'ok  ' if result.ok else 'FAIL'} {result.name:<28} {result.detail}")
     if not all(result.ok for result in results):
         raise typer.Exit(1)
 

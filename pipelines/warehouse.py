@@ -104,8 +104,14 @@ def link_extensions(directory: Path) -> None:
 
 def memory() -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB without the lake, of the caller's own."""
-    con = duckdb.connect()
+    return _session(duckdb.connect())
+
+
+def _session(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """`con` with what DuckDB keeps for each connection."""
     con.execute("set timezone = 'UTC'")
+    # It would go to the standard output of a command, between its answer's lines.
+    con.execute("set enable_progress_bar = false")
     return con
 
 
@@ -116,8 +122,7 @@ def scratch() -> duckdb.DuckDBPyConnection:
     """
     with _OPENING:
         con = _scratch(os.getpid()).cursor()
-    con.execute("set timezone = 'UTC'")
-    return con
+    return _session(con)
 
 
 @cache
@@ -143,8 +148,7 @@ def connect(
         con = _open(read_only, settings)
     else:
         with _OPENING:
-            con = _shared(read_only, settings).cursor()
-        con.execute("set timezone = 'UTC'")
+            con = _session(_shared(read_only, settings).cursor())
     con.execute(f"use {CATALOG}")
     return con
 
@@ -180,7 +184,7 @@ def _open(read_only: bool, settings: Settings) -> duckdb.DuckDBPyConnection:
     settings.lake_dir.mkdir(parents=True, exist_ok=True)
     con = duckdb.connect(config={"extension_directory": str(settings.extensions_dir)})
     try:
-        con.execute("set timezone = 'UTC'")
+        _session(con)
         con.execute("set parquet_metadata_cache = true")
         for name in EXTENSIONS:
             con.load_extension(name)

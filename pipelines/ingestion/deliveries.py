@@ -53,8 +53,8 @@ class Manifest:
         if totals is not None and not isinstance(totals, dict):
             raise BrokenManifest("control_totals of the manifest is not an object")
         number = content.get("sequence_no")
-        if number is not None and not isinstance(number, int):
-            raise BrokenManifest("sequence_no of the manifest is no whole number")
+        if number is not None and not (type(number) is int and number >= 0):
+            raise BrokenManifest("sequence_no of the manifest is no whole number from 0 on")
         return cls(content.get("rows"), content.get("sha256"), moment, totals, number)
 
 
