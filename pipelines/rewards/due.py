@@ -214,6 +214,12 @@ def _one_by_one(
         if ends and program.latest.settlement_model == "PARTNER_POSTED":
             # What waits for its statement is not transferred.
             parts += [actions["account_id"], states.filter(pl.col("balance") > 0)["account_id"]]
+    if program.waits:
+        # What waits is not transferred.
+        transfers = ends and program.latest.settlement_model == "PARTNER_POSTED"
+        until = date.max if transfers else through
+        waiting = stored.accounts_with_points_waiting(con, program.program_id, after, until)
+        parts.append(pl.Series("account_id", waiting, dtype=pl.String))
     if _reserves(program):
         parts.append(stored.reserved(con, program.program_id)["account_id"])
     months = [
@@ -319,7 +325,7 @@ def _lot(row: dict[str, object], points_open: int) -> Lot:
     return Lot(
         row["lot_id"], row["source_id"], row["issued_on"], row["expires_on"],  # pyright: ignore
         row["funding_partner_bps"], row["points_issued"], points_open,  # pyright: ignore
-        bool(row.get("is_pending")),
+        bool(row.get("is_pending")), row["available_on"],  # pyright: ignore
     )  # fmt: skip
 
 

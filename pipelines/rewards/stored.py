@@ -269,6 +269,18 @@ def accounts_with_lots_lapsing(
     return [account for (account,) in found]
 
 
+def accounts_with_points_waiting(
+    con: duckdb.DuckDBPyConnection, program_id: str, after: date | None, until: date
+) -> list[str]:
+    """Accounts with lots that may be spent from a day later than `after` and by `until` on."""
+    found = con.execute(
+        "select distinct account_id from rewards.lots_issued "
+        "where program_id = ? and available_on > ? and available_on <= ?",
+        [program_id, after or date.min, until],
+    ).fetchall()
+    return [account for (account,) in found]
+
+
 def settled(con: duckdb.DuckDBPyConnection, program_id: str) -> set[str]:
     """Ids of the account closures that the ledger has settled."""
     rows = con.execute(

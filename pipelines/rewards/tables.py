@@ -45,6 +45,9 @@ create table if not exists rewards.refund_allocations (
 create table if not exists rewards.cap_usage (
     program_id varchar, account_id varchar, share_key varchar, window_on date, used bigint
 );
+create table if not exists rewards.limit_places (
+    program_id varchar, account_id varchar, limit_id varchar, window_on date, merchant_id varchar
+);
 create table if not exists rewards.spend_by_month (
     program_id varchar, account_id varchar, month_on date, net_minor bigint
 );
@@ -64,7 +67,7 @@ create table if not exists rewards.postings (
 create table if not exists rewards.lots_issued (
     lot_id varchar, program_id varchar, account_id varchar, source_id varchar,
     issue_journal_id varchar, issued_on date, expires_on date, funding_partner_bps bigint,
-    points_issued bigint
+    points_issued bigint, available_on date
 );
 create table if not exists rewards.lot_consumption (
     journal_id varchar, lot_id varchar, program_id varchar, account_id varchar, kind varchar,
@@ -98,6 +101,7 @@ _LATER_COLUMNS = (
     ("decisions", "refunds_transaction_id varchar"),
     ("superseded_decisions", "refunds_transaction_id varchar"),
     ("account_state", "active_on date"),
+    ("lots_issued", "available_on date"),
     ("programs", "redemption_cost_micros bigint"),
 )
 """Columns that came after the first tables were written."""
@@ -148,7 +152,7 @@ def ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
             "select table_name from information_schema.tables where table_schema = 'rewards'"
         ).fetchall()
     }
-    if not {"programs", "progress", "archives", "lots", "balances"} <= existing:
+    if not {"programs", "progress", "archives", "limit_places", "balances"} <= existing:
         con.execute("create schema if not exists rewards")
         con.execute(_TABLES)
         con.execute(_VIEWS)

@@ -11,7 +11,7 @@ from typing import Any
 from pipelines.rewards.terms import MINOR_UNITS
 
 NO_WORDS = ("id", "rate_milli", "per_minor", "points", "partial", "cap", "match", "min_points",
-            "valid", "activation", "choice", "funding", "group")  # fmt: skip
+            "valid", "activation", "choice", "funding", "group", "available_after_days")  # fmt: skip
 
 
 def unit_name(body: Mapping[str, Any]) -> str:
@@ -90,6 +90,15 @@ def match_words(match: Mapping[str, Any] | None) -> str:
     return " and ".join(named) or "every eligible purchase"
 
 
+def limit_words(limit: Mapping[str, Any]) -> str:
+    """What a limit of merchants says, such as `mcc 6513 earns at the first merchant of a calendar
+    month only`."""
+    many = limit["merchants"]
+    places = "merchant" if many == 1 else f"{many} merchants"
+    window = limit["per"].lower().replace("_", " ")
+    return f"{match_words(limit['match'])} earns at the first {places} of a {window} only"
+
+
 def rule_words(rule: Mapping[str, Any], body: Mapping[str, Any]) -> str:
     """One rule in one line: rate, whom for, cap, dates, who pays."""
     parts = [rate_words(rule, body), f"for {match_words(rule.get('match'))}"]
@@ -108,5 +117,7 @@ def rule_words(rule: Mapping[str, Any], body: Mapping[str, Any]) -> str:
         parts.append(f"{partner / 100:g} % paid by the partner")
     if rule.get("group"):
         parts.append(f"best of group {rule['group']}")
+    if days := rule.get("available_after_days"):
+        parts.append(f"available after {days} days")
     parts += [f"{name} {value}" for name, value in rule.items() if value and name not in NO_WORDS]
     return ", ".join(parts)
