@@ -338,8 +338,8 @@ def _write_towards(
 
 
 def _write_decisions(con: duckdb.DuckDBPyConnection, program_id: str, changes: Changes) -> None:
-    replaced = changes.superseded.select("event_id")
-    replace_rows(con, "decisions", program_id, replaced, changes.decisions)
+    replace_rows(con, "decisions", program_id, changes.superseded.select("event_id"))
+    stored.add_decisions(con, program_id, changes.decisions)
     append(
         con, "superseded_decisions",
         changes.superseded.with_columns(

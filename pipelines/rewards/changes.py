@@ -482,9 +482,7 @@ def _waits(decisions: pl.DataFrame, book: RuleBook) -> pl.Series:
         [(*rule, days) for rule, days in book.program.waits.items()], orient="row",
         schema={"rule_version": pl.Int64, "rule_id": pl.String, "days": pl.Int64},
     )  # fmt: skip
-    found = decisions.join(
-        known, on=["rule_version", "rule_id"], how="left", maintain_order="left"
-    )
+    found = decisions.join(known, on=["rule_version", "rule_id"], how="left", maintain_order="left")
     return found["days"].fill_null(0)
 
 

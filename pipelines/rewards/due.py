@@ -148,7 +148,7 @@ def post(
         )
         entries = pl.concat([entries, transfers])
     losing = entries.filter(pl.col("points") < 0)["account_id"].unique()
-    lots = stored.lots_of(con, program.program_id, losing)
+    lots = stored.lots_of(con, program.program_id, losing, _may_wait(program))
     parts = [post_in_columns(program, entries, states, lots)]
     balances = _plain_balances(entries, states)
     posting = AccountPosting(program, after, through, ends)
@@ -241,6 +241,12 @@ def _may_overflow(points: pl.Series, balances: pl.Series) -> bool:
     return largest * len(points) + held >= 2**63
 
 
+def _may_wait(program: Program) -> bool:
+    """Whether points may wait, for a statement or a day, before they can be spent."""
+    settlements = {version.terms.accrual.settlement for version in program.versions}
+    return bool(program.waits) or "STATEMENT" in settlements
+
+
 def _reserves(program: Program) -> bool:
     """Whether redemptions are reserved before they are final."""
     return any(version.terms.redemption.settle_after_days for version in program.versions)
@@ -269,7 +275,8 @@ def _accounts(
     balances = dict(states.select("account_id", "balance").iter_rows())
     active_on = dict(states.select("account_id", "active_on").iter_rows())
     lots: dict[str, list[Lot]] = {}
-    for row in stored.lots_of(con, program.program_id, ids).iter_rows(named=True):
+    held = stored.lots_of(con, program.program_id, ids, _may_wait(program))
+    for row in held.iter_rows(named=True):
         lots.setdefault(row["account_id"], []).append(_lot(row, row["points_open"]))
     accounts = {
         account_id: Account(

@@ -1,9 +1,9 @@
 """Decisions and members' instructions become journal entries, legs and lots.
 
-Within a known day an account's entries come in this order: what posted events give and take (in
-the engine's order, a correction's reversal first), then points that a statement or their day
-releases, then instructions of members and those that follow from a closure, then lots that expire at the end of
-that day, then the month-end transfer of a program whose points the partner posts, then reserved
+Within a known day an account's entries come in this order: what posted events give and take (in the
+engine's order, a correction's reversal first), then points that a statement or their day releases,
+then instructions of members and those that follow from a closure, then lots that expire at the end
+of that day, then the month-end transfer of a program whose points the partner posts, then reserved
 redemptions that nobody has cancelled in their days. An instruction that the balance does not allow
 is refused for good. Days are worked one after the other, so one pass over many days writes what a
 pass for each day would have written.
@@ -12,7 +12,6 @@ pass for each day would have written.
 from calendar import monthrange
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from itertools import repeat
 
 import polars as pl
 
@@ -54,8 +53,8 @@ ACTION_SCHEMA = pl.Schema(
     }
 )
 """What posted events do to balances: `points` in all, `bonus` of them by a sign-up bonus, `parts`
-by who funds them and the days that they wait (`waits`; null where none do). `journal_id` is the entry that this makes or, where it `reverses`, undoes;
-`place` orders an account's day."""
+by who funds them and the days that they wait (`waits`; null where none do). `journal_id` is the
+entry that this makes or, where it `reverses`, undoes; `place` orders an account's day."""
 
 PHASE_EVENT, PHASE_RELEASE, PHASE_INSTRUCTION, PHASE_EXPIRY, PHASE_TRANSFER = range(5)
 
@@ -451,9 +450,9 @@ class AccountPosting:
     def _parts(action: dict[str, object], points: int) -> list[tuple[int, int, int]]:
         """Points by who funds them, with the days that they wait; where a part is below zero, they
         are not told apart."""
-        found = zip(
-            action["funding_partner_bps"], action["parts"], action["waits"] or repeat(0)  # pyright: ignore
-        )
+        funders: list[int] = action["funding_partner_bps"]  # pyright: ignore
+        waits = action["waits"] or [0] * len(funders)
+        found = zip(funders, action["parts"], waits, strict=True)  # pyright: ignore
         parts = [(int(bps), int(part), int(days)) for bps, part, days in found if part]
         if any(part < 0 for _, part, _ in parts):
             return [(0, points, 0)]

@@ -335,7 +335,8 @@ class RuleBook:
             rule.match.merchant_id
             for version in self.program.versions
             for rule in (
-                *version.terms.earn.bonus, version.terms.earn.floor,
+                *version.terms.earn.bonus,
+                version.terms.earn.floor,
                 *version.terms.eligibility.limits,
             )
             if rule is not None

@@ -11,7 +11,8 @@ from typing import Any
 from pipelines.rewards.terms import MINOR_UNITS
 
 NO_WORDS = ("id", "rate_milli", "per_minor", "points", "partial", "cap", "match", "min_points",
-            "valid", "activation", "choice", "funding", "group", "available_after_days")  # fmt: skip
+            "valid", "activation", "choice", "funding", "group",
+            "available_after_days")  # fmt: skip
 
 
 def unit_name(body: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Terms that look at more than one purchase: worked by hand, through the ledger, day by day."""
 
 from datetime import date, datetime, time, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -244,7 +244,7 @@ class TestGate:
 class TestLimitOfMerchants:
     """Rent at a point a dollar, at least 250 a payment, for one property a month."""
 
-    TERMS: dict[str, Any] = {
+    TERMS: ClassVar[dict[str, Any]] = {
         "eligibility": {"limits": [{"id": "one_property", "match": {"mcc": [6513]}}]},
         "earn": {"base": {"id": "base", "rate_milli": 1000},
                  "floor": {"id": "rent_floor", "match": {"mcc": [6513]}, "min_points": 250}},
@@ -316,7 +316,7 @@ class TestLimitOfMerchants:
 class TestPointsThatPostLater:
     """A point a dollar at once, and one more for dining 30 days later, half paid by the partner."""
 
-    TERMS: dict[str, Any] = {
+    TERMS: ClassVar[dict[str, Any]] = {
         "earn": {
             "base": {"id": "base", "rate_milli": 1000},
             "bonus": [{"id": "promo", "match": {"mcc": [5812]}, "rate_milli": 1000,

@@ -213,7 +213,8 @@ def _purchase(luck: Luck, number: object, account: str) -> dict[str, Any]:
     made = event(
         number, account, luck.randint(0, 12_000), luck.randint(0, 14), mcc=luck.choice(MCCS),
         transaction_class=luck.choice(["PURCHASE"] * 8 + ["FEE", "CASH_ADVANCE"]),
-        partner_id=luck.choice([None, None, "p"]), merchant_id=luck.choice([None, "m1", "m2", "m3"]),
+        partner_id=luck.choice([None, None, "p"]),
+        merchant_id=luck.choice([None, "m1", "m2", "m3"]),
     )  # fmt: skip
     on = made["posted_on"] - timedelta(days=luck.choice([0, 0, 0, 1, 2]))
     return {**made, "event_at": datetime.combine(on, time(luck.randint(0, 23)))}
