@@ -22,6 +22,7 @@ from pipelines.rewards.wording import (
     money_text,
     points_text,
     rate_words,
+    reason_words,
     unit_name,
 )
 
@@ -42,9 +43,11 @@ used as (
 )
 select
     touched.lot_id, touched.journal_id, touched.kind, touched.units, lots.issued_on,
-    lots.expires_on, lots.points_issued, lots.points_open, lots.funding_partner_bps
+    lots.expires_on, lots.points_issued, lots.points_open, lots.funding_partner_bps,
+    issued.available_on
 from (select * from opened union all by name select * from used) as touched
 inner join rewards.lots as lots using (lot_id)
+inner join rewards.lots_issued as issued using (lot_id)
 inner join rewards.journal as journal on journal.journal_id = touched.journal_id
 order by journal.seq, touched.lot_id, touched.kind desc
 """
@@ -192,9 +195,11 @@ def _account_program(
         ),
         "lots": _rows(
             con,
-            "select lot_id, source_id, issued_on, expires_on, points_issued, points_open "
-            "from rewards.lots where program_id = ? and account_id = ? and points_open > 0 "
-            "order by expires_on nulls last, issued_on, lot_id",
+            "select lots.lot_id, lots.source_id, lots.issued_on, lots.expires_on, "
+            "lots.points_issued, points_open, available_on "
+            "from rewards.lots inner join rewards.lots_issued as issued using (lot_id) "
+            "where lots.program_id = ? and lots.account_id = ? and points_open > 0 "
+            "order by lots.expires_on nulls last, lots.issued_on, lots.lot_id",
             *keys,
         ),
         "instructions": _rows(
@@ -241,6 +246,7 @@ def _decision(row: Facts, bodies: dict[int, Facts]) -> Facts:
         "units": row["points"],
         "rate": _rate(body, row["rule_id"]),
         "for": match_words(rule.get("match")) if rule else None,
+        "why": reason_words(row["zero_reason"], rule) if row["zero_reason"] else None,
         "rounding": f"{body['rounding']['mode']} per {body['rounding']['scope']}",
         "exact_units": None,
         "cap": None,
@@ -332,7 +338,7 @@ def transaction_lines(facts: Facts) -> Iterator[str]:
         yield (
             f"  lot {lot['lot_id']}: {lot['kind'].lower()} {points_text(lot['units'], facts)} by "
             f"{lot['journal_id']}; {points_text(lot['points_open'], facts)} of "
-            f"{points_text(lot['points_issued'], facts)} open, {_expiry(lot)}"
+            f"{points_text(lot['points_issued'], facts)} open, {_usable(lot)}"
         )
     yield from _exception_lines(facts)
 
@@ -345,7 +351,7 @@ def _decision_lines(each: Facts, facts: Facts) -> Iterator[str]:
         f"  {each['effective_on']} {each['event_id']} {each['event_class']}: "
         f"rule {each['rule_id']}, {version} (terms of {each['basis_on']}), "
         f"{points_text(each['units'], facts)} {unit_name(facts)}"
-        + (f", because {each['zero_reason']}" if each["zero_reason"] else "")
+        + (f", because {each['why']}" if each["why"] else "")
     )
     amount = money_text(each["amount_minor"], facts["currency"])
     eligible = money_text(each["eligible_minor"], facts["currency"])
@@ -385,7 +391,10 @@ def account_lines(facts: Facts) -> Iterator[str]:
                 f"{row['first_on']} to {row['last_on']}"
             )
         for row in each["zero_reasons"]:
-            yield f"  {'0':>14}  {row['decisions']} decisions because {row['zero_reason']}"
+            yield (
+                f"  {'0':>14}  {row['decisions']} decisions because "
+                f"{reason_words(row['zero_reason'])}"
+            )
         for row in each["entries"]:
             yield (
                 f"  {points_text(row['units'], each):>14}  {row['event_type'].lower()}: "
@@ -396,7 +405,7 @@ def account_lines(facts: Facts) -> Iterator[str]:
         for row in each["lots"]:
             yield (
                 f"  lot {row['lot_id']}: {points_text(row['points_open'], each)} of "
-                f"{points_text(row['points_issued'], each)} open, {_expiry(row)}"
+                f"{points_text(row['points_issued'], each)} open, {_usable(row)}"
             )
         for row in each["instructions"]:
             yield (
@@ -418,8 +427,9 @@ def _exception_lines(facts: Facts) -> Iterator[str]:
         yield f"  exception {each['type']} ({each['state'].lower()}): {each['detail']}"
 
 
-def _expiry(lot: Facts) -> str:
-    return f"expires {lot['expires_on']}" if lot["expires_on"] else "never expires"
+def _usable(lot: Facts) -> str:
+    since = f"can be spent from {lot['available_on']} on, " if lot["available_on"] else ""
+    return since + (f"expires {lot['expires_on']}" if lot["expires_on"] else "never expires")
 
 
 def example(con: duckdb.DuckDBPyConnection) -> str | None:

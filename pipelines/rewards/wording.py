@@ -10,6 +10,22 @@ from typing import Any
 
 from pipelines.rewards.terms import MINOR_UNITS
 
+_REASONS = {
+    "EXCLUDED_MCC": "its merchant category does not earn",
+    "EXCLUDED_CLASS": "transactions of its kind do not earn",
+    "FEE_OR_INTEREST": "fees and interest do not earn",
+    "NOT_POSTED": "no purchase that has earned is known of it",
+    "ACCOUNT_NOT_IN_GOOD_STANDING": "the account was not in good standing",
+    "GATE_FAILED": "its statement period shows too little",
+    "CAP_EXHAUSTED": "the cap is used up",
+    "BEFORE_ENROLMENT": "no terms were in force on its day",
+    "PROMO_NOT_ACTIVATED": "the member had not activated the offer",
+    "DISPUTED": "it was recovered in a dispute and nothing was left of the purchase",
+    "FRAUD_CONFIRMED": "it was confirmed as fraud and nothing was left of the purchase",
+    "ROUNDED_TO_ZERO": "what it gives is rounded to zero",
+    "DUPLICATE": "nothing was left of the purchase",
+}
+
 NO_WORDS = ("id", "rate_milli", "per_minor", "points", "partial", "cap", "match", "min_points",
             "valid", "activation", "choice", "funding", "group",
             "available_after_days")  # fmt: skip
@@ -89,6 +105,14 @@ def match_words(match: Mapping[str, Any] | None) -> str:
         if wanted
     ]
     return " and ".join(named) or "every eligible purchase"
+
+
+def reason_words(reason: str, rule: Mapping[str, Any] | None = None) -> str:
+    """Why a decision gives nothing, with the reason's name; `rule`: what it was decided under."""
+    words = _REASONS.get(reason)
+    if reason == "CAP_EXHAUSTED" and rule and rule.get("merchants"):
+        words = limit_words(rule)
+    return f"{words} ({reason})" if words else reason
 
 
 def limit_words(limit: Mapping[str, Any]) -> str:
