@@ -17,12 +17,14 @@ from pipelines.errors import CardlineError
 from pipelines.rewards.terms import MINOR_UNITS
 from pipelines.rewards.wording import (
     cap_words,
+    counted,
     find_rule,
     match_words,
     money_text,
     points_text,
     rate_words,
     reason_words,
+    rounding_words,
     unit_name,
 )
 
@@ -90,6 +92,14 @@ def explain_transaction(con: duckdb.DuckDBPyConnection, transaction_id: str) -> 
             entry["journal_id"],
         )
     body = _body(bodies, decisions[0]["rule_version"])
+    bought: dict[str, list[str]] = {}
+    for row in _rows(
+        con,
+        "select distinct event_id, item_event_id from rewards.refund_allocations "
+        "where event_id in (select unnest(?::varchar[])) order by all",
+        events,
+    ):
+        bought.setdefault(row["event_id"], []).append(row["item_event_id"])
     return {
         "transaction_id": transaction_id,
         "account_id": decisions[0]["account_id"],
@@ -97,7 +107,10 @@ def explain_transaction(con: duckdb.DuckDBPyConnection, transaction_id: str) -> 
         "currency": body["currency"],
         "currency_kind": body["currency_kind"],
         "asset_scale": body["asset_scale"],
-        "decisions": [_decision(row, bodies) for row in decisions],
+        "decisions": [
+            _decision(row, bodies) | {"purchases": bought.get(row["event_id"], [])}
+            for row in decisions
+        ],
         "superseded": [_decision(row, bodies) for row in superseded],
         "entries": entries,
         "lots": _rows(con, _LOTS_TOUCHED, journals, journals),
@@ -238,6 +251,7 @@ def _decision(row: Facts, bodies: dict[int, Facts]) -> Facts:
             "decision_id", "event_id", "version_no", "event_class", "rule_id", "rule_version",
             "rule_hash", "zero_reason", "is_eligible", "amount_minor", "eligible_minor",
             "cap_share_key", "cap_window_on", "cap_before", "cap_used", "funding_partner_bps",
+            "multiplier_milli",
             "basis_on", "effective_on", "recorded_at", "superseded_at", "revision", "journal_id",
         )
         if name in row
@@ -247,7 +261,7 @@ def _decision(row: Facts, bodies: dict[int, Facts]) -> Facts:
         "rate": _rate(body, row["rule_id"]),
         "for": match_words(rule.get("match")) if rule else None,
         "why": reason_words(row["zero_reason"], rule) if row["zero_reason"] else None,
-        "rounding": f"{body['rounding']['mode']} per {body['rounding']['scope']}",
+        "rounding": rounding_words(body),
         "exact_units": None,
         "cap": None,
         "cap_after": None,
@@ -259,7 +273,8 @@ def _decision(row: Facts, bodies: dict[int, Facts]) -> Facts:
         told["cap_is_spend"] = rule["cap"]["unit"] == "SPEND_MINOR"
     if rule and row["event_class"] == "EARN" and row["is_eligible"]:
         exact = _exact_units(rule, row["eligible_minor"], body)
-        told["exact_units"] = None if exact is None else str(exact)
+        times = Fraction(row["multiplier_milli"] or 1000, 1000)
+        told["exact_units"] = None if exact is None else str(exact * times)
     return told
 
 
@@ -332,7 +347,7 @@ def transaction_lines(facts: Facts) -> Iterator[str]:
         for leg in entry["legs"]:
             yield (
                 f"    {leg['direction']:<6} {leg['ledger_account']:<26}"
-                f"{points_text(leg['units'], facts):>14}  {leg['lot_id'] or ''}".rstrip()
+                f"{points_text(leg['units'], facts):>14}  {leg['lot_id'] or _owed(leg)}".rstrip()
             )
     for lot in facts["lots"]:
         yield (
@@ -355,7 +370,8 @@ def _decision_lines(each: Facts, facts: Facts) -> Iterator[str]:
     )
     amount = money_text(each["amount_minor"], facts["currency"])
     eligible = money_text(each["eligible_minor"], facts["currency"])
-    yield f"    amount {amount}, of it eligible {eligible}; {each['rate'] or 'no rate'}"
+    of_it = f", of it eligible {eligible}" if each["exact_units"] or each["why"] else ""
+    yield f"    amount {amount}{of_it}; {each['rate'] or 'no rate'}"
     if each["cap_after"] is not None and each["cap"]:
         spend = each["cap_is_spend"]
         before, after = (
@@ -368,9 +384,14 @@ def _decision_lines(each: Facts, facts: Facts) -> Iterator[str]:
         )
     if each["exact_units"] is not None:
         exact = Fraction(each["exact_units"]) / 10 ** facts["asset_scale"]
-        yield f"    before rounding {float(exact):.6g}; rounded {each['rounding']}"
-    elif each["event_class"] != "EARN":
-        yield "    the difference of what the purchase gives before and after"
+        times = (each["multiplier_milli"] or 1000) / 1000
+        by_tier = f"times {times:g} by the tier, " if times != 1 else ""
+        yield f"    {by_tier}before rounding {float(exact):.6g}; rounded {each['rounding']}"
+    elif each["purchases"]:
+        names = ", ".join(each["purchases"])
+        yield f"    the difference of what the purchase {names} gives before and after"
+    elif each["event_class"] == "CLAWBACK":
+        yield "    no purchase is known that it refunds: what one like it would give is taken"
     if each["funding_partner_bps"]:
         yield f"    {each['funding_partner_bps'] / 100:g} % paid by the partner"
 
@@ -387,18 +408,19 @@ def account_lines(facts: Facts) -> Iterator[str]:
             yield (
                 f"  {points_text(row['units'], each):>14}  {row['event_class'].lower()} by "
                 f"{row['rule_id']} (version {row['rule_version']}, {row['rate'] or 'no rate'}): "
-                f"{row['events']} events of {money_text(row['eligible_minor'], each['currency'])}, "
+                f"{counted(row['events'], 'event')} of "
+                f"{money_text(row['eligible_minor'], each['currency'])}, "
                 f"{row['first_on']} to {row['last_on']}"
             )
         for row in each["zero_reasons"]:
             yield (
-                f"  {'0':>14}  {row['decisions']} decisions because "
+                f"  {'0':>14}  {counted(row['decisions'], 'decision')} because "
                 f"{reason_words(row['zero_reason'])}"
             )
         for row in each["entries"]:
             yield (
                 f"  {points_text(row['units'], each):>14}  {row['event_type'].lower()}: "
-                f"{row['entries']} entries"
+                f"{counted(row['entries'], 'entry')}"
             )
         for row in each["caps"]:
             yield f"  cap {row['share_key']} from {row['window_on']}: {row['used']:,} used"
@@ -413,7 +435,7 @@ def account_lines(facts: Facts) -> Iterator[str]:
                 f"{row['outcome'].lower()}" + (f", {row['reason']}" if row["reason"] else "")
             )
         if each["superseded"]:
-            yield f"  {each['superseded']} earlier decisions were superseded"
+            yield f"  superseded: {counted(each['superseded'], 'earlier decision')}"
         for row in each["transactions"]:
             yield (
                 f"  {row['effective_on']} {row['transaction_id']}: "
@@ -425,6 +447,13 @@ def account_lines(facts: Facts) -> Iterator[str]:
 def _exception_lines(facts: Facts) -> Iterator[str]:
     for each in facts["exceptions"]:
         yield f"  exception {each['type']} ({each['state'].lower()}): {each['detail']}"
+
+
+def _owed(leg: Facts) -> str:
+    """What a member's leg without a lot says."""
+    if leg["ledger_account"] != "MEMBER_AVAILABLE":
+        return ""
+    return "owed: no lot covers it" if leg["direction"] == "DEBIT" else "settles what was owed"
 
 
 def _usable(lot: Facts) -> str:

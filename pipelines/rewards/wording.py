@@ -32,8 +32,12 @@ NO_WORDS = ("id", "rate_milli", "per_minor", "points", "partial", "cap", "match"
 
 
 def unit_name(body: Mapping[str, Any]) -> str:
-    """What a program's points are called."""
-    return "miles" if body["currency_kind"] == "MILES" else "points"
+    """What a program's points are called; money paid back is told as such, by the name of its
+    currency, where a unit of the ledger is one of its minor units."""
+    kind, _, currency = body["currency_kind"].partition("_")
+    if kind == "CASHBACK" and currency and body["asset_scale"] == MINOR_UNITS.get(currency, 2):
+        return f"{currency} cash back"
+    return "miles" if kind == "MILES" else "points"
 
 
 def points_text(units: int, body: Mapping[str, Any]) -> str:
@@ -78,6 +82,13 @@ def rate_words(rule: Mapping[str, Any], body: Mapping[str, Any]) -> str:
         return (
             f"{rule['points']} {name} per {full}{money_text(rule['per_minor'], body['currency'])}"
         )
+    if rule.get("threshold_minor") is not None:
+        days, months = rule.get("within_days"), rule.get("within_months")
+        window = f"{days} days" if days is not None else f"{months} months"
+        return (
+            f"{rule['points']:,} {name} once eligible purchases of the first {window} reach "
+            f"{money_text(rule['threshold_minor'], body['currency'])}"
+        )
     if rule.get("min_points") is not None:
         return f"at least {rule['min_points']} {name} a purchase"
     return "no rate"
@@ -105,6 +116,21 @@ def match_words(match: Mapping[str, Any] | None) -> str:
         if wanted
     ]
     return " and ".join(named) or "every eligible purchase"
+
+
+def rounding_words(body: Mapping[str, Any]) -> str:
+    """How points are rounded, such as `half up, for each rule`."""
+    mode, scope = body["rounding"]["mode"], body["rounding"]["scope"]
+    of = {"TXN_RULE": "for each rule", "TXN": "for the purchase as a whole"}
+    whole = of.get(scope, "for the statement period as a whole")
+    return f"{mode.lower().replace('_', ' ')}, {whole}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things, such as `1 entry` or `2 entries`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}s"
 
 
 def reason_words(reason: str, rule: Mapping[str, Any] | None = None) -> str:
