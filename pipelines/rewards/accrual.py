@@ -321,13 +321,15 @@ def _activations(
 def _write_towards(
     con: duckdb.DuckDBPyConnection, book: RuleBook, events: pl.DataFrame, changes: Changes
 ) -> None:
-    """Keep how far accounts are towards tiers and sign-up bonuses."""
+    """Keep how far accounts are towards limits, tiers and sign-up bonuses."""
     program_id = book.program.program_id
     redone = pl.Series("account_id", changes.redecided, dtype=pl.String)
     if "NET_SPEND_12M" in book.tier_metrics:
         # All months of an account are in the answer.
         accounts = pl.concat([events["account_id"], redone]).to_frame()
         replace_rows(con, "spend_by_month", program_id, accounts, changes.spend)
+    if book.has_limits:
+        replace_rows(con, "limit_places", program_id, redone.to_frame(), changes.places)
     if book.has_bonuses:
         # Progress that did not move is not in the answer of an account that was not redone.
         moved = changes.progress.select("account_id", "bonus_id")
@@ -336,8 +338,8 @@ def _write_towards(
 
 
 def _write_decisions(con: duckdb.DuckDBPyConnection, program_id: str, changes: Changes) -> None:
-    replaced = changes.superseded.select("event_id")
-    replace_rows(con, "decisions", program_id, replaced, changes.decisions)
+    replace_rows(con, "decisions", program_id, changes.superseded.select("event_id"))
+    stored.add_decisions(con, program_id, changes.decisions)
     append(
         con, "superseded_decisions",
         changes.superseded.with_columns(

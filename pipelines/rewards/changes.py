@@ -30,6 +30,7 @@ from pipelines.rewards.engine import (
 )
 from pipelines.rewards.facts import Facts
 from pipelines.rewards.ledger import recorded_at
+from pipelines.rewards.limits import LIMIT_SCHEMA
 from pipelines.rewards.posting import ACTION_SCHEMA
 from pipelines.rewards.rules import RuleBook
 from pipelines.rewards.runs import Runs
@@ -51,7 +52,7 @@ class Changes:
     `decisions` are new or replace earlier ones, with `revision`, `journal_id` and
     `recorded_at`; `superseded` are the replaced rows with the `day` of their replacement;
     `actions` (`ACTION_SCHEMA`) go to the ledger. `redecided` lists the accounts that were decided
-    again: their allocations and cap usage in this answer are all they have.
+    again: their allocations, cap usage and places in this answer are all they have.
     """
 
     decisions: pl.DataFrame
@@ -63,6 +64,7 @@ class Changes:
     redecided: list[str]
     spend: pl.DataFrame
     progress: pl.DataFrame
+    places: pl.DataFrame
 
 
 def find_changes(
@@ -99,7 +101,7 @@ def find_changes(
     superseded: list[pl.DataFrame] = []
     actions = _actions(current, decided.allocations, book)
     allocations, caps, problems = decided.allocations, decided.caps, decided.problems
-    spend, progress = decided.spend, decided.progress
+    spend, progress, places = decided.spend, decided.progress, decided.places
     if late.len():
         stored = rows_of(con, "decisions", program_id, late)
         history = _history(con, book, late, events, after)
@@ -114,6 +116,7 @@ def find_changes(
         problems = pl.concat([problems.filter(~is_late), redone.last.problems])
         spend = pl.concat([spend.filter(~is_late), redone.last.spend])
         progress = pl.concat([progress.filter(~is_late), redone.last.progress])
+        places = pl.concat([places.filter(~is_late), redone.last.places])
         actions = _placed(actions, current, superseded)
     return Changes(
         current,
@@ -125,6 +128,7 @@ def find_changes(
         late.to_list(),
         spend,
         progress,
+        places,
     )
 
 
@@ -232,6 +236,9 @@ def _state(
     if book.has_bonuses:
         progress = rows_of(con, "bonus_progress", program_id, accounts, PROGRESS_SCHEMA)
         state = replace(state, progress=progress)
+    if book.has_limits:
+        places = rows_of(con, "limit_places", program_id, accounts, LIMIT_SCHEMA)
+        state = replace(state, places=places)
     return state
 
 
@@ -301,7 +308,7 @@ def _redecide(
             "event_id"
         ).is_in(stamped["event_id"].implode())
         others = now.filter(~in_turn)
-        now, fresh, gone = _replace(now.filter(in_turn), stamped, turn)
+        now, fresh, gone = _replace(now.filter(in_turn), stamped, turn, book)
         now = pl.concat([others, now])
         changed = fresh.filter(~pl.col("keeps_entry"))
         done.actions.append(_actions(changed, again.allocations, book))
@@ -317,6 +324,7 @@ def _redecide(
             pl.concat([done.last.problems.filter(~mine), again.problems]),
             pl.concat([done.last.spend.filter(~mine), again.spend]),
             pl.concat([done.last.progress.filter(~mine), again.progress]),
+            pl.concat([done.last.places.filter(~mine), again.places]),
         )
     written = pl.concat([replaced, appended.select("event_id").unique()]).unique()
     done.decisions = now.join(written, on="event_id", how="semi")
@@ -324,7 +332,7 @@ def _redecide(
 
 
 def _replace(
-    now: pl.DataFrame, again: pl.DataFrame, turn: pl.DataFrame
+    now: pl.DataFrame, again: pl.DataFrame, turn: pl.DataFrame, book: RuleBook
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Put what differs in `again` in the place of what is there `now`.
 
@@ -332,7 +340,7 @@ def _replace(
     were replaced, with the day of their replacement. `keeps_entry` marks events whose entry in
     the ledger stands.
     """
-    before, after = _signatures(now), _signatures(again)
+    before, after = _signatures(now, book), _signatures(again, book)
     compared = after.join(before, on="event_id", how="left", suffix="_before")
     is_new = pl.col("content_before").is_null()
     differs = compared.filter(is_new | (pl.col("content") != pl.col("content_before")))
@@ -372,16 +380,17 @@ def _replace(
     return pl.concat([rest, fresh.select(now.columns)]), fresh, gone
 
 
-def _signatures(decisions: pl.DataFrame) -> pl.DataFrame:
+def _signatures(decisions: pl.DataFrame, book: RuleBook) -> pl.DataFrame:
     """Per event: its decisions' content as text, what of it moves points, revision and entry."""
     text = pl.concat_str(
         [pl.col(name).cast(pl.String).fill_null("") for name in CONTENT], separator="|"
     )
+    waits = _waits(decisions, book) if book.program.waits else pl.lit(0)
     money = pl.concat_str(
-        "points", "funding_partner_bps", "effective_on", "event_class", separator="|"
+        "points", "funding_partner_bps", "effective_on", "event_class", "waits", separator="|"
     ).filter(pl.col("points") != 0)
     return (
-        decisions.with_columns(text=text)
+        decisions.with_columns(text=text, waits=waits)
         .group_by("event_id")
         .agg(
             content=pl.col("text").sort_by("rule_id").str.join("\n"),
@@ -426,23 +435,35 @@ def _numbered(decisions: pl.DataFrame) -> pl.DataFrame:
 def _actions(decisions: pl.DataFrame, allocations: pl.DataFrame, book: RuleBook) -> pl.DataFrame:
     """One action per event whose decisions move points; decisions of an event stand together."""
     rows = decisions["journal_id"].is_not_null().arg_true().to_numpy()
-    moving = decisions.select("event_id", "rule_id", "points", "funding_partner_bps")[rows]
+    moving = decisions.select(
+        "event_id", "rule_id", "rule_version", "points", "funding_partner_bps"
+    )[rows]  # fmt: skip
     events = Runs.of(moving["event_id"])
-    event, bps, parts = _funded(moving, events)
     points = moving["points"].to_numpy()
+    kind, funders = moving["funding_partner_bps"].to_numpy(), 10_000 + 1
+    if book.program.waits:
+        kind = kind + funders * _waits(moving, book).to_numpy()
+    event, kind, parts = _parts(events, kind, points)
     ends = np.append(Runs.of(event).start, len(event))
     heads = decisions.select(
         "account_id", "day", "event_id", "version_no", "revision", "event_class", "effective_on",
         "rule_hash", "journal_id",
     )[rows[events.start]]  # fmt: skip
     heads = heads.with_columns(
-        _listed("funding_partner_bps", bps, ends),
+        _listed("funding_partner_bps", kind % funders, ends),
         _listed("parts", parts, ends),
         points=events.sums(points),
         bonus=events.sums(points * moving["rule_id"].is_in(book.awards).to_numpy()),
         place=pl.int_range(pl.len(), dtype=pl.Int64),
         reverses=pl.lit(False),
     )
+    if book.program.waits:
+        waits = pl.col("waits")
+        heads = heads.with_columns(_listed("waits", kind // funders, ends)).with_columns(
+            pl.when(waits.list.max() > 0).then(waits)
+        )
+    else:
+        heads = heads.with_columns(waits=pl.lit(None))
     items = allocations.group_by("event_id").agg(
         item_event_ids=pl.col("item_event_id").unique(maintain_order=True)
     )
@@ -455,22 +476,33 @@ def _actions(decisions: pl.DataFrame, allocations: pl.DataFrame, book: RuleBook)
     )
 
 
-def _funded(decisions: pl.DataFrame, events: Runs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points by event and by who funds them, in the order of `decisions`: the number of the event,
-    basis points and points."""
-    bps = decisions["funding_partner_bps"].to_numpy()
-    parts = Runs.of(events.number() * (10_000 + 1) + bps)
-    event, bps = events.number()[parts.start], bps[parts.start]
-    points = parts.sums(decisions["points"].to_numpy())
+def _waits(decisions: pl.DataFrame, book: RuleBook) -> pl.Series:
+    """The days that the points of each decision wait before they may be spent."""
+    known = pl.DataFrame(
+        [(*rule, days) for rule, days in book.program.waits.items()], orient="row",
+        schema={"rule_version": pl.Int64, "rule_id": pl.String, "days": pl.Int64},
+    )  # fmt: skip
+    found = decisions.join(known, on=["rule_version", "rule_id"], how="left", maintain_order="left")
+    return found["days"].fill_null(0)
+
+
+def _parts(
+    events: Runs, kind: np.ndarray, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points by event and `kind` (not negative), in the order of the decisions: the number of the
+    event, kind and points."""
+    parts = Runs.of(events.number() * (int(kind.max(initial=0)) + 1) + kind)
+    event, kind = events.number()[parts.start], kind[parts.start]
+    points = parts.sums(points)
     if np.bincount(event, minlength=1).max() <= 2:
-        return event, bps, points
-    # Of three parts the first and the last may be funded alike.
-    by_funder = (
-        pl.DataFrame({"event": event, "bps": bps, "points": points})
-        .group_by("event", "bps", maintain_order=True)
+        return event, kind, points
+    # Of three parts the first and the last may be of one kind.
+    by_kind = (
+        pl.DataFrame({"event": event, "kind": kind, "points": points})
+        .group_by("event", "kind", maintain_order=True)
         .agg(pl.col("points").sum())
     )
-    return tuple(column.to_numpy() for column in by_funder)  # pyright: ignore[reportReturnType]
+    return tuple(column.to_numpy() for column in by_kind)  # pyright: ignore[reportReturnType]
 
 
 def _listed(name: str, values: np.ndarray, ends: np.ndarray) -> pl.Series:

@@ -110,7 +110,7 @@ class Lines:
 def earning_lines(plan: Plan, book: RuleBook) -> list[tuple[int, str | None]]:
     """What events of `plan` are decided under, where they give nothing back."""
     if plan.zero_reason or plan.kind is not Kind.EARN:
-        return [(book.base(plan.version_index).index, plan.zero_reason or "NOT_POSTED")]
+        return [(book.told_under(plan).index, plan.zero_reason or "NOT_POSTED")]
     inactive = [(rule.index, "PROMO_NOT_ACTIVATED") for rule in plan.inactive]
     return [*((rule.index, None) for rule in plan.rules), *inactive]
 
@@ -427,11 +427,11 @@ class Batch:
 
     def _nothing_left(self, row: np.ndarray, of: np.ndarray) -> Columns:
         """Refunds of purchases of which nothing is left."""
-        base = [self.book.base(plan.version_index).index for plan in self.plans]
+        told = [self.book.told_under(plan).index for plan in self.plans]
         why = [REASON_CODE[plan.recovery or "DUPLICATE"] for plan in self.plans]
         zero = np.zeros(len(row), dtype=np.int64)
         return Columns.uncapped(
-            row, np.array(base)[self.plan_of[of]], np.full(len(row), CLASS_CODE["CLAWBACK"]),
+            row, np.array(told)[self.plan_of[of]], np.full(len(row), CLASS_CODE["CLAWBACK"]),
             np.array(why)[self.plan_of[row]], zero, zero.copy(),
         )  # fmt: skip
 

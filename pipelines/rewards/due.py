@@ -148,7 +148,7 @@ def post(
         )
         entries = pl.concat([entries, transfers])
     losing = entries.filter(pl.col("points") < 0)["account_id"].unique()
-    lots = stored.lots_of(con, program.program_id, losing)
+    lots = stored.lots_of(con, program.program_id, losing, _may_wait(program))
     parts = [post_in_columns(program, entries, states, lots)]
     balances = _plain_balances(entries, states)
     posting = AccountPosting(program, after, through, ends)
@@ -214,6 +214,12 @@ def _one_by_one(
         if ends and program.latest.settlement_model == "PARTNER_POSTED":
             # What waits for its statement is not transferred.
             parts += [actions["account_id"], states.filter(pl.col("balance") > 0)["account_id"]]
+    if program.waits:
+        # What waits is not transferred.
+        transfers = ends and program.latest.settlement_model == "PARTNER_POSTED"
+        until = date.max if transfers else through
+        waiting = stored.accounts_with_points_waiting(con, program.program_id, after, until)
+        parts.append(pl.Series("account_id", waiting, dtype=pl.String))
     if _reserves(program):
         parts.append(stored.reserved(con, program.program_id)["account_id"])
     months = [
@@ -233,6 +239,12 @@ def _may_overflow(points: pl.Series, balances: pl.Series) -> bool:
     """Whether points are so many that balances may not fit 64 bits on the way."""
     largest, held = (int(each.abs().max() or 0) for each in (points, balances))  # pyright: ignore
     return largest * len(points) + held >= 2**63
+
+
+def _may_wait(program: Program) -> bool:
+    """Whether points may wait, for a statement or a day, before they can be spent."""
+    settlements = {version.terms.accrual.settlement for version in program.versions}
+    return bool(program.waits) or "STATEMENT" in settlements
 
 
 def _reserves(program: Program) -> bool:
@@ -263,7 +275,8 @@ def _accounts(
     balances = dict(states.select("account_id", "balance").iter_rows())
     active_on = dict(states.select("account_id", "active_on").iter_rows())
     lots: dict[str, list[Lot]] = {}
-    for row in stored.lots_of(con, program.program_id, ids).iter_rows(named=True):
+    held = stored.lots_of(con, program.program_id, ids, _may_wait(program))
+    for row in held.iter_rows(named=True):
         lots.setdefault(row["account_id"], []).append(_lot(row, row["points_open"]))
     accounts = {
         account_id: Account(
@@ -319,7 +332,7 @@ def _lot(row: dict[str, object], points_open: int) -> Lot:
     return Lot(
         row["lot_id"], row["source_id"], row["issued_on"], row["expires_on"],  # pyright: ignore
         row["funding_partner_bps"], row["points_issued"], points_open,  # pyright: ignore
-        bool(row.get("is_pending")),
+        bool(row.get("is_pending")), row["available_on"],  # pyright: ignore
     )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from pipelines.rewards.columns import (
 )
 from pipelines.rewards.facts import Facts, cures_delayed, period_of, statement_of, status_at
 from pipelines.rewards.fold import AccountFold, Allocation, Grant, Item, Problem, Row
+from pipelines.rewards.limits import LIMIT_SCHEMA, held_to_limits
 from pipelines.rewards.rules import EPOCH, Kind, Look, Plan, RuleBook
 from pipelines.rewards.runs import ranks, sorted_by
 from pipelines.rewards.spend import (
@@ -136,7 +137,8 @@ _SAFE = 2**61
 class State:
     """What earlier events left of the accounts at hand.
 
-    `caps`: usage per share key and window (`CAP_SCHEMA`). `items`: the purchases that refunds may
+    `caps`: usage per share key and window (`CAP_SCHEMA`). `places`: merchants that have a place
+    under a limit (`LIMIT_SCHEMA`). `items`: the purchases that refunds may
     still reach, by (account, transaction). `spend` (`SPEND_SCHEMA`) and `progress`
     (`PROGRESS_SCHEMA`): towards tiers and sign-up bonuses. `facts`: what else is known of the
     accounts; a statement period in it is judged, so all events of the period must be at hand.
@@ -147,6 +149,7 @@ class State:
     spend: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SPEND_SCHEMA))
     progress: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PROGRESS_SCHEMA))
     facts: Facts = field(default_factory=Facts)
+    places: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LIMIT_SCHEMA))
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,8 @@ class Decided:
     """The engine's answer: frames of the schemas above.
 
     `decisions` is ordered by account and event, and within an event by rule. `caps` holds the
-    usage of every window that was touched, as it is now; `spend` and `progress` likewise.
+    usage of every window that was touched, as it is now; `spend` and `progress` likewise. `places`
+    are those that merchants have taken under limits.
     """
 
     decisions: pl.DataFrame
@@ -163,6 +167,7 @@ class Decided:
     problems: pl.DataFrame
     spend: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SPEND_SCHEMA))
     progress: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PROGRESS_SCHEMA))
+    places: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LIMIT_SCHEMA))
 
 
 def decide(
@@ -181,7 +186,7 @@ def decide(
     if not is_sorted:
         events = in_order(events)
     events = _with_basis(events, book)
-    plans, plan_of, spend = _plans(events, book, state)
+    plans, plan_of, spend, places = _plans(events, book, state)
     caps = Caps(events, state.caps, book)
     used_before = dict(caps.used)
     batch = Batch(events, plans, plan_of, book, caps)
@@ -199,7 +204,7 @@ def decide(
     if book.has_bonuses:
         decisions, progress = award(decisions, taken, state.facts.openings, state.progress, book)
     problems = _problems(batch, refunds, folded)
-    return Decided(decisions, taken, caps.frame(), problems, spend, progress)
+    return Decided(decisions, taken, caps.frame(), problems, spend, progress, places)
 
 
 def in_order(events: pl.DataFrame) -> pl.DataFrame:
@@ -234,18 +239,23 @@ def _with_basis(events: pl.DataFrame, book: RuleBook) -> pl.DataFrame:
 
 def _plans(
     events: pl.DataFrame, book: RuleBook, state: State
-) -> tuple[list[Plan], np.ndarray, pl.DataFrame]:
-    """The distinct plans, for each event which one applies, and net spend by month."""
+) -> tuple[list[Plan], np.ndarray, pl.DataFrame, pl.DataFrame]:
+    """The distinct plans, for each event which one applies, net spend by month, and the places
+    that merchants have taken under limits."""
     told = _told(events, book, state.facts)
     plans, plan_of = _plans_for(events, book, told)
-    spend = state.spend.clear()
+    spend, places = state.spend.clear(), state.places.clear()
+    if book.has_limits:
+        plans, plan_of, places = held_to_limits(events, plans, plan_of, state.places)
     if "NET_SPEND_12M" in book.tier_metrics:
         # What is eligible does not depend on the tier, so it can be counted first.
         moves = net_spend(events, plans, plan_of)
         spend = by_month(state.spend, moves)
         tier = tier_of(events, state.spend, moves, book).alias("tier")
         plans, plan_of = _plans_for(events, book, told.with_columns(tier))
-    return plans, plan_of, spend
+        if book.has_limits:
+            plans, plan_of, places = held_to_limits(events, plans, plan_of, state.places)
+    return plans, plan_of, spend, places
 
 
 def _told(events: pl.DataFrame, book: RuleBook, facts: Facts) -> pl.DataFrame:
@@ -544,6 +554,7 @@ def _decisions(events: pl.DataFrame, found: Columns, book: RuleBook) -> pl.DataF
             "multiplier_milli",
         )},
     )[found.rule]  # fmt: skip
+    refuses = np.array([rule.limit is not None for rule in book.rules])[found.rule]
     picked = events.select(
         "account_id", "transaction_id", "event_id", "event_at", "version_no", "amount_minor",
         "basis_on", "known_on", "refunds_transaction_id", effective_on=pl.col("posted_on"),
@@ -570,6 +581,7 @@ def _decisions(events: pl.DataFrame, found: Columns, book: RuleBook) -> pl.DataF
             cap_window_on=pl.when(has_cap).then(pl.col("cap_window_on").cast(pl.Date)),
             cap_before=pl.when(has_cap & (pl.col("cap_before") >= 0)).then("cap_before"),
             cap_used=pl.when(has_cap).then("cap_used"),
+            is_eligible=pl.col("is_eligible") & ~pl.Series(refuses),
         )
         .select(pl.col(name).cast(kind) for name, kind in DECISION_SCHEMA.items())
     )
@@ -639,10 +651,10 @@ def items_of(
         event_id = each["event_id"]
         item = items.get(event_id)
         if item is None:
-            base = book.base(rule.version_index)
+            told_under = rule if rule.limit else book.base(rule.version_index)
             amount = each["amount_minor"]
             item = Item(
-                event_id, amount, amount, None, base, [], None, each["basis_on"],
+                event_id, amount, amount, None, told_under, [], None, each["basis_on"],
                 each.get("period"),
             )  # fmt: skip
             items[event_id] = item
@@ -654,7 +666,7 @@ def items_of(
             item.floor = (rule, minimum)
             continue
         if not each["is_eligible"]:
-            if each["rule_id"] == item.base.rule_id:
+            if each["rule_id"] == item.told_under.rule_id:
                 item.zero_reason = each["zero_reason"]
             continue
         limit = each["cap_used"] if rule.cap else None
@@ -666,7 +678,7 @@ def items_of(
         item = items.get(each["item_event_id"])
         if item is None:
             continue
-        if each["rule_id"] == item.base.rule_id:
+        if each["rule_id"] == item.told_under.rule_id:
             item.left -= each["amount_minor"]
         grant = grants.get((each["item_event_id"], each["rule_id"]))
         if grant is not None and grant.limit is not None:

@@ -17,11 +17,14 @@ from pipelines.errors import CardlineError
 from pipelines.rewards.terms import MINOR_UNITS
 from pipelines.rewards.wording import (
     cap_words,
+    counted,
     find_rule,
     match_words,
     money_text,
     points_text,
     rate_words,
+    reason_words,
+    rounding_words,
     unit_name,
 )
 
@@ -42,9 +45,11 @@ used as (
 )
 select
     touched.lot_id, touched.journal_id, touched.kind, touched.units, lots.issued_on,
-    lots.expires_on, lots.points_issued, lots.points_open, lots.funding_partner_bps
+    lots.expires_on, lots.points_issued, lots.points_open, lots.funding_partner_bps,
+    issued.available_on
 from (select * from opened union all by name select * from used) as touched
 inner join rewards.lots as lots using (lot_id)
+inner join rewards.lots_issued as issued using (lot_id)
 inner join rewards.journal as journal on journal.journal_id = touched.journal_id
 order by journal.seq, touched.lot_id, touched.kind desc
 """
@@ -87,6 +92,14 @@ def explain_transaction(con: duckdb.DuckDBPyConnection, transaction_id: str) -> 
             entry["journal_id"],
         )
     body = _body(bodies, decisions[0]["rule_version"])
+    bought: dict[str, list[str]] = {}
+    for row in _rows(
+        con,
+        "select distinct event_id, item_event_id from rewards.refund_allocations "
+        "where event_id in (select unnest(?::varchar[])) order by all",
+        events,
+    ):
+        bought.setdefault(row["event_id"], []).append(row["item_event_id"])
     return {
         "transaction_id": transaction_id,
         "account_id": decisions[0]["account_id"],
@@ -94,7 +107,10 @@ def explain_transaction(con: duckdb.DuckDBPyConnection, transaction_id: str) -> 
         "currency": body["currency"],
         "currency_kind": body["currency_kind"],
         "asset_scale": body["asset_scale"],
-        "decisions": [_decision(row, bodies) for row in decisions],
+        "decisions": [
+            _decision(row, bodies) | {"purchases": bought.get(row["event_id"], [])}
+            for row in decisions
+        ],
         "superseded": [_decision(row, bodies) for row in superseded],
         "entries": entries,
         "lots": _rows(con, _LOTS_TOUCHED, journals, journals),
@@ -192,9 +208,11 @@ def _account_program(
         ),
         "lots": _rows(
             con,
-            "select lot_id, source_id, issued_on, expires_on, points_issued, points_open "
-            "from rewards.lots where program_id = ? and account_id = ? and points_open > 0 "
-            "order by expires_on nulls last, issued_on, lot_id",
+            "select lots.lot_id, lots.source_id, lots.issued_on, lots.expires_on, "
+            "lots.points_issued, points_open, available_on "
+            "from rewards.lots inner join rewards.lots_issued as issued using (lot_id) "
+            "where lots.program_id = ? and lots.account_id = ? and points_open > 0 "
+            "order by lots.expires_on nulls last, lots.issued_on, lots.lot_id",
             *keys,
         ),
         "instructions": _rows(
@@ -233,6 +251,7 @@ def _decision(row: Facts, bodies: dict[int, Facts]) -> Facts:
             "decision_id", "event_id", "version_no", "event_class", "rule_id", "rule_version",
             "rule_hash", "zero_reason", "is_eligible", "amount_minor", "eligible_minor",
             "cap_share_key", "cap_window_on", "cap_before", "cap_used", "funding_partner_bps",
+            "multiplier_milli",
             "basis_on", "effective_on", "recorded_at", "superseded_at", "revision", "journal_id",
         )
         if name in row
@@ -241,7 +260,8 @@ def _decision(row: Facts, bodies: dict[int, Facts]) -> Facts:
         "units": row["points"],
         "rate": _rate(body, row["rule_id"]),
         "for": match_words(rule.get("match")) if rule else None,
-        "rounding": f"{body['rounding']['mode']} per {body['rounding']['scope']}",
+        "why": reason_words(row["zero_reason"], rule) if row["zero_reason"] else None,
+        "rounding": rounding_words(body),
         "exact_units": None,
         "cap": None,
         "cap_after": None,
@@ -253,7 +273,8 @@ def _decision(row: Facts, bodies: dict[int, Facts]) -> Facts:
         told["cap_is_spend"] = rule["cap"]["unit"] == "SPEND_MINOR"
     if rule and row["event_class"] == "EARN" and row["is_eligible"]:
         exact = _exact_units(rule, row["eligible_minor"], body)
-        told["exact_units"] = None if exact is None else str(exact)
+        times = Fraction(row["multiplier_milli"] or 1000, 1000)
+        told["exact_units"] = None if exact is None else str(exact * times)
     return told
 
 
@@ -326,13 +347,13 @@ def transaction_lines(facts: Facts) -> Iterator[str]:
         for leg in entry["legs"]:
             yield (
                 f"    {leg['direction']:<6} {leg['ledger_account']:<26}"
-                f"{points_text(leg['units'], facts):>14}  {leg['lot_id'] or ''}".rstrip()
+                f"{points_text(leg['units'], facts):>14}  {leg['lot_id'] or _owed(leg)}".rstrip()
             )
     for lot in facts["lots"]:
         yield (
             f"  lot {lot['lot_id']}: {lot['kind'].lower()} {points_text(lot['units'], facts)} by "
             f"{lot['journal_id']}; {points_text(lot['points_open'], facts)} of "
-            f"{points_text(lot['points_issued'], facts)} open, {_expiry(lot)}"
+            f"{points_text(lot['points_issued'], facts)} open, {_usable(lot)}"
         )
     yield from _exception_lines(facts)
 
@@ -345,11 +366,12 @@ def _decision_lines(each: Facts, facts: Facts) -> Iterator[str]:
         f"  {each['effective_on']} {each['event_id']} {each['event_class']}: "
         f"rule {each['rule_id']}, {version} (terms of {each['basis_on']}), "
         f"{points_text(each['units'], facts)} {unit_name(facts)}"
-        + (f", because {each['zero_reason']}" if each["zero_reason"] else "")
+        + (f", because {each['why']}" if each["why"] else "")
     )
     amount = money_text(each["amount_minor"], facts["currency"])
     eligible = money_text(each["eligible_minor"], facts["currency"])
-    yield f"    amount {amount}, of it eligible {eligible}; {each['rate'] or 'no rate'}"
+    of_it = f", of it eligible {eligible}" if each["exact_units"] or each["why"] else ""
+    yield f"    amount {amount}{of_it}; {each['rate'] or 'no rate'}"
     if each["cap_after"] is not None and each["cap"]:
         spend = each["cap_is_spend"]
         before, after = (
@@ -362,9 +384,14 @@ def _decision_lines(each: Facts, facts: Facts) -> Iterator[str]:
         )
     if each["exact_units"] is not None:
         exact = Fraction(each["exact_units"]) / 10 ** facts["asset_scale"]
-        yield f"    before rounding {float(exact):.6g}; rounded {each['rounding']}"
-    elif each["event_class"] != "EARN":
-        yield "    the difference of what the purchase gives before and after"
+        times = (each["multiplier_milli"] or 1000) / 1000
+        by_tier = f"times {times:g} by the tier, " if times != 1 else ""
+        yield f"    {by_tier}before rounding {float(exact):.6g}; rounded {each['rounding']}"
+    elif each["purchases"]:
+        names = ", ".join(each["purchases"])
+        yield f"    the difference of what the purchase {names} gives before and after"
+    elif each["event_class"] == "CLAWBACK":
+        yield "    no purchase is known that it refunds: what one like it would give is taken"
     if each["funding_partner_bps"]:
         yield f"    {each['funding_partner_bps'] / 100:g} % paid by the partner"
 
@@ -381,22 +408,26 @@ def account_lines(facts: Facts) -> Iterator[str]:
             yield (
                 f"  {points_text(row['units'], each):>14}  {row['event_class'].lower()} by "
                 f"{row['rule_id']} (version {row['rule_version']}, {row['rate'] or 'no rate'}): "
-                f"{row['events']} events of {money_text(row['eligible_minor'], each['currency'])}, "
+                f"{counted(row['events'], 'event')} of "
+                f"{money_text(row['eligible_minor'], each['currency'])}, "
                 f"{row['first_on']} to {row['last_on']}"
             )
         for row in each["zero_reasons"]:
-            yield f"  {'0':>14}  {row['decisions']} decisions because {row['zero_reason']}"
+            yield (
+                f"  {'0':>14}  {counted(row['decisions'], 'decision')} because "
+                f"{reason_words(row['zero_reason'])}"
+            )
         for row in each["entries"]:
             yield (
                 f"  {points_text(row['units'], each):>14}  {row['event_type'].lower()}: "
-                f"{row['entries']} entries"
+                f"{counted(row['entries'], 'entry')}"
             )
         for row in each["caps"]:
             yield f"  cap {row['share_key']} from {row['window_on']}: {row['used']:,} used"
         for row in each["lots"]:
             yield (
                 f"  lot {row['lot_id']}: {points_text(row['points_open'], each)} of "
-                f"{points_text(row['points_issued'], each)} open, {_expiry(row)}"
+                f"{points_text(row['points_issued'], each)} open, {_usable(row)}"
             )
         for row in each["instructions"]:
             yield (
@@ -404,7 +435,7 @@ def account_lines(facts: Facts) -> Iterator[str]:
                 f"{row['outcome'].lower()}" + (f", {row['reason']}" if row["reason"] else "")
             )
         if each["superseded"]:
-            yield f"  {each['superseded']} earlier decisions were superseded"
+            yield f"  superseded: {counted(each['superseded'], 'earlier decision')}"
         for row in each["transactions"]:
             yield (
                 f"  {row['effective_on']} {row['transaction_id']}: "
@@ -418,8 +449,16 @@ def _exception_lines(facts: Facts) -> Iterator[str]:
         yield f"  exception {each['type']} ({each['state'].lower()}): {each['detail']}"
 
 
-def _expiry(lot: Facts) -> str:
-    return f"expires {lot['expires_on']}" if lot["expires_on"] else "never expires"
+def _owed(leg: Facts) -> str:
+    """What a member's leg without a lot says."""
+    if leg["ledger_account"] != "MEMBER_AVAILABLE":
+        return ""
+    return "owed: no lot covers it" if leg["direction"] == "DEBIT" else "settles what was owed"
+
+
+def _usable(lot: Facts) -> str:
+    since = f"can be spent from {lot['available_on']} on, " if lot["available_on"] else ""
+    return since + (f"expires {lot['expires_on']}" if lot["expires_on"] else "never expires")
 
 
 def example(con: duckdb.DuckDBPyConnection) -> str | None:

@@ -37,13 +37,16 @@ class Grant:
 
 @dataclass(slots=True)
 class Item:
-    """One posted purchase amount and what is left of it after refunds, in minor units."""
+    """One posted purchase amount and what is left of it after refunds, in minor units.
+
+    `told_under`: the rule that decisions about it name where it has no grants.
+    """
 
     event_id: str
     amount: int
     left: int
     zero_reason: str | None
-    base: CompiledRule
+    told_under: CompiledRule
     grants: list[Grant]
     floor: tuple[CompiledRule, int] | None = None
     basis_on: date | None = None
@@ -134,14 +137,16 @@ class AccountFold:
                 self._nothing(row, plan, "NONE", plan.zero_reason)
 
     def _nothing(self, row: int, plan: Plan, event_class: str, reason: str | None) -> None:
-        self.rows.append(Row(row, self.book.base(plan.version_index), event_class, reason))
+        self.rows.append(Row(row, self.book.told_under(plan), event_class, reason))
 
     def _earn(
         self, row: int, event_id: str, own: str, day: date, amount: int, plan: Plan,
         period: date | None,
     ) -> None:  # fmt: skip
-        base = self.book.base(plan.version_index)
-        item = Item(event_id, amount, amount, plan.zero_reason, base, [], plan.floor, day, period)
+        told_under = self.book.told_under(plan)
+        item = Item(
+            event_id, amount, amount, plan.zero_reason, told_under, [], plan.floor, day, period
+        )
         self.items.setdefault(own, []).append(item)
         self.order.append(item)
         if plan.zero_reason:
@@ -212,7 +217,7 @@ class AccountFold:
         touched = [part.item for part in taken if part.item]
         self._rate_again(row, touched, day, plan, "CLAWBACK", changes)
         otherwise = plan.recovery or "DUPLICATE"
-        self._emit(row, changes, items[-1].base, "CLAWBACK", reason or otherwise)
+        self._emit(row, changes, items[-1].told_under, "CLAWBACK", reason or otherwise)
 
     def _rate_again(
         self, row: int, touched: list[Item], day: date, plan: Plan, event_class: str,
@@ -317,7 +322,7 @@ class AccountFold:
         eligible_before = [self._eligible(grant, item.left) for grant in item.grants]
         item.left += by
         if not item.grants:
-            rule_id = item.base.rule_id
+            rule_id = item.told_under.rule_id
             self.allocations.append(Allocation(row, item.event_id, rule_id, -by, 0, 0, None))
             return
         released = [self._move_limit(item, grant, by, day) for grant in item.grants]

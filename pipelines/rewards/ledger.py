@@ -60,6 +60,7 @@ LOT_SCHEMA = pl.Schema(
         "expires_on": pl.Date,
         "funding_partner_bps": pl.Int64,
         "points_issued": pl.Int64,
+        "available_on": pl.Date,
     }
 )
 CONSUMPTION_SCHEMA = pl.Schema(

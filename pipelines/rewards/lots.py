@@ -8,7 +8,7 @@ deficit, so balance = sum of open lots - deficit.
 
 from bisect import insort
 from calendar import monthrange
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -20,7 +20,7 @@ NEVER = date.max
 @dataclass(slots=True)
 class Lot:
     """Points issued together; `source_id` is the event that earned them. Pending ones wait for
-    their statement before they may be spent."""
+    the day `available_on`, or without one for their statement, before they may be spent."""
 
     lot_id: str
     source_id: str
@@ -30,6 +30,7 @@ class Lot:
     points_issued: int
     points_open: int
     is_pending: bool = False
+    available_on: date | None = None
 
     def order(self) -> tuple[date, date, str]:
         """Place in the order of consumption."""
@@ -120,8 +121,20 @@ class AccountLots:
         return movements
 
     def release(self, until: date) -> list[Lot]:
-        """Pending lots issued by `until`, which may be spent from now on."""
-        released = [lot for lot in self.open if lot.is_pending and lot.issued_on <= until]
+        """Lots issued by `until` that waited for their statement; they may be spent from now on."""
+        return self._release(lambda lot: lot.available_on is None and lot.issued_on <= until)
+
+    def release_on(self, day: date) -> list[Lot]:
+        """Lots that waited until `day`; they may be spent from now on."""
+        return self._release(lambda lot: lot.available_on is not None and lot.available_on <= day)
+
+    def next_available(self) -> date | None:
+        """When the next of the lots that wait for a day may be spent."""
+        days = [lot.available_on for lot in self.open if lot.is_pending and lot.available_on]
+        return min(days, default=None)
+
+    def _release(self, is_due: Callable[[Lot], bool]) -> list[Lot]:
+        released = [lot for lot in self.open if lot.is_pending and is_due(lot)]
         for lot in released:
             lot.is_pending = False
         return released

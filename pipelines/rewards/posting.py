@@ -1,9 +1,9 @@
 """Decisions and members' instructions become journal entries, legs and lots.
 
-Within a known day an account's entries come in this order: what posted events give and take (in
-the engine's order, a correction's reversal first), then points that a statement releases, then
-instructions of members and those that follow from a closure, then lots that expire at the end of
-that day, then the month-end transfer of a program whose points the partner posts, then reserved
+Within a known day an account's entries come in this order: what posted events give and take (in the
+engine's order, a correction's reversal first), then points that a statement or their day releases,
+then instructions of members and those that follow from a closure, then lots that expire at the end
+of that day, then the month-end transfer of a program whose points the partner posts, then reserved
 redemptions that nobody has cancelled in their days. An instruction that the balance does not allow
 is refused for good. Days are worked one after the other, so one pass over many days writes what a
 pass for each day would have written.
@@ -45,6 +45,7 @@ ACTION_SCHEMA = pl.Schema(
         "bonus": pl.Int64,
         "funding_partner_bps": pl.List(pl.Int64),
         "parts": pl.List(pl.Int64),
+        "waits": pl.List(pl.Int64),
         "effective_on": pl.Date,
         "rule_hash": pl.String,
         "reverses": pl.Boolean,
@@ -52,8 +53,8 @@ ACTION_SCHEMA = pl.Schema(
     }
 )
 """What posted events do to balances: `points` in all, `bonus` of them by a sign-up bonus, `parts`
-by who funds them. `journal_id` is the entry that this makes or, where it `reverses`, undoes;
-`place` orders an account's day."""
+by who funds them and the days that they wait (`waits`; null where none do). `journal_id` is the
+entry that this makes or, where it `reverses`, undoes; `place` orders an account's day."""
 
 PHASE_EVENT, PHASE_RELEASE, PHASE_INSTRUCTION, PHASE_EXPIRY, PHASE_TRANSFER = range(5)
 
@@ -163,11 +164,12 @@ def month_ends(after: date | None, through: date) -> list[date]:
         day += timedelta(days=1)
 
 
-def lot_id_of(source_id: str, revision: int, funding_partner_bps: int = 0) -> str:
+def lot_id_of(
+    source_id: str, revision: int, funding_partner_bps: int = 0, wait_days: int = 0
+) -> str:
     """The id of the lot that a source's `revision` opens."""
-    return f"lot:{source_id}:{revision}" + (
-        f":{funding_partner_bps}" if funding_partner_bps else ""
-    )
+    funded = f":{funding_partner_bps}" if funding_partner_bps else ""
+    return f"lot:{source_id}:{revision}{funded}" + (f":+{wait_days}d" if wait_days else "")
 
 
 def terms_on(program: Program, day: date) -> ProgramTerms:
@@ -231,6 +233,7 @@ class AccountPosting:
             elif phase == PHASE_RELEASE:
                 self._release(account, day, what)  # pyright: ignore[reportArgumentType]
             else:
+                self._release_waited(account, day)
                 self._take_bonus(account, day)
                 self._post_instruction(account, what)  # pyright: ignore[reportArgumentType]
         self._end_days(account, self.through)
@@ -240,6 +243,8 @@ class AccountPosting:
         """Expiries and transfers at the ends of days up to `until`."""
         while True:
             due: list[tuple[date, int]] = []
+            if waits_until := account.lots.next_available():
+                due.append((max(waits_until, self._floor), -2))
             if account.bonus:
                 due.append((max(*account.early_closure, self._floor), -1))
             expiry = account.lots.next_expiry()
@@ -255,7 +260,9 @@ class AccountPosting:
             day, what = min(due, default=(date.max, 0))
             if day > until:
                 return
-            if what == -1:
+            if what == -2:
+                self._release_waited(account, day)
+            elif what == -1:
                 self._take_bonus(account, day)
             elif what == 0:
                 assert expiry is not None
@@ -315,11 +322,24 @@ class AccountPosting:
     def _release(self, account: Account, day: date, ends_on: date) -> None:
         """Points of a statement period may be spent from its statement on."""
         lots = account.lots.release(ends_on)
+        source = f"{account.account_id}:{ends_on}:{day}"
+        self._release_entry(account, day, "STATEMENT", lots, ends_on, source)
+
+    def _release_waited(self, account: Account, day: date) -> None:
+        """Points that were to wait until a day may be spent from it on."""
+        lots = account.lots.release_on(day)
+        due_on = max((lot.available_on for lot in lots if lot.available_on), default=day)
+        source = f"{account.account_id}:waited:{day}"
+        self._release_entry(account, day, "WAITING_TIME", lots, due_on, source)
+
+    def _release_entry(
+        self, account: Account, day: date, source_kind: str, lots: list[Lot], effective_on: date,
+        source: str,
+    ) -> None:  # fmt: skip
         if not lots:
             return
-        source = f"{account.account_id}:{ends_on}:{day}"
         self._entry(
-            account, day, PHASE_RELEASE, "RELEASE", "STATEMENT", source, source, ends_on,
+            account, day, PHASE_RELEASE, "RELEASE", source_kind, source, source, effective_on,
             f"release:{self.program.program_id}:{source}",
         )  # fmt: skip
         legs = ((name, way, lot) for name, way in (("MEMBER_PENDING", "DEBIT"),
@@ -385,16 +405,18 @@ class AccountPosting:
             self._legs(account, "MEMBER_AVAILABLE", counter, movements, -points, kind, forborne)
             return
         if action["reverses"]:
-            parts, source = [(0, points + forborne)], f"{event_id}:reversal"
+            parts, source = [(0, points + forborne, 0)], f"{event_id}:reversal"
         else:
-            parts = self._parts(action, points) if not forborne else [(0, points + forborne)]
+            parts = self._parts(action, points) if not forborne else [(0, points + forborne, 0)]
             source = event_id
         movements: list[Movement] = []
-        for bps, part in parts:
-            lot_id = lot_id_of(source, revision, bps)
+        for bps, part, wait_days in parts:
+            lot_id = lot_id_of(source, revision, bps, wait_days)
+            available_on = effective_on + timedelta(days=wait_days) if wait_days else None
             movements += self._credit(
-                account, journal_id, lot_id, event_id, effective_on, part, bps
-            )
+                account, journal_id, lot_id, event_id, effective_on, part, bps,
+                available_on=available_on,
+            )  # fmt: skip
         self._legs(account, counter, "MEMBER_AVAILABLE", movements, points, None, -forborne)
 
     def _forbear(
@@ -425,28 +447,31 @@ class AccountPosting:
         return kept
 
     @staticmethod
-    def _parts(action: dict[str, object], points: int) -> list[tuple[int, int]]:
-        """Points by who funds them; where a part is below zero, they are not told apart."""
-        pairs = zip(action["funding_partner_bps"], action["parts"], strict=True)  # pyright: ignore
-        parts = [(int(bps), int(part)) for bps, part in pairs if part]
-        if any(part < 0 for _, part in parts):
-            return [(0, points)]
+    def _parts(action: dict[str, object], points: int) -> list[tuple[int, int, int]]:
+        """Points by who funds them, with the days that they wait; where a part is below zero, they
+        are not told apart."""
+        funders: list[int] = action["funding_partner_bps"]  # pyright: ignore
+        waits = action["waits"] or [0] * len(funders)
+        found = zip(funders, action["parts"], waits, strict=True)  # pyright: ignore
+        parts = [(int(bps), int(part), int(days)) for bps, part, days in found if part]
+        if any(part < 0 for _, part, _ in parts):
+            return [(0, points, 0)]
         return parts
 
     def _credit(
         self, account: Account, journal_id: str, lot_id: str, source: str, issued_on: date,
-        points: int, bps: int = 0, lapses: date | None = None,
+        points: int, bps: int = 0, lapses: date | None = None, available_on: date | None = None,
     ) -> list[Movement]:  # fmt: skip
         """Points for the account: what its deficit leaves opens a lot."""
         ends = lapses or expiry_of(self.program, issued_on)
-        waits = lapses is None and _waits(self.program, issued_on)
-        lot = Lot(lot_id, source, issued_on, ends, bps, points, points, waits)
+        waits = available_on is not None or (lapses is None and _waits(self.program, issued_on))
+        lot = Lot(lot_id, source, issued_on, ends, bps, points, points, waits, available_on)
         movements = account.lots.credit(lot)
         if lot.points_issued:
             account.known_lots[lot_id] = lot
             self.out.lots.append(
                 (lot_id, account.account_id, source, journal_id, issued_on, ends, bps,
-                 lot.points_issued)
+                 lot.points_issued, available_on)
             )  # fmt: skip
         return movements
 

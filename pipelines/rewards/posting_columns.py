@@ -59,8 +59,9 @@ them. `phase` and `place` order the account's day."""
 
 
 def is_plain() -> pl.Expr:
-    """Which actions only open lots, or only take from them."""
-    return ~pl.col("reverses") & ((pl.col("points") < 0) | (pl.col("parts").list.min() >= 0))
+    """Which actions only open lots that do not wait for a day, or only take from lots."""
+    opens = (pl.col("parts").list.min() >= 0) & pl.col("waits").is_null()
+    return ~pl.col("reverses") & ((pl.col("points") < 0) | opens)
 
 
 def post_in_columns(
@@ -190,6 +191,7 @@ def _parts(program: Program, entries: pl.DataFrame, owed: np.ndarray) -> pl.Data
         pl.concat([parts.drop("parts"), told], how="horizontal")
         .with_columns(
             fills=fills, points_issued=points - fills, no=1 + together.before(legs),
+            available_on=pl.lit(None, dtype=pl.Date),
             lot_id=pl.concat_str(
                 pl.lit("lot"), "source_id", "revision", pl.when(bps > 0).then(bps),
                 separator=":", ignore_nulls=True,

@@ -6,13 +6,20 @@ from typing import Any
 
 from pipelines.errors import CardlineError
 from pipelines.rewards.terms import Program, TermsVersion
-from pipelines.rewards.wording import cap_words, match_words, rate_words, rule_words, rules_of
+from pipelines.rewards.wording import (
+    cap_words,
+    limit_words,
+    match_words,
+    rate_words,
+    rule_words,
+    rules_of,
+)
 
 _WHOM = {
     "economics": "finance", "partner_id": "partner", "issuer_bank": "issuer", "network": "issuer",
     "funding": "partner", "approved_by": "audit", "source_document_sha256": "audit",
 }  # fmt: skip
-_SKIPPED = ("program", "version", "valid_from", "valid_to", "earn")
+_SKIPPED = ("program", "version", "valid_from", "valid_to", "earn", "eligibility.limits")
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ def diff_versions(program: Program, before: int, after: int) -> list[Change]:
     return [
         *_validity(program, old, new),
         *_rules(old.terms.model_dump(mode="json"), new.terms.model_dump(mode="json")),
+        *_limits(old.terms.eligibility.model_dump(), new.terms.eligibility.model_dump()),
         *_others(old.terms.model_dump(mode="json"), new.terms.model_dump(mode="json")),
     ]
 
@@ -127,15 +135,28 @@ def _steepness(rule: Mapping[str, Any]) -> float:
     return rule.get("min_points") or 0
 
 
+def _limits(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    """Limits of merchants by their ids."""
+    before, after = ({limit["id"]: limit for limit in each["limits"]} for each in (old, new))
+    for name in [*before, *(each for each in after if each not in before)]:
+        was, now = before.get(name), after.get(name)
+        if was == now:
+            continue
+        words = f"{name} ends" if now is None else f"{name}: {limit_words(now)}"
+        yield Change(
+            f"eligibility.limits.{name}", match_words((now or was or {})["match"]), was, now,
+            words + (f" (before: {limit_words(was)})" if was else ""),
+        )  # fmt: skip
+
+
 def _others(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
     for name in [*old, *(each for each in new if each not in old)]:
-        if name not in _SKIPPED:
-            yield from _compared(name, old.get(name), new.get(name))
+        yield from _compared(name, old.get(name), new.get(name))
 
 
 def _compared(term: str, before: Any, after: Any, whom: str | None = None) -> Iterator[Change]:
     """Differences of any two terms; mappings field by field, lists by what came and went."""
-    if before == after:
+    if before == after or term in _SKIPPED:
         return
     if isinstance(before, dict) and isinstance(after, dict):
         for name in [*before, *(each for each in after if each not in before)]:

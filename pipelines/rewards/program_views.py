@@ -5,7 +5,7 @@ from typing import Any
 
 from pipelines.rewards.simulation import Cost, Simulation
 from pipelines.rewards.terms import Program
-from pipelines.rewards.wording import money_text, points_text, rule_words, rules_of
+from pipelines.rewards.wording import limit_words, money_text, points_text, rule_words, rules_of
 
 
 def checked(programs: Mapping[str, Program]) -> list[dict[str, Any]]:
@@ -14,6 +14,8 @@ def checked(programs: Mapping[str, Program]) -> list[dict[str, Any]]:
     for program in programs.values():
         for index, version in enumerate(program.versions):
             body = version.terms.model_dump(mode="json")
+            rules = {rule["id"]: rule_words(rule, body) for _, rule in rules_of(body)}
+            limits = {each["id"]: limit_words(each) for each in body["eligibility"]["limits"]}
             valid_to = program.valid_to(index)
             found.append(
                 {
@@ -23,7 +25,7 @@ def checked(programs: Mapping[str, Program]) -> list[dict[str, Any]]:
                     "valid_to": str(valid_to) if valid_to else None,
                     "source": version.source,
                     "rule_hash": version.rule_hash,
-                    "rules": {rule["id"]: rule_words(rule, body) for _, rule in rules_of(body)},
+                    "rules": rules | limits,
                 }
             )
     return found

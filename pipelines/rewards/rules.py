@@ -17,6 +17,7 @@ from pipelines.rewards.terms import (
     MINOR_UNITS,
     Bonus,
     Match,
+    MerchantLimit,
     Program,
     ProgramTerms,
     Rate,
@@ -42,6 +43,17 @@ class Kind(IntEnum):
     UNDO = 3
 
 
+def calendar_start(window: str, day: date) -> date:
+    """First day of the calendar month, quarter or year that holds `day`."""
+    match window:
+        case "CALENDAR_MONTH":
+            return day.replace(day=1)
+        case "CALENDAR_QUARTER":
+            return date(day.year, 3 * ((day.month - 1) // 3) + 1, 1)
+        case _:
+            return date(day.year, 1, 1)
+
+
 @dataclass(frozen=True, slots=True)
 class CompiledCap:
     """A cap; `amount` in minor units of spend or in ledger units of points."""
@@ -54,16 +66,9 @@ class CompiledCap:
 
     def window_start(self, day: date) -> int:
         """First day of the window that holds `day`, in days since 1970-01-01."""
-        match self.window:
-            case "CALENDAR_MONTH":
-                start = day.replace(day=1)
-            case "CALENDAR_QUARTER":
-                start = date(day.year, 3 * ((day.month - 1) // 3) + 1, 1)
-            case "CALENDAR_YEAR":
-                start = date(day.year, 1, 1)
-            case _:
-                return self.promo[0] if self.promo else 0
-        return (start - EPOCH).days
+        if self.window in {"PROMO", "LIFETIME"}:
+            return self.promo[0] if self.promo else 0
+        return (calendar_start(self.window, day) - EPOCH).days
 
     def holds(self, window_start: int, day: date) -> bool:
         """Whether `day` is still in the window that began on `window_start`."""
@@ -87,6 +92,7 @@ class CompiledRule:
     funding_partner_bps: int
     multiplier_milli: int = 1000
     award: SignupBonus | None = None
+    limit: MerchantLimit | None = None
     plain: tuple[int, int] = (0, 1)
     """The fraction before a tier multiplies it."""
 
@@ -125,6 +131,10 @@ class Plan:
     recovery: str | None = None
     counts: bool = True
     """Whether its amount moves the account's net eligible spend."""
+    limits: tuple[CompiledRule, ...] = ()
+    """Limits of merchants that it must hold to."""
+    refused_by: CompiledRule | None = None
+    """The one of them that leaves it nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +273,11 @@ class RuleBook:
         )
 
     @cached_property
+    def has_limits(self) -> bool:
+        """Whether purchases earn at some merchants of a window only."""
+        return self._any(lambda terms: terms.eligibility.limits)
+
+    @cached_property
     def rerates(self) -> bool:
         """Whether a refund frees a cap for what was bought later."""
         return self._any(lambda terms: terms.returns.cap_refill == "RERATE")
@@ -319,7 +334,11 @@ class RuleBook:
         return any(
             rule.match.merchant_id
             for version in self.program.versions
-            for rule in (*version.terms.earn.bonus, version.terms.earn.floor)
+            for rule in (
+                *version.terms.earn.bonus,
+                version.terms.earn.floor,
+                *version.terms.eligibility.limits,
+            )
             if rule is not None
         )
 
@@ -363,6 +382,10 @@ class RuleBook:
     def base(self, version_index: int) -> CompiledRule:
         """A version's base rule."""
         return self._by_version[version_index][self._terms(version_index).earn.base.id]
+
+    def told_under(self, plan: Plan) -> CompiledRule:
+        """The rule that a decision without a rate names: the limit that refuses, or the base."""
+        return plan.refused_by or self.base(plan.version_index)
 
     def by_number(
         self, version: int, rule_id: str, multiplier_milli: int = 1000
@@ -443,6 +466,11 @@ class RuleBook:
             else None,
             recovery=recovery,
             counts=reason is None and look.event_type not in PAYMENTS,
+            limits=tuple(
+                self._by_version[index][limit.id]
+                for limit in terms.eligibility.limits
+                if kind is Kind.EARN and _matches(limit.match, look)
+            ),
         )
 
     def _in_tier(
@@ -497,6 +525,12 @@ class RuleBook:
                 bonus.funding.partner_bps, award=bonus,
             )  # fmt: skip
             self.rules.append(compiled[bonus.id])
+        for limit in terms.eligibility.limits:
+            compiled[limit.id] = CompiledRule(
+                len(self.rules), limit.id, version_index, 1, 0, 1, terms.rounding.mode, None, 0,
+                limit=limit,
+            )  # fmt: skip
+            self.rules.append(compiled[limit.id])
         return compiled
 
     def _compile_rate(self, version_index: int, terms: ProgramTerms, rate: Rate) -> CompiledRule:

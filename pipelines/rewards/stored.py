@@ -100,10 +100,17 @@ def decisions_on(
     """Current purchase decisions on `transactions` (account_id, transaction_id), and the
     allocations of refunds to them so far."""
     with given(con, wanted=transactions):
+        # Decisions stand in the order of days: only the files of the purchases' days are read.
+        days = con.execute(
+            "select distinct effective_on from rewards.purchase_days where program_id = ? "
+            "and transaction_key in (select md5_number_lower(transaction_id) from wanted)",
+            [program_id],
+        ).fetchall()
         decisions = con.execute(
             f"select {', '.join(ITEM_COLUMNS)} from rewards.decisions semi join wanted "  # noqa: S608
-            "using (transaction_id, account_id) where program_id = ? and event_class = 'EARN'",
-            [program_id],
+            "using (transaction_id, account_id) where program_id = ? and event_class = 'EARN' "
+            f"and effective_on in ({', '.join('?' * len(days)) or 'null'})",
+            [program_id, *(day for (day,) in days)],
         ).pl()
     with given(con, wanted=decisions.select("event_id").unique()):
         allocations = con.execute(
@@ -112,6 +119,23 @@ def decisions_on(
             [program_id],
         ).pl()
     return decisions, allocations
+
+
+def add_decisions(con: duckdb.DuckDBPyConnection, program_id: str, decisions: pl.DataFrame) -> None:
+    """Append `decisions` in the order of days, and the days on which purchases are found again."""
+    append(
+        con, "decisions",
+        decisions.sort("effective_on", maintain_order=True).with_columns(
+            program_id=pl.lit(program_id)
+        ),
+    )  # fmt: skip
+    with given(con, decided=decisions.select("transaction_id", "event_class", "effective_on")):
+        con.execute(
+            "insert into rewards.purchase_days "
+            "select distinct ?, md5_number_lower(transaction_id), effective_on "
+            "from decided where event_class = 'EARN' order by effective_on",
+            [program_id],
+        )
 
 
 def transactions_beside(
@@ -148,13 +172,21 @@ def states_of(con: duckdb.DuckDBPyConnection, program_id: str) -> pl.DataFrame:
     ).pl()
 
 
-def lots_of(con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series) -> pl.DataFrame:
-    """Open lots of `accounts`."""
+def lots_of(
+    con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series, may_wait: bool
+) -> pl.DataFrame:
+    """Open lots of `accounts`; `may_wait`: whether any of the program's may be pending."""
+    pending = """
+        select lot_id from rewards.postings
+        where ledger_account = 'MEMBER_PENDING' and lot_id in (select lot_id from issued)
+        group by lot_id
+        having sum(case direction when 'CREDIT' then amount else -amount end) > 0
+    """
     return of_accounts(
         con,
-        """
+        f"""
         with issued as (
-            select * from rewards.lots_issued
+            select * exclude (issue_journal_id) from rewards.lots_issued
             where program_id = ? and account_id in (select account_id from wanted)
         ),
         consumed as (
@@ -162,18 +194,12 @@ def lots_of(con: duckdb.DuckDBPyConnection, program_id: str, accounts: pl.Series
             where program_id = ? and account_id in (select account_id from wanted)
             group by lot_id
         )
-        , held as (
-            select lot_id from rewards.postings
-            where ledger_account = 'MEMBER_PENDING' and lot_id in (select lot_id from issued)
-            group by lot_id
-            having sum(case direction when 'CREDIT' then amount else -amount end) > 0
-        )
         select issued.*,
             cast(points_issued - coalesce(consumed.points, 0) as bigint) as points_open,
-            lot_id in (select lot_id from held) as is_pending
+            {f"lot_id in ({pending})" if may_wait else "false"} as is_pending
         from issued left join consumed using (lot_id)
         where points_issued - coalesce(consumed.points, 0) <> 0
-        """,
+        """,  # noqa: S608
         accounts,
         [program_id, program_id],
     )
@@ -265,6 +291,18 @@ def accounts_with_lots_lapsing(
         "select distinct account_id from rewards.lots_issued "
         "where program_id = ? and expires_on > ? and expires_on <= ?",
         [program_id, after or date.min, through],
+    ).fetchall()
+    return [account for (account,) in found]
+
+
+def accounts_with_points_waiting(
+    con: duckdb.DuckDBPyConnection, program_id: str, after: date | None, until: date
+) -> list[str]:
+    """Accounts with lots that may be spent from a day later than `after` and by `until` on."""
+    found = con.execute(
+        "select distinct account_id from rewards.lots_issued "
+        "where program_id = ? and available_on > ? and available_on <= ?",
+        [program_id, after or date.min, until],
     ).fetchall()
     return [account for (account,) in found]
 

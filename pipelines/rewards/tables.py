@@ -27,6 +27,9 @@ create table if not exists rewards.decisions (
     funding_partner_bps bigint, basis_on date, effective_on date, recorded_at timestamp,
     revision bigint, journal_id varchar, multiplier_milli bigint, refunds_transaction_id varchar
 );
+create table if not exists rewards.purchase_days (
+    program_id varchar, transaction_key ubigint, effective_on date
+);
 create table if not exists rewards.superseded_decisions (
     decision_id varchar, program_id varchar, account_id varchar, transaction_id varchar,
     event_id varchar, event_at timestamp, version_no bigint, rule_id varchar,
@@ -44,6 +47,9 @@ create table if not exists rewards.refund_allocations (
 );
 create table if not exists rewards.cap_usage (
     program_id varchar, account_id varchar, share_key varchar, window_on date, used bigint
+);
+create table if not exists rewards.limit_places (
+    program_id varchar, account_id varchar, limit_id varchar, window_on date, merchant_id varchar
 );
 create table if not exists rewards.spend_by_month (
     program_id varchar, account_id varchar, month_on date, net_minor bigint
@@ -64,7 +70,7 @@ create table if not exists rewards.postings (
 create table if not exists rewards.lots_issued (
     lot_id varchar, program_id varchar, account_id varchar, source_id varchar,
     issue_journal_id varchar, issued_on date, expires_on date, funding_partner_bps bigint,
-    points_issued bigint
+    points_issued bigint, available_on date
 );
 create table if not exists rewards.lot_consumption (
     journal_id varchar, lot_id varchar, program_id varchar, account_id varchar, kind varchar,
@@ -94,10 +100,18 @@ create table if not exists rewards.archives (
 );
 """
 
+_PURCHASE_DAYS = """
+insert into rewards.purchase_days
+select distinct program_id, md5_number_lower(transaction_id), effective_on
+from rewards.decisions where event_class = 'EARN' order by effective_on
+"""
+"""What was decided before there was the table of the days on which purchases are found."""
+
 _LATER_COLUMNS = (
     ("decisions", "refunds_transaction_id varchar"),
     ("superseded_decisions", "refunds_transaction_id varchar"),
     ("account_state", "active_on date"),
+    ("lots_issued", "available_on date"),
     ("programs", "redemption_cost_micros bigint"),
 )
 """Columns that came after the first tables were written."""
@@ -148,10 +162,15 @@ def ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
             "select table_name from information_schema.tables where table_schema = 'rewards'"
         ).fetchall()
     }
-    if not {"programs", "progress", "archives", "lots", "balances"} <= existing:
+    if (
+        not {"programs", "progress", "archives", "limit_places", "purchase_days", "balances"}
+        <= existing
+    ):
         con.execute("create schema if not exists rewards")
         con.execute(_TABLES)
         con.execute(_VIEWS)
+    if "decisions" in existing and "purchase_days" not in existing:
+        con.execute(_PURCHASE_DAYS)
     for table, column in _LATER_COLUMNS:
         con.execute(f"alter table rewards.{table} add column if not exists {column}")
 

@@ -77,6 +77,7 @@ Categories = Annotated[
     tuple[str, ...], BeforeValidator(_as_list), AfterValidator(_known_categories)
 ]
 Days = tuple[date, date]
+CalendarWindow = Literal["CALENDAR_MONTH", "CALENDAR_QUARTER", "CALENDAR_YEAR"]
 
 
 class TermsError(ValueError):
@@ -112,7 +113,7 @@ class Cap(_Terms):
 
     unit: Literal["SPEND_MINOR", "POINTS"]
     amount: int = Field(ge=0)
-    window: Literal["CALENDAR_MONTH", "CALENDAR_QUARTER", "CALENDAR_YEAR", "PROMO", "LIFETIME"]
+    window: CalendarWindow | Literal["PROMO", "LIFETIME"]
     share_key: str | None = None
 
 
@@ -148,7 +149,8 @@ class Bonus(Rate):
 
     `activation`: members who activate it have it from that day on, or (retroactive) in all of its
     days if they do so by the last of them. Of the bonuses of one `choice` a member has only the one
-    activated last ("choose your category").
+    activated last ("choose your category"). What it gives is owed at once, and may be spent
+    `available_after_days` after the posting, whatever the settlement of the rest.
     """
 
     match: Match
@@ -156,6 +158,7 @@ class Bonus(Rate):
     valid: Days | None = None
     activation: Literal["required", "retroactive", "none"] = "none"
     choice: str | None = None
+    available_after_days: int = Field(default=0, ge=0, le=365)
 
     @model_validator(mode="after")
     def _window_has_dates(self) -> Self:
@@ -228,6 +231,20 @@ def _as_standing(value: object) -> object:
     return {"id": value} if isinstance(value, str) else value
 
 
+class MerchantLimit(_Terms):
+    """At how many merchants the matching purchases of a window earn ("one property a month").
+
+    The first ones have the places, in the order of the engine; a refund frees none. Purchases
+    without a merchant count for one together. Of several limits each sees what those before it
+    let through.
+    """
+
+    id: str = Field(min_length=1)
+    match: Match
+    merchants: int = Field(default=1, gt=0)
+    per: CalendarWindow = "CALENDAR_MONTH"
+
+
 class Eligibility(_Terms):
     """Which posted events may earn at all."""
 
@@ -236,6 +253,7 @@ class Eligibility(_Terms):
     exclude_mcc_category: Categories = ()
     exclude_flags: tuple[Literal["fee", "interest", "fx_fee", "convenience_check", "p2p"], ...] = ()
     account: Annotated[Standing | None, BeforeValidator(_as_standing)] = None
+    limits: tuple[MerchantLimit, ...] = ()
 
 
 class Accrual(_Terms):
@@ -272,7 +290,7 @@ class SignupBonus(_Terms):
     The spend is that of eligible purchases less their refunds; the window begins with the day of
     opening and ends with the day `within_days` (or `within_months` calendar months) later. `valid`
     are the days of opening that the offer is for. CUSTOMER_PROGRAM: only a customer's first
-    account in the program has it.
+    account in the program has it. `available_after_days`: as those of a `Bonus`.
     """
 
     id: str = Field(min_length=1)
@@ -286,6 +304,7 @@ class SignupBonus(_Terms):
     clawback: BonusClawback = BonusClawback()
     valid: Days | None = None
     funding: Funding = Funding()
+    available_after_days: int = Field(default=0, ge=0, le=365)
 
     @model_validator(mode="after")
     def _has_a_window(self) -> Self:
@@ -486,6 +505,7 @@ class ProgramTerms(_Terms):
             )
         ids = [rule.id for rule in (*self.earn.rules(), *self.signup_bonus)]
         ids += [self.earn.floor.id] if self.earn.floor else []
+        ids += [limit.id for limit in self.eligibility.limits]
         if repeated := [name for name in ids if ids.count(name) > 1]:
             raise ValueError(f"rule id {repeated[0]!r} is used twice")
         if len({(tier.metric, tier.review) for tier in self.tiers}) > 1:
@@ -527,6 +547,16 @@ class Program:
     def asset(self) -> str:
         """The name of the program's units in the ledger."""
         return f"PTS:{self.program_id}"
+
+    @cached_property
+    def waits(self) -> dict[tuple[int, str], int]:
+        """Days until points may be spent, by version and id of the rules whose points wait."""
+        return {
+            (version.terms.version, rule.id): rule.available_after_days
+            for version in self.versions
+            for rule in (*version.terms.earn.bonus, *version.terms.signup_bonus)
+            if rule.available_after_days
+        }
 
     def index_on(self, day: date) -> int | None:
         """Which version is in force on `day` of the program's zone; None if none is."""

@@ -10,13 +10,34 @@ from typing import Any
 
 from pipelines.rewards.terms import MINOR_UNITS
 
+_REASONS = {
+    "EXCLUDED_MCC": "its merchant category does not earn",
+    "EXCLUDED_CLASS": "transactions of its kind do not earn",
+    "FEE_OR_INTEREST": "fees and interest do not earn",
+    "NOT_POSTED": "no purchase that has earned is known of it",
+    "ACCOUNT_NOT_IN_GOOD_STANDING": "the account was not in good standing",
+    "GATE_FAILED": "its statement period shows too little",
+    "CAP_EXHAUSTED": "the cap is used up",
+    "BEFORE_ENROLMENT": "no terms were in force on its day",
+    "PROMO_NOT_ACTIVATED": "the member had not activated the offer",
+    "DISPUTED": "it was recovered in a dispute and nothing was left of the purchase",
+    "FRAUD_CONFIRMED": "it was confirmed as fraud and nothing was left of the purchase",
+    "ROUNDED_TO_ZERO": "what it gives is rounded to zero",
+    "DUPLICATE": "nothing was left of the purchase",
+}
+
 NO_WORDS = ("id", "rate_milli", "per_minor", "points", "partial", "cap", "match", "min_points",
-            "valid", "activation", "choice", "funding", "group")  # fmt: skip
+            "valid", "activation", "choice", "funding", "group",
+            "available_after_days")  # fmt: skip
 
 
 def unit_name(body: Mapping[str, Any]) -> str:
-    """What a program's points are called."""
-    return "miles" if body["currency_kind"] == "MILES" else "points"
+    """What a program's points are called; money paid back is told as such, by the name of its
+    currency, where a unit of the ledger is one of its minor units."""
+    kind, _, currency = body["currency_kind"].partition("_")
+    if kind == "CASHBACK" and currency and body["asset_scale"] == MINOR_UNITS.get(currency, 2):
+        return f"{currency} cash back"
+    return "miles" if kind == "MILES" else "points"
 
 
 def points_text(units: int, body: Mapping[str, Any]) -> str:
@@ -61,6 +82,13 @@ def rate_words(rule: Mapping[str, Any], body: Mapping[str, Any]) -> str:
         return (
             f"{rule['points']} {name} per {full}{money_text(rule['per_minor'], body['currency'])}"
         )
+    if rule.get("threshold_minor") is not None:
+        days, months = rule.get("within_days"), rule.get("within_months")
+        window = f"{days} days" if days is not None else f"{months} months"
+        return (
+            f"{rule['points']:,} {name} once eligible purchases of the first {window} reach "
+            f"{money_text(rule['threshold_minor'], body['currency'])}"
+        )
     if rule.get("min_points") is not None:
         return f"at least {rule['min_points']} {name} a purchase"
     return "no rate"
@@ -90,6 +118,38 @@ def match_words(match: Mapping[str, Any] | None) -> str:
     return " and ".join(named) or "every eligible purchase"
 
 
+def rounding_words(body: Mapping[str, Any]) -> str:
+    """How points are rounded, such as `half up, for each rule`."""
+    mode, scope = body["rounding"]["mode"], body["rounding"]["scope"]
+    of = {"TXN_RULE": "for each rule", "TXN": "for the purchase as a whole"}
+    whole = of.get(scope, "for the statement period as a whole")
+    return f"{mode.lower().replace('_', ' ')}, {whole}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things, such as `1 entry` or `2 entries`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}s"
+
+
+def reason_words(reason: str, rule: Mapping[str, Any] | None = None) -> str:
+    """Why a decision gives nothing, with the reason's name; `rule`: what it was decided under."""
+    words = _REASONS.get(reason)
+    if reason == "CAP_EXHAUSTED" and rule and rule.get("merchants"):
+        words = limit_words(rule)
+    return f"{words} ({reason})" if words else reason
+
+
+def limit_words(limit: Mapping[str, Any]) -> str:
+    """What a limit of merchants says, such as `mcc 6513 earns at the first merchant of a calendar
+    month only`."""
+    many = limit["merchants"]
+    places = "merchant" if many == 1 else f"{many} merchants"
+    window = limit["per"].lower().replace("_", " ")
+    return f"{match_words(limit['match'])} earns at the first {places} of a {window} only"
+
+
 def rule_words(rule: Mapping[str, Any], body: Mapping[str, Any]) -> str:
     """One rule in one line: rate, whom for, cap, dates, who pays."""
     parts = [rate_words(rule, body), f"for {match_words(rule.get('match'))}"]
@@ -108,5 +168,7 @@ def rule_words(rule: Mapping[str, Any], body: Mapping[str, Any]) -> str:
         parts.append(f"{partner / 100:g} % paid by the partner")
     if rule.get("group"):
         parts.append(f"best of group {rule['group']}")
+    if days := rule.get("available_after_days"):
+        parts.append(f"available after {days} days")
     parts += [f"{name} {value}" for name, value in rule.items() if value and name not in NO_WORDS]
     return ", ".join(parts)

@@ -1,7 +1,7 @@
 """Terms that look at more than one purchase: worked by hand, through the ledger, day by day."""
 
 from datetime import date, datetime, time, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -239,6 +239,165 @@ class TestGate:
         )  # fmt: skip
         assert reasons(lab) == {"e1": "GATE_FAILED", "e2": "GATE_FAILED"}
         assert lab.balances() == {}
+
+
+class TestLimitOfMerchants:
+    """Rent at a point a dollar, at least 250 a payment, for one property a month."""
+
+    TERMS: ClassVar[dict[str, Any]] = {
+        "eligibility": {"limits": [{"id": "one_property", "match": {"mcc": [6513]}}]},
+        "earn": {"base": {"id": "base", "rate_milli": 1000},
+                 "floor": {"id": "rent_floor", "match": {"mcc": [6513]}, "min_points": 250}},
+    }  # fmt: skip
+
+    def rent(self, number: int, amount: int, day: int, at: str | None, **changes: Any) -> dict:
+        return event(number, amount, on(day), mcc="6513", merchant_id=at, **changes)
+
+    def test_rent_earns_for_the_first_property_of_each_month(self):
+        lab = both_ways(
+            program(**self.TERMS),
+            events=[self.rent(1, 180_000, 1, "home"), self.rent(2, 90_000, 2, "cabin"),
+                    self.rent(3, 20_000, 3, "home"), event(4, 1_000, on(4), merchant_id="cabin"),
+                    refund(5, 2, 90_000, on(5), mcc="6513"), refund(6, 1, 180_000, on(6)),
+                    self.rent(7, 90_000, 7, "cabin"), self.rent(8, 90_000, 31, "cabin"),
+                    self.rent(9, 180_000, 32, "home")],
+        )  # fmt: skip
+        assert points(lab) == {
+            ("e1", "base"): 1800, ("e3", "base"): 200, ("e3", "rent_floor"): 50,
+            ("e4", "base"): 10, ("e6", "base"): -1800, ("e8", "base"): 900,
+        }  # fmt: skip
+        told = lab.frame(
+            "select event_id, rule_id, is_eligible from rewards.decisions "
+            "where zero_reason = 'CAP_EXHAUSTED' order by 1"
+        ).rows()
+        assert told == [(name, "one_property", False) for name in ("e2", "e5", "e7", "e9")]
+
+    def test_a_payment_that_arrives_late_can_be_the_first(self):
+        lab = both_ways(
+            program(**self.TERMS),
+            events=[self.rent(1, 180_000, 5, "home"), self.rent(2, 100_000, 6, "home"),
+                    self.rent(3, 90_000, 4, "cabin", known_on=on(20))],
+        )  # fmt: skip
+        assert points(lab) == {("e3", "base"): 900}
+        entries = lab.frame(
+            "select event_type, recorded_at::date, effective_on from rewards.journal "
+            "where reverses_journal_id is not null order by seq"
+        ).rows()
+        assert entries == [("ACCRUAL", on(20), on(5)), ("ACCRUAL", on(20), on(6))]
+
+    def test_a_correction_gives_the_place_to_the_next(self):
+        lab = both_ways(
+            program(**self.TERMS),
+            events=[self.rent(1, 180_000, 5, "home"), self.rent(2, 90_000, 6, "cabin")],
+        )  # fmt: skip
+        corrected = event(1, 180_000, on(5), merchant_id="home", version_no=2, known_on=on(9))
+        lab.deliver(events=[corrected]).accrue()
+        assert points(lab) == {("e1", "base"): 1800, ("e2", "base"): 900}
+        assert lab.broken() == []
+
+    def test_a_period_that_earns_nothing_takes_no_place(self):
+        gate = {"id": "two", "kind": "MIN_TXN_PER_STATEMENT", "n": 2}
+        lab = both_ways(
+            program(**self.TERMS, gates=[gate]),
+            events=[self.rent(1, 180_000, 5, "home"), self.rent(2, 90_000, 11, "cabin"),
+                    event(3, 1_000, on(12))],
+            statements=[statement("a", on(-20), on(9))],
+        )  # fmt: skip
+        assert points(lab) == {("e2", "base"): 900, ("e3", "base"): 10}
+
+    def test_several_places_and_longer_windows(self):
+        limits = [{"id": "two", "match": {"mcc": [6513]}, "merchants": 2, "per": "CALENDAR_YEAR"}]
+        rents = [self.rent(n, 10_000, 40 * n, at)
+                 for n, at in enumerate(("home", None, "cabin", None, "home"))]  # fmt: skip
+        lab = both_ways(program(eligibility={"limits": limits}), events=rents)
+        assert points(lab) == {(f"e{n}", "base"): 100 for n in (0, 1, 3, 4)}
+
+
+class TestPointsThatPostLater:
+    """A point a dollar at once, and one more for dining 30 days later, half paid by the partner."""
+
+    TERMS: ClassVar[dict[str, Any]] = {
+        "earn": {
+            "base": {"id": "base", "rate_milli": 1000},
+            "bonus": [{"id": "promo", "match": {"mcc": [5812]}, "rate_milli": 1000,
+                       "funding": {"partner_bps": 5000}, "available_after_days": 30}],
+        }
+    }  # fmt: skip
+
+    def dinner(self, number: int, amount: int, day: int, **changes: Any) -> dict[str, Any]:
+        return event(number, amount, on(day), mcc="5812", **changes)
+
+    def held(self, lab: RewardsLab, day: int) -> tuple[int, int]:
+        """Pending and available points at the end of a day."""
+        [row] = balances_as_of(lab.con, recorded_at=end_of(on(day))).select(
+            "pending", "available"
+        ).rows()  # fmt: skip
+        return row
+
+    def test_they_are_owed_at_once_and_spent_from_their_day_on(self):
+        lab = both_ways(
+            program(**self.TERMS), events=[self.dinner(1, 10_000, 1), event(2, 100, on(60))],
+            instructions=[instruction("r1", "a", "REDEEM", on(30), 150),
+                          instruction("r2", "a", "REDEEM", on(31), 150)],
+        )  # fmt: skip
+        assert [self.held(lab, day) for day in (1, 30, 31, 60)] == [
+            (100, 100), (100, 100), (0, 50), (0, 51)
+        ]  # fmt: skip
+        outcomes = "select reward_event_id, outcome, reason from rewards.reward_event_outcomes"
+        assert sorted(lab.frame(outcomes).rows()) == [
+            ("r1", "REJECTED", "NOT_ENOUGH_POINTS"), ("r2", "POSTED", None)
+        ]  # fmt: skip
+        lots = lab.frame("select lot_id, available_on from rewards.lots_issued order by 1").rows()
+        assert lots == [
+            ("lot:e1:1", None), ("lot:e1:1:5000:+30d", on(31)), ("lot:e2:1", None)
+        ]  # fmt: skip
+
+    def test_a_day_without_news_in_between_releases_them_too(self):
+        lab = RewardsLab(program(**self.TERMS)).deliver(events=[self.dinner(1, 10_000, 1)])
+        lab.accrue(on(30))
+        assert self.held(lab, 40) == (100, 100)
+        lab.accrue(on(33))
+        [row] = lab.frame(
+            "select recorded_at::date, effective_on, source_kind from rewards.journal "
+            "where event_type = 'RELEASE'"
+        ).rows()
+        assert row == (on(31), on(31), "WAITING_TIME")
+        assert self.held(lab, 33) == (0, 200) and lab.broken() == []
+
+    def test_a_refund_takes_them_before_their_day(self):
+        lab = both_ways(
+            program(**self.TERMS), events=[self.dinner(1, 10_000, 1), refund(2, 1, 10_000, on(2)),
+                                           event(3, 100, on(40))],
+        )  # fmt: skip
+        assert self.held(lab, 2) == (0, 0) and self.held(lab, 40) == (0, 1)
+
+    def test_a_purchase_that_arrives_after_their_day_has_them_at_once(self):
+        late = self.dinner(1, 10_000, 1, known_on=on(50))
+        lab = both_ways(program(**self.TERMS), events=[event(2, 100, on(3)), late])
+        assert self.held(lab, 50) == (0, 201)
+
+    def test_the_partner_gets_them_when_they_have_come(self):
+        lab = both_ways(
+            program(**self.TERMS, settlement_model="PARTNER_POSTED"),
+            events=[self.dinner(1, 10_000, 10), event(2, 100, on(70))],
+        )  # fmt: skip
+        moved = "select effective_on, amount from rewards.journal inner join rewards.postings "
+        moved += "using (journal_id) where ledger_account = 'PARTNER_TRANSFER_CLEARING' order by 1"
+        assert lab.frame(moved).rows() == [(date(2026, 1, 31), 100), (date(2026, 2, 28), 100)]
+
+    def test_a_sign_up_bonus_can_wait_while_the_rest_is_released_by_statement(self):
+        lab = both_ways(
+            program(
+                accrual={"settlement": "STATEMENT"},
+                signup_bonus=[{**BONUS, "threshold_minor": 100, "available_after_days": 40}],
+            ),
+            accounts=[account("a", START)],
+            events=[event(1, 10_000, on(1)), event(2, 0, on(50))],
+            statements=[statement("a", on(-20), on(9))],
+        )  # fmt: skip
+        assert [self.held(lab, day) for day in (1, 10, 40, 41)] == [
+            (600, 0), (500, 100), (500, 100), (0, 600)
+        ]  # fmt: skip
 
 
 class TestTiers:

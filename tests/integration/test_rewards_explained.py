@@ -103,7 +103,27 @@ def test_superseded_revisions_and_exceptions_are_told(lab):
 
 def test_what_earned_nothing_says_why(lab):
     text = "\n".join(transaction_lines(explain_transaction(lab.con, "t3")))
-    assert "0 points" in text and "EXCLUDED_MCC" in text
+    assert "0 points" in text
+    assert "because its merchant category does not earn (EXCLUDED_MCC)" in text
+
+
+def test_a_limit_of_merchants_and_points_that_wait_are_told():
+    gas = {**TERMS["earn"]["bonus"][0], "available_after_days": 30}
+    limits = [{"id": "one_station", "match": {"mcc_category": ["gas"]}}]
+    terms = {**TERMS, "earn": {**TERMS["earn"], "bonus": [gas]}, "eligibility": {"limits": limits}}
+    lab = RewardsLab(program(**terms)).deliver(
+        [event(1, "a1", 1000, 0, merchant_id="m1", **GAS),
+         event(2, "a1", 1000, 1, merchant_id="m2", **GAS)]
+    )  # fmt: skip
+    lab.accrue()
+    waits = "lot lot:e1:1:+30d: opened 20 by accrual:e1:1; 20 of 20 open, can be spent from 2024-"
+    assert waits in "\n".join(transaction_lines(explain_transaction(lab.con, "t1")))
+    assert "can be spent from" in "\n".join(account_lines(explain_account(lab.con, "a1")))
+    refused = "\n".join(transaction_lines(explain_transaction(lab.con, "t2")))
+    assert (
+        "rule one_station, version 1 (terms of 2024-03-26), 0 points, because mcc_category gas "
+        "earns at the first merchant of a calendar month only (CAP_EXHAUSTED)"
+    ) in refused
 
 
 def test_an_account_adds_up(lab):

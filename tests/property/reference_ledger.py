@@ -33,10 +33,11 @@ def last_usable(issued_on: date, expiry: Terms) -> date:
 
 @dataclass
 class Entry:
-    """What stands in the ledger for an event: who funds how much, and the purchases meant."""
+    """What stands in the ledger for an event: who funds how much, which waits how many days, and
+    the purchases meant."""
 
     kind: str
-    parts: list[tuple[int, int]]
+    parts: list[tuple[tuple[int, int], int]]
     on: date
     items: frozenset[str]
     revision: int
@@ -64,7 +65,7 @@ class ReferenceLedger:
     lots: list[Lot] = field(default_factory=list)
     deficit: int = 0
     entries: dict[str, Entry] = field(default_factory=dict)
-    said: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    said: dict[str, list[Any]] = field(default_factory=dict)
     left: list[tuple[Any, frozenset[str], int]] = field(default_factory=list)
     spent: dict[str, Row] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
@@ -110,6 +111,9 @@ class ReferenceLedger:
             if row["known_on"] == day:
                 made_on = self._local(row["event_at"])
                 self.active_on = max(self.active_on or made_on, made_on)
+        for lot in self.lots:
+            if lot["waits_until"] and lot["waits_until"] <= day:
+                lot["pending"] = False
         if any(v.get("accrual", {}).get("settlement") == "STATEMENT" for v in self.versions):
             for row in self.statements:
                 if row["known_on"] == day:
@@ -127,11 +131,13 @@ class ReferenceLedger:
     def _decide(self, day: date) -> None:
         events = [event for event in self.events if event["known_on"] <= day]
         found = Reference(self.versions, self._known(day)).run(events)
-        bps = {
-            rule["id"]: rule.get("funding", {}).get("partner_bps", 0)
+        kinds = {
+            rule["id"]: (
+                rule.get("funding", {}).get("partner_bps", 0), rule.get("available_after_days", 0)
+            )
             for version in self.versions
-            for rule in version["earn"].get("bonus", [])
-        }
+            for rule in [*version["earn"].get("bonus", []), *version.get("signup_bonus", [])]
+        }  # fmt: skip
         order = ("posted_on", "event_at", "transaction_id", "event_id")
         for event in sorted(events, key=lambda each: tuple(each[name] for name in order)):
             name = event["event_id"]
@@ -139,17 +145,18 @@ class ReferenceLedger:
             earns = event["direction"] == "DEBIT" and not (
                 event["event_type"] == "RETURN_REVERSAL" or event["transaction_class"] == "REFUND"
             )
-            parts: dict[int, int] = {}
+            parts: dict[tuple[int, int], int] = {}
             for rule, points in rules:
-                parts[bps.get(rule, 0)] = parts.get(bps.get(rule, 0), 0) + points
+                kind = kinds.get(rule, (0, 0))
+                parts[kind] = parts.get(kind, 0) + points
             now = Entry(
                 "ACCRUAL" if earns else "CLAWBACK", list(parts.items()), event["posted_on"],
                 frozenset(found.touched.get(name, [])), 1,
                 sum(points for rule, points in rules if rule == "welcome"),
             )  # fmt: skip
-            self._replace(name, now, sorted((points, bps.get(rule, 0)) for rule, points in rules))
+            self._replace(name, now, sorted((p, kinds.get(rule, (0, 0))) for rule, p in rules))
 
-    def _replace(self, name: str, now: Entry, content: list[tuple[int, int]]) -> None:
+    def _replace(self, name: str, now: Entry, content: list[Any]) -> None:
         """What an event gave is taken back and given anew, if it is not the same."""
         before = self.entries.get(name)
         if before is not None and self.said[name] == content:
@@ -194,13 +201,17 @@ class ReferenceLedger:
             own = {name} if is_reversal else entry.items
             self._take(-points - kept, own, policy == "ONLY_PENDING" and not is_reversal)
             return
-        source, parts = name, [(bps, part) for bps, part in entry.parts if part]
+        source, parts = name, [(kind, part) for kind, part in entry.parts if part]
         if is_reversal:
             source = f"{name}:reversal"
         if is_reversal or kept or any(part < 0 for _, part in parts):
-            parts = [(0, points + kept)]
-        for bps, part in parts:
-            self._give(self._lot(f"{source}:{entry.revision}", name, entry.on, part, bps))
+            parts = [((0, 0), points + kept)]
+        for (bps, days), part in parts:
+            lot = self._lot(f"{source}:{entry.revision}", name, entry.on, part, bps)
+            if days:
+                lot["id"] += f":+{days}d"
+                lot |= {"pending": True, "waits_until": entry.on + timedelta(days=days)}
+            self._give(lot)
 
     def _kept(self, key: Any, entry: Entry, points: int, is_reversal: bool) -> int:
         """What the policy leaves of points to take; below zero: what was left is not given."""
@@ -235,7 +246,7 @@ class ReferenceLedger:
         return {
             "id": f"lot:{name}" + (f":{bps}" if bps else ""), "source": source, "issued_on": on,
             "expires_on": expires_on or last_usable(on, terms.get("expiry", {})),
-            "open": points, "pending": waits and expires_on is None,
+            "open": points, "pending": waits and expires_on is None, "waits_until": None,
         }  # fmt: skip
 
     def _give(self, lot: Lot) -> None:
@@ -265,7 +276,7 @@ class ReferenceLedger:
 
     def _release(self, until: date) -> None:
         for lot in self.lots:
-            if lot["issued_on"] <= until:
+            if lot["issued_on"] <= until and not lot["waits_until"]:
                 lot["pending"] = False
 
     # What is asked of the account, and what its closure asks

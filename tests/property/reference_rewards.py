@@ -142,6 +142,7 @@ class Reference:
     spent_on: list[tuple[date, int]] = field(default_factory=list)
     exact: dict[date, Fraction] = field(default_factory=dict)
     awarded: dict[str, int] = field(default_factory=dict)
+    places: dict[tuple[str, Any], list[str | None]] = field(default_factory=dict)
     touched: dict[str, list[str]] = field(default_factory=dict)
 
     def run(self, events: list[Event]) -> "Reference":
@@ -291,6 +292,21 @@ class Reference:
             return "GATE_FAILED"
         return None
 
+    def _refused(self, event: Event) -> str | None:
+        """Why a purchase that may earn by its own look does not: others have taken the places."""
+        for limit in self._terms(event).get("eligibility", {}).get("limits", []):
+            if not self._matches(limit["match"], event):
+                continue
+            span = {"cap": {"window": limit.get("per", "CALENDAR_MONTH")}}
+            key = limit["id"], self._window(span, self._day(event))
+            places = self.places.setdefault(key, [])
+            if event["merchant_id"] in places:
+                continue
+            if len(places) == limit.get("merchants", 1):
+                return "CAP_EXHAUSTED"
+            places.append(event["merchant_id"])
+        return None
+
     def _lapsed(self, record: tuple[Any, ...], standing: Any) -> bool:
         bad = any(fnmatchcase(record[2] or "", pattern) for pattern in BAD_SUBSTATUS)
         return bool(standing) and (record[1] not in (None, "OPEN") or bad)
@@ -427,7 +443,7 @@ class Reference:
     # Events
 
     def _purchase(self, event: Event) -> None:
-        amount, reason = event["amount_minor"], self._reason(event)
+        amount, reason = event["amount_minor"], self._reason(event) or self._refused(event)
         rules = [] if reason else self._applicable(event)
         terms = self._terms(event)
         floor = terms["earn"].get("floor")

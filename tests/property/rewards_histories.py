@@ -104,6 +104,16 @@ def _tiers(luck: Luck) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def _limits(luck: Luck) -> list[dict[str, Any]]:
+    per = luck.choice(["CALENDAR_MONTH", "CALENDAR_QUARTER", "CALENDAR_YEAR"])
+    limits = [
+        {"id": "one_shop", "match": {"mcc": [5999, 5541]}, "per": per},
+        {"id": "few_meals", "match": {"mcc_category": ["dining", "grocery"]}, "merchants": 2},
+        {"id": "few_shops", "match": {"mcc": [5411, 5541, 5999]}, "merchants": 2, "per": per},
+    ]  # fmt: skip
+    return luck.choice([[], [], limits[:1], limits[1:2], limits])
+
+
 def made_terms(luck: Luck) -> list[dict[str, Any]]:
     """Terms with any of the rules, in one version or two: what would stand in the YAML."""
     scope = luck.choice(["TXN_RULE", "TXN_RULE", "TXN", "STATEMENT"])
@@ -122,7 +132,7 @@ def made_terms(luck: Luck) -> list[dict[str, Any]]:
             "scope": scope,
             "mode": luck.choice(["HALF_UP", "HALF_EVEN", "DOWN", "UP"]),
         },
-        "eligibility": {**TERMS["eligibility"], "exclude_flags": ["p2p"],
+        "eligibility": {**TERMS["eligibility"], "exclude_flags": ["p2p"], "limits": _limits(luck),
                         **({"account": standing} if standing else {})},
         "returns": {
             "rate_at": luck.choice(rates),
@@ -204,6 +214,7 @@ def _purchase(luck: Luck, number: object, account: str) -> dict[str, Any]:
         number, account, luck.randint(0, 12_000), luck.randint(0, 14), mcc=luck.choice(MCCS),
         transaction_class=luck.choice(["PURCHASE"] * 8 + ["FEE", "CASH_ADVANCE"]),
         partner_id=luck.choice([None, None, "p"]),
+        merchant_id=luck.choice([None, "m1", "m2", "m3"]),
     )  # fmt: skip
     on = made["posted_on"] - timedelta(days=luck.choice([0, 0, 0, 1, 2]))
     return {**made, "event_at": datetime.combine(on, time(luck.randint(0, 23)))}
@@ -410,9 +421,10 @@ def _of_balances(luck: Luck, versions: list[dict[str, Any]]) -> list[dict[str, A
             "blocks_redemption": luck.choice([True, False]),
             "write_off_days": luck.choice([None, 6]),
         }  # fmt: skip
+    waits = {rule: luck.choice([0, 0, 0, 3, 40]) for rule in ("partner", "grocery", "welcome")}
     return [
         {
-            **version,
+            **_waiting(version, waits),
             **common,
             "accrual": {**version.get("accrual", {}), "settlement": settlement},
             "returns": {**version["returns"], "policy": luck.choice(policies)},
@@ -420,6 +432,21 @@ def _of_balances(luck: Luck, versions: list[dict[str, Any]]) -> list[dict[str, A
         }
         for version in versions
     ]
+
+
+def _waiting(version: dict[str, Any], waits: dict[str, int]) -> dict[str, Any]:
+    """The version with rules whose points wait for so many days."""
+
+    def later(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {**rule, "available_after_days": days} if (days := waits.get(rule["id"])) else rule
+            for rule in rules
+        ]
+
+    made = {**version, "earn": {**version["earn"], "bonus": later(version["earn"]["bonus"])}}
+    if "signup_bonus" in version:
+        made["signup_bonus"] = later(version["signup_bonus"])
+    return made
 
 
 def _records(luck: Luck, name: str) -> list[dict[str, Any]]:

@@ -95,7 +95,8 @@ def compare(versions: list[dict[str, Any]], events: list[dict], known: Mapping[s
     }
     assert points == expected
     earning = pl.col("event_class") == "EARN"
-    refused = rows.filter(earning, pl.col("zero_reason").is_in(INELIGIBLE))
+    beyond_limits = (pl.col("zero_reason") == "CAP_EXHAUSTED") & ~pl.col("is_eligible")
+    refused = rows.filter(earning, pl.col("zero_reason").is_in(INELIGIBLE) | beyond_limits)
     assert dict(refused.select("event_id", "zero_reason").iter_rows()) == reasons
     by_key: dict[tuple[str, str], int] = {}
     for account, key, _, amount in decided.caps.rows():
@@ -159,7 +160,7 @@ def in_two_passes(rules: RuleBook, events: pl.DataFrame, first: int, facts: Fact
     """Decide `events`, which are in order, the first `first` of them by themselves."""
     before = decide(events.head(first), rules, State(facts=facts))
     items = items_of(before.decisions, before.allocations, rules, facts.statuses)
-    state = State(before.caps, items, before.spend, before.progress, facts)
+    state = State(before.caps, items, before.spend, before.progress, facts, before.places)
     return [before, decide(events.slice(first), rules, state)]
 
 
@@ -182,7 +183,7 @@ def test_columns_decide_what_the_fold_decides(versions, events, first, second, r
         folded = in_two_passes(rules, frame, cut, facts)
     used: list[dict] = [{}, {}]
     for one, other in zip(columns, folded, strict=True):
-        for name in ("decisions", "allocations", "problems", "spend", "progress"):
+        for name in ("decisions", "allocations", "problems", "spend", "progress", "places"):
             assert getattr(one, name).equals(getattr(other, name)), name
         for known, caps in zip(used, (one.caps, other.caps), strict=True):
             known |= {row[:3]: row[3] for row in caps.rows()}

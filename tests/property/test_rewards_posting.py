@@ -48,7 +48,7 @@ def histories(draw: st.DrawFn) -> History:
             issued_on = START - timedelta(days=draw(st.integers(1, 40)))
             source = f"old{number}{account}"
             lots.append((f"lot:{source}:1", account, source, f"accrual:{source}:1", issued_on,
-                         None, 0, each + 5, each, False))  # fmt: skip
+                         None, 0, each + 5, None, each, False))  # fmt: skip
         states.append((account, sum(points) if points else -draw(st.integers(0, 120))))
     earned: dict[str, list[str]] = {account: [f"old0{account}"] for account in ACCOUNTS}
     rows: list[dict[str, Any]] = []

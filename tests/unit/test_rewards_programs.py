@@ -26,13 +26,15 @@ FIRST = {
 }  # fmt: skip
 SECOND = {
     "program": "card", "version": 2, "valid_from": "2025-01-01",
-    "eligibility": {"exclude_mcc": [6011, 4829]},
+    "eligibility": {"exclude_mcc": [6011, 4829],
+                    "limits": [{"id": "one_home", "match": {"mcc": [6513]}}]},
     "earn": {
         "base": {"id": "base", "rate_milli": 1500},
         "bonus": [
             {"id": "gas", "match": {"mcc_category": "gas"}, "rate_milli": 2000},
             {"id": "drugstore", "match": {"mcc_category": "drugstore"}, "rate_milli": 1000,
-             "valid": ["2025-01-01", "2025-06-30"], "activation": "required"},
+             "valid": ["2025-01-01", "2025-06-30"], "activation": "required",
+             "available_after_days": 45},
         ],
     },
     "economics": {"point_value_micros": 900_000},
@@ -72,7 +74,11 @@ def test_the_diff_says_what_changes_for_whom(folder):
         "earn.bonus.drugstore": (
             "mcc_category drugstore",
             "new rule drugstore: 1 points per 1 USD, for mcc_category drugstore, "
-            "from 2025-01-01 to 2025-06-30, after activation",
+            "from 2025-01-01 to 2025-06-30, after activation, available after 45 days",
+        ),
+        "eligibility.limits.one_home": (
+            "mcc 6513",
+            "one_home: mcc 6513 earns at the first merchant of a calendar month only",
         ),
         "eligibility.exclude_mcc": (
             "members", "eligibility.exclude_mcc: 4829 no longer earn; 7995 earn now",
@@ -85,6 +91,7 @@ def test_the_diff_says_what_changes_for_whom(folder):
         change.term: change.words for change in diff_versions(load_programs(folder)["card"], 2, 1)
     }
     assert "down from 1.5" in back["earn.base.base.rate"]
+    assert back["eligibility.limits.one_home"].startswith("one_home ends (before: mcc 6513 earns")
     assert diff_versions(load_programs(folder)["card"], 1, 1) == []
 
 
@@ -98,6 +105,7 @@ def test_check_tells_versions_and_rules(folder):
     assert "card version 1: 2024-01-01 to 2024-12-31" in text
     assert "card version 2: 2025-01-01 to further notice" in text
     assert "shop: 1 points per full 10.00 USD" in text
+    assert "one_home: mcc 6513 earns at the first merchant of a calendar month only" in text
 
 
 def test_the_commands_read_the_folder(folder, tmp_path):

@@ -52,6 +52,7 @@ def test_shipped_programs_are_valid():
         ("eligibility: {exclude_mcc_category: [casino]}", "eligibility.exclude_mcc_category"),
         ("earn: {base: {id: base}}", "earn.base"),
         ("gates: [{id: five}]", "gates.0.n"),
+        ("eligibility: {limits: [{id: one}]}", "eligibility.limits.0.match"),
     ],
 )
 def test_errors_name_file_and_field(tmp_path, more, field):
