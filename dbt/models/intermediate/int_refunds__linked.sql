@@ -21,6 +21,8 @@
 
 {% set posted = ref('int_posted_transactions__netted') %}
 {% set versions = ref('int_transaction_events__versioned') %}
+{% set is_touched_message = is_touched('transaction_id', 'transaction') ~ ' and '
+    ~ is_since_touched('event_at', 'transaction') %}
 {% set is_purchase = "purchases.transaction_class <> 'REFUND' and purchases.direction = 'DEBIT'" %}
 
 with recursive all_refunds as (
@@ -48,9 +50,7 @@ touched_messages as (
         original_transaction_id,
         network_transaction_id
     from {{ versions }}
-    where
-        {{ is_touched('transaction_id', 'transaction') }}
-        and {{ is_since_touched('event_at', 'transaction') }}
+    where {{ is_touched_message }}
 ),
 
 -- Account and merchant pairs in which something to refund changed, directly or because a touched
