@@ -41,7 +41,7 @@ MISMATCHES = pl.Schema(
 )
 _PYTHON_TYPES = {"INT64": int, "DOUBLE": float, "STRING": str, "BOOL": bool}
 _UNKNOWN_KEY = "no-such-entity"
-_MOST_FILES = 20
+_PLACES = 5
 
 
 def parity(sample: int = 100, *, services: list[str] | None = None, seed: int = 0) -> pl.DataFrame:
@@ -166,13 +166,19 @@ def _request_values(service: Service, choose: random.Random, moment: datetime) -
 
 
 def _sample_keys(view: str, key: str, sample: int, seed: int) -> list[str]:
-    """Up to `sample` keys of a view, from a row group each of up to `_MOST_FILES` of its spans."""
+    """Up to `sample` keys of a view: neighbours in each of up to `_PLACES` of its spans.
+
+    Files are sorted by key: where neighbours are, the rest of a file need not be read.
+    """
     spans = sorted(read_manifest(view).partitions)
     choose = random.Random(seed)
-    chosen = choose.sample(spans, min(len(spans), sample, _MOST_FILES))
-    keys: set[str] = set()
+    chosen = choose.sample(spans, min(len(spans), sample, _PLACES))
+    found: set[str] = set()
     for path in partition_files(view, sorted(chosen)):
         with pq.ParquetFile(path) as file:
-            group = choose.randrange(file.num_row_groups)
-            keys.update(file.read_row_group(group, [key])[key].unique().to_pylist())
-    return sorted(choose.sample(sorted(keys), min(len(keys), sample)))
+            group = file.read_row_group(choose.randrange(file.num_row_groups), [key])
+        keys = sorted(group[key].unique().to_pylist())
+        count = min(len(keys), math.ceil(sample / len(chosen)))
+        first = choose.randint(0, len(keys) - count)
+        found.update(keys[first : first + count])
+    return sorted(found)[:sample]
