@@ -1,7 +1,8 @@
 """Ingest of one CSV file beside DuckDB's own conversion of it: `python -m benchmarks.ingest`.
 
 Both read the same file in the same run, each in a process of its own; seconds, seconds of processor
-(which other work on the machine changes less) and peak memory of each are printed. DuckDB only converts; ingest also identifies, types, judges, hashes and registers.
+(which other work on the machine changes less) and peak memory of each are printed. DuckDB only
+converts; ingest also identifies, types, judges, hashes and registers.
 With `--marts` the rows go on to marts and features.
 """
 
