@@ -37,18 +37,27 @@ def _run(home: Path) -> dict[str, Any]:
 
 def _measure(home: Path, size: Size, day_accounts: int, args: argparse.Namespace) -> dict[str, Any]:
     """A history of `size`, then `args.daily` days one by one; the last one is told."""
-    rows = write_history(home / "landing", size)
-    print(f"history of {rows:,} transactions, {size.accounts:,} accounts, {size.days} days:",
-          end=" ", flush=True)  # fmt: skip
-    history = _run(home)
-    print(f"{sum(stage['seconds'] for stage in history['stages'].values()):.0f} s", flush=True)
+    days = home / "days"
+    if not days.exists():
+        rows = write_history(home / "landing", size)
+        print(f"history of {rows:,} transactions, {size.accounts:,} accounts, {size.days} days:",
+              end=" ", flush=True)  # fmt: skip
+        history = _run(home)["stages"].values()
+        seconds, processor = (
+            sum(stage[name] for stage in history) for name in ("seconds", "processor")
+        )
+        print(f"{seconds:.0f} s, {processor:.0f} of processor", flush=True)
+        days.write_text("0")
+    first = int(days.read_text()) + 1
     figures: dict[str, Any] = {}
-    for number in range(1, args.daily + 1):
+    for number in range(first, first + args.daily):
+        days.write_text(str(number))
         write_day(home / "landing", LAST_DAY + timedelta(number), day_accounts, args.day)
         figures = _run(home)
         seconds = sum(stage["seconds"] for stage in figures["stages"].values())
-        print(f"  day {number}: {seconds:.1f} s after {figures['imports']:.1f} s of imports",
-              flush=True)  # fmt: skip
+        processor = sum(stage["processor"] for stage in figures["stages"].values())
+        print(f"  day {number}: {seconds:.1f} s, {processor:.1f} of processor, after "
+              f"{figures['imports']:.1f} s of imports", flush=True)  # fmt: skip
     return figures
 
 
@@ -63,6 +72,7 @@ def _show(small: dict[str, Any], large: dict[str, Any]) -> None:
         other = large["stages"][name]
         row(name, stage["seconds"], other["seconds"])
         row("    of it work", stage["work"], other["work"])
+        row("    seconds of processor", stage["processor"], other["processor"])
     totals = [
         {
             name: sum(stage[name] for stage in figures["stages"].values())
@@ -88,7 +98,7 @@ def main() -> None:
     parser.add_argument("--day", type=int, default=30_000, help="transactions of the day")
     parser.add_argument("--daily", type=int, default=2, help="days run one by one; the last counts")
     parser.add_argument("--grow", choices=("accounts", "days"), default="accounts")
-    parser.add_argument("--folder", type=Path, help="where the homes are made, and left")
+    parser.add_argument("--folder", type=Path, help="where the homes are left, to go on with")
     args = parser.parse_args()
     small = Size.of(args.small, DAYS)
     large = (

@@ -24,6 +24,7 @@ def _environment(tables: dict[str, str]) -> jinja2.Environment:
     environment.globals |= {
         "adapter": _Adapter(environment),
         "config": lambda **_: "",
+        "in_order_of": lambda *_: "",
         "is_delta": lambda: False,
         "is_since_touched": lambda *_: "true",
         "is_touched": lambda *_: "true",

@@ -135,6 +135,11 @@ def fresh_findings() -> str:
     return _findings(is_fresh=True)
 
 
+def file_findings() -> str:
+    """As `landing.findings`, without what only the accepted rows tell."""
+    return f"with {_OF_FILES} {_FROM_FILES}"
+
+
 def _findings(is_fresh: bool) -> str:
     parts = [_FROM_FILES, *(part for feed in FEEDS.values() for part in _of_feed(feed, is_fresh))]
     return f"with {_OF_FILES}, {_FRESH} " + " union all ".join(parts)

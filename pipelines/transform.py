@@ -9,12 +9,16 @@ from collections.abc import Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import yaml
 
 from pipelines.errors import CardlineError
 from pipelines.files import locked, written_aside
 from pipelines.settings import PROJECT_DIR, Settings, get_settings
+
+if TYPE_CHECKING:
+    import duckdb
 
 DBT_DIR = PROJECT_DIR / "dbt"
 DBT_EXECUTABLE = Path(sys.executable).with_name("dbt")
@@ -37,13 +41,34 @@ def dbt_environment(settings: Settings | None = None) -> dict[str, str]:
     }
 
 
-def news(load_no: int = -1, tested_snapshot: int = -1) -> dict[str, str]:
+MOST_NAMED_FILES = 100
+"""New files that dbt is told by name; of more, it is told the ingest commit."""
+
+
+def news(load_no: int = -1, tested_snapshot: int = -1, files: Sequence[str] = ()) -> dict[str, str]:
     """Variables that tell dbt's macros what is new: rows of ingest commits after `load_no`, and for
-    data tests what was written after the lake's `tested_snapshot`. -1: everything is."""
+    data tests what was written after the lake's `tested_snapshot`. -1: everything is.
+
+    `files` are the ids of the files in these commits, or none where they are too many to name.
+    """
     return {
         "CARDLINE_FROM_LOAD_NO": str(load_no),
         "CARDLINE_TESTED_SNAPSHOT": str(tested_snapshot),
+        "CARDLINE_NEW_FILES": ",".join(files),
     }
+
+
+def news_since(
+    con: "duckdb.DuckDBPyConnection", load_no: int, tested_snapshot: int
+) -> dict[str, str]:
+    """`news` of what the lake has after `load_no` and `tested_snapshot`."""
+    loaded = con.execute(
+        "select distinct file_id from landing.files where state = 'LOADED' and load_no > ? "
+        "order by file_id limit ?",
+        [load_no, MOST_NAMED_FILES + 1],
+    ).fetchall()
+    named = [] if load_no < 0 or len(loaded) > MOST_NAMED_FILES else [name for (name,) in loaded]
+    return news(load_no, tested_snapshot, named)
 
 
 def dbt_arguments(settings: Settings | None = None) -> list[str]:

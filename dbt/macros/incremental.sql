@@ -24,11 +24,20 @@
 {%- endmacro %}
 
 
-{# Files of ingest commits that this run has to work through. #}
+{#
+  Files of ingest commits that this run has to work through. Where they are few they are named, for
+  a scan skips what cannot hold them only if it is told before it begins.
+#}
 {% macro new_files() -%}
+    {%- set files = source('landing', 'files') -%}
+    {%- set named = env_var('CARDLINE_NEW_FILES', '') if execute else '' -%}
+    {%- if named -%}
+    {{ quoted(named.split(',')) }}
+    {%- else -%}
     select file_id
-    from {{ source('landing', 'files') }}
+    from {{ files }}
     where load_no > {{ from_load_no() }}
+    {%- endif -%}
 {%- endmacro %}
 
 
@@ -77,6 +86,17 @@
 {%- endmacro %}
 
 
+{#
+  In a build of everything: rows in the order of `column`, so that later runs, which ask for the
+  newest, need not read the others.
+#}
+{% macro in_order_of(column) -%}
+    {%- if not is_delta() -%}
+        order by {{ column }}
+    {%- endif -%}
+{%- endmacro %}
+
+
 {# The table int_entities__touched beside `relation`, where it cannot be referred to. #}
 {% macro touched_entities(relation) -%}
     {{ return(api.Relation.create(
@@ -90,7 +110,8 @@
   inserts the new rows. `meta.replaces` names the entity, its column here (`key`), and optionally a
   timestamp column (`since`): rows of days that ended before the first change stay. A day's row is
   stamped with the midnight that ends it; where rows are stamped with instants (`is_instant`), one
-  at the midnight that begins the first day of change goes too.
+  at the midnight that begins the first day of change goes too. With `is_wider` the new rows have
+  ids besides those touched, and theirs are replaced as well.
 #}
 {% macro get_incremental_replace_touched_sql(arg_dict) %}
     {%- set target = arg_dict['target_relation'] -%}
@@ -109,6 +130,12 @@
     )
     {%- endif %}
     {%- endif %};
+    {%- if from_load_no() >= 0 and replaces.get('is_wider') %}
+    delete from {{ target }}
+    where {{ replaces['key'] }} in (
+        select {{ replaces['key'] }} from {{ arg_dict['temp_relation'] }}
+    );
+    {%- endif %}
     insert into {{ target }} ({{ columns }})
     select {{ columns }} from {{ arg_dict['temp_relation'] }};
 {% endmacro %}

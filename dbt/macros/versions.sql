@@ -24,6 +24,25 @@
 {%- endmacro %}
 
 
+{#
+  As `versions`, of a whole table in which nearly every key has one row: those go by as they lie, and
+  only the others are sorted.
+#}
+{% macro versions_of_table(relation, key) -%}
+    {%- set repeated = 'select ' ~ key ~ ' from ' ~ relation ~ ' group by ' ~ key
+        ~ ' having count(*) > 1' -%}
+    select
+        *,
+        cast(1 as bigint) as version_no,
+        received_at as first_received_at,
+        cast(null as timestamp) as superseded_at
+    from {{ relation }}
+    where {{ key }} not in ({{ repeated }})
+    union all
+    {{ versions('(select * from ' ~ relation ~ ' where ' ~ key ~ ' in (' ~ repeated ~ ')) as rows_of_repeated', [key]) }}
+{%- endmacro %}
+
+
 {# The latest version of each key, as `versions` numbers them. #}
 {% macro latest_versions(relation, keys) -%}
     select *

@@ -35,10 +35,12 @@
         {{ return("(select * from " ~ relation ~ " where false)") }}
     {%- elif kind == 'view' and 'file_id' in node.columns -%}
         {{ return("(select * from " ~ relation ~ " where file_id in (" ~ new_files() ~ "))") }}
-    {%- elif kind == 'view' and 'transaction_id' in node.columns -%}
+    {%- elif kind == 'view' and 'transaction_id' in node.columns and 'event_at' in node.columns -%}
         {{ return(
             "(select * from " ~ relation ~ " where transaction_id in (select entity_id from "
-            ~ touched_entities(relation) ~ " where entity = 'transaction'))"
+            ~ touched_entities(relation) ~ " where entity = 'transaction') and event_at >= "
+            ~ "(select min(changed_on) from " ~ touched_entities(relation)
+            ~ " where entity = 'transaction'))"
         ) }}
     {%- endif -%}
     {{ return(relation) }}

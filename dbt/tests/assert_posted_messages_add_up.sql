@@ -2,7 +2,8 @@
 -- daily run: for the transactions that it touched.
 {% set touched = ref('int_entities__touched') %}
 {% set these = "where transaction_id in (select entity_id from " ~ touched
-    ~ " where entity = 'transaction')" if from_load_no() >= 0 else "" %}
+    ~ " where entity = 'transaction') and event_at >= " ~ first_touched_on('transaction')
+    if from_load_no() >= 0 else "" %}
 
 with messages as (
     select

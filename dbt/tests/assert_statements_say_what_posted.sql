@@ -1,15 +1,14 @@
--- R3: a statement's totals are what posted in its period, for the statements that this run's files
--- brought. A total that a source does not give, and an account without messages, are not compared.
+-- R3: a statement's totals are what posted in its period. In a daily run: of the statements that it
+-- wrote. A total that a source does not give, and an account without messages, are not compared.
 {{ config(severity='warn') }}
 
 select
     statement_id,
     account_id,
     period_end_on
-from {{ ref('int_statements__compared') }}
+from ({{ statements_compared(written_rows(ref('fct_statements')) ~ ' as written') }}) as compared
 where
     posted_event_count > 0
-    and file_id in ({{ new_files() }})
     and (
         purchases_minor <> posted_purchases_minor
         or cash_advances_minor <> posted_cash_advances_minor

@@ -86,15 +86,17 @@ def daily_findings(frame: "pl.DataFrame", title: str) -> dg.MarkdownMetadataValu
 
 
 def table_metadata(
-    con: "duckdb.DuckDBPyConnection", table: str, is_personal: bool = False
+    con: "duckdb.DuckDBPyConnection",
+    table: str,
+    is_personal: bool = False,
+    is_counted: bool = True,
 ) -> dict[str, Any]:
     """Row count, column count and a preview of `table` (`schema.name`, one of our own)."""
     relation = con.sql(f"from {CATALOG}.{table}")
-    count = relation.aggregate("count(*)").fetchone()
-    metadata: dict[str, Any] = {
-        "dagster/row_count": int(count[0]) if count else 0,
-        "columns": len(relation.columns),
-    }
+    metadata: dict[str, Any] = {"columns": len(relation.columns)}
+    if is_counted:
+        count = relation.aggregate("count(*)").fetchone()
+        metadata["dagster/row_count"] = int(count[0]) if count else 0
     if not is_personal:
         metadata["preview"] = markdown_table(relation.limit(PREVIEW_ROWS).pl())
     return metadata

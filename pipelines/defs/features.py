@@ -29,9 +29,16 @@ ONLINE_POOL = "online_store"
 
 
 class MaterializeConfig(dg.Config):
-    """Features are served as of `through`, ISO; None: the end of the last batch date."""
+    """Features are published and served as of `through` (ISO); None: the end of the last batch
+    date."""
 
     through: str | None = None
+
+    def moment(self) -> datetime | None:
+        if self.through is not None:
+            return datetime.fromisoformat(self.through)
+        with connect(read_only=True) as con:
+            return _midnight_after(data_clock(con))
 
 
 @dg.asset(
@@ -46,12 +53,12 @@ class MaterializeConfig(dg.Config):
     description="One Parquet file per feature view and day, and per month of what is older, for "
     "Feast's point-in-time retrieval. Only those that changed are written.",
 )
-def offline_store() -> dg.MaterializeResult:
+def offline_store(config: MaterializeConfig) -> dg.MaterializeResult:
     from pipelines.features.publish import publish
     from pipelines.features.registry import apply
 
     apply()
-    published = publish()
+    published = publish(through=config.moment())
     return dg.MaterializeResult(
         metadata=_metadata(
             [{"view": p.view, "rows": p.rows, "written": len(p.written)} for p in published],
@@ -75,10 +82,7 @@ def offline_store() -> dg.MaterializeResult:
 def online_store(config: MaterializeConfig) -> dg.MaterializeResult:
     from pipelines.features.materialize import materialize
 
-    with connect(read_only=True) as con:
-        clock = data_clock(con)
-    end = datetime.fromisoformat(config.through) if config.through else _midnight_after(clock)
-    done = materialize(end=end)
+    done = materialize(end=config.moment())
     return dg.MaterializeResult(
         metadata=_metadata(
             [

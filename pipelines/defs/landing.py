@@ -27,6 +27,9 @@ from pipelines.warehouse import connect, files_waiting, watermark
 DELIVERIES = dg.AssetKey(["landing", "deliveries"])
 
 
+_SHOWN_FINDINGS = 20
+
+
 class IngestConfig(dg.Config):
     """Which landing folder to take in."""
 
@@ -113,15 +116,24 @@ def deliveries_are_in_order() -> dg.AssetCheckResult:
     with connect(read_only=True) as con:
         found = (
             con.sql(fresh_findings())
-            .aggregate("kind, feed, count(*) as findings, any_value(detail) as example")
             .filter("kind in ('FILE_MISSING', 'FILE_LATE', 'CORRECTION', 'ORPHAN_KEY')")
-            .order("findings desc, kind, feed")
+            .aggregate(
+                "kind as finding, feed, batch_date, count(*) as found, any_value(detail) as example"
+            )
+            .order("found desc, finding, feed, batch_date")
             .pl()
         )
+    plots = {}
+    if found.height:
+        plots["by_day"] = daily_findings(found.drop("example"), "Out of order, by batch date")
     return dg.AssetCheckResult(
         passed=found.is_empty(),
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"findings": int(found["findings"].sum()), "by_kind": markdown_table(found)},
+        metadata={
+            **plots,
+            "findings": int(found["found"].sum()),
+            "by_kind": markdown_table(found.head(_SHOWN_FINDINGS)),
+        },
     )
 
 

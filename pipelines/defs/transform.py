@@ -17,7 +17,15 @@ from dagster_dbt.compat import DBT_PYTHON_VERSION
 
 from pipelines.defs.common import DAILY_FRESHNESS, OWNERS, POOL, RETRIES, table_metadata
 from pipelines.settings import get_settings
-from pipelines.transform import DBT_DIR, TESTED, WATERMARK, dbt_arguments, ensure_manifest, news
+from pipelines.transform import (
+    DBT_DIR,
+    TESTED,
+    WATERMARK,
+    dbt_arguments,
+    ensure_manifest,
+    news,
+    news_since,
+)
 from pipelines.warehouse import connect, latest_load_no, set_watermark, snapshots, watermark
 
 MANIFEST = ensure_manifest()
@@ -90,7 +98,8 @@ def curated_tables(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> It
         tested = watermark(con, TESTED)
         if snapshots(con)[0] > tested + 1:
             tested = -1  # What was written since cannot be told any more.
-    yield from _build(context, dbt, news(since, tested))
+        what_is_new = news_since(con, since, tested)
+    yield from _build(context, dbt, what_is_new)
     with connect() as con:
         set_watermark(con, TESTED, snapshots(con)[1])
         set_watermark(con, WATERMARK, load_no)
@@ -119,11 +128,16 @@ def _build(
 
 
 def _measured(context: dg.AssetExecutionContext, built: dg.Output[Any]) -> dg.Output[Any]:
-    """`built` with the row count and a preview of its table; people have no preview."""
+    """`built` with a preview, of tables the row count; people have no preview.
+
+    To count a view would be to work it out, whole histories of it each day.
+    """
     key = context.asset_key_for_output(built.output_name)
     layer, name = key.path
     is_shown = layer in ("marts", "features", "finance") and name != "dim_customers"
-    table = context.assets_def.metadata_by_key[key]["dagster/table_name"].partition(".")[2]
+    known = context.assets_def.metadata_by_key[key]
+    table = known["dagster/table_name"].partition(".")[2]
+    is_counted = known["dagster-dbt/materialization_type"] != "view"
     with connect(read_only=True) as con:
-        measures = table_metadata(con, table, is_personal=not is_shown)
+        measures = table_metadata(con, table, is_personal=not is_shown, is_counted=is_counted)
     return built.with_metadata({**built.metadata, **measures})

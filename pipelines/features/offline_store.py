@@ -28,6 +28,8 @@ from feast.repo_config import RepoConfig
 from pipelines.warehouse import scratch
 
 _ROW = "__row"
+_KEYS_LOOKED_UP = 1_000
+"""For up to so many keys DuckDB reads only the row groups that may have them; for more, all."""
 
 # A row is visible from the later of its event time and its known time. Of the visible rows the one
 # with the latest (event time, known time) counts, so a row that becomes visible behind a later
@@ -128,6 +130,7 @@ def _join_all(
     joined = pa.Table.from_pandas(entity_df, preserve_index=False)
     entities = joined.append_column(_ROW, pa.array(range(joined.num_rows), pa.int64()))
     with scratch() as con:
+        con.execute(f"set dynamic_or_filter_threshold = {_KEYS_LOOKED_UP}")
         con.register("given", entities)
         con.execute(
             f"create temp table entities as select * replace ("  # noqa: S608

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from pipelines.errors import CardlineError
 from pipelines.features.materialize import batches_alone, materialized_through
@@ -28,7 +29,6 @@ from pipelines.features.retrieval import (
     service_definition,
     service_names,
 )
-from pipelines.warehouse import scratch
 
 MISMATCHES = pl.Schema(
     {
@@ -41,6 +41,7 @@ MISMATCHES = pl.Schema(
 )
 _PYTHON_TYPES = {"INT64": int, "DOUBLE": float, "STRING": str, "BOOL": bool}
 _UNKNOWN_KEY = "no-such-entity"
+_PLACES = 5
 
 
 def parity(sample: int = 100, *, services: list[str] | None = None, seed: int = 0) -> pl.DataFrame:
@@ -165,16 +166,19 @@ def _request_values(service: Service, choose: random.Random, moment: datetime) -
 
 
 def _sample_keys(view: str, key: str, sample: int, seed: int) -> list[str]:
-    """Up to `sample` keys of a view, from up to as many of its spans."""
+    """Up to `sample` keys of a view: neighbours in each of up to `_PLACES` of its spans.
+
+    Files are sorted by key: where neighbours are, the rest of a file need not be read.
+    """
     spans = sorted(read_manifest(view).partitions)
-    chosen = random.Random(seed).sample(spans, min(len(spans), sample, 50))
-    if not chosen:
-        return []
-    files = [str(path) for path in partition_files(view, sorted(chosen))]
-    with scratch() as con:
-        rows = con.execute(
-            f'select distinct "{key}" as k from read_parquet(?) '  # noqa: S608
-            "order by md5(k || ?::varchar), k limit ?",
-            [files, seed, sample],
-        ).fetchall()
-    return [value for (value,) in rows]
+    choose = random.Random(seed)
+    chosen = choose.sample(spans, min(len(spans), sample, _PLACES))
+    found: set[str] = set()
+    for path in partition_files(view, sorted(chosen)):
+        with pq.ParquetFile(path) as file:
+            group = file.read_row_group(choose.randrange(file.num_row_groups), [key])
+        keys = sorted(group[key].unique().to_pylist())
+        count = min(len(keys), math.ceil(sample / len(chosen)))
+        first = choose.randint(0, len(keys) - count)
+        found.update(keys[first : first + count])
+    return sorted(found)[:sample]

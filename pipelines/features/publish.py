@@ -7,13 +7,17 @@ are sorted by key and time. Only spans whose rows changed are written, each asid
 `manifest.json` beside them says what is there and is written last, so a run that was killed is
 completed by the next one. While days become a month both may be there for a moment: the same rows,
 of which retrieval takes one.
+
+A window that nothing enters any more still loses what leaves it: tables have rows of days to come.
+A row is published when its time has come, so that a day's news about some entities does not write
+three months ahead of all the others anew.
 """
 
 import json
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import duckdb
@@ -37,6 +41,8 @@ POLARS_TYPES = {
     "INT64": pl.Int64(), "DOUBLE": pl.Float64(), "STRING": pl.String(), "BOOL": pl.Boolean(),
 }  # fmt: skip
 _ROWS_PER_READ = 1_000_000
+_ROWS_PER_GROUP = 32_768
+"""Rows are sorted by key: of a file, whoever asks for some keys reads only where these are."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,15 @@ class Partition:
 
 @dataclass
 class Manifest:
-    """What is published of a view, and from which state of the warehouse table."""
+    """What is published of a view, from which state of the warehouse table, and through which event
+    time (ISO; None: all of it)."""
 
     view: str
     columns: dict[str, str]
     publication: int = 0
     table_id: int = -1
     snapshot: int = -1
+    through: str | None = None
     partitions: dict[str, Partition] = field(default_factory=dict)
 
 
@@ -78,15 +86,18 @@ def publish(
     views: Iterable[str] | None = None,
     *,
     con: duckdb.DuckDBPyConnection | None = None,
+    through: datetime | None = None,
     is_full: bool = False,
 ) -> list[Published]:
     """Bring the published Parquet of `views` (default: all) to the state of the warehouse.
 
-    Looks at the days that the lake reports as changed since the last publication; at every row on
-    the first one, after the table was replaced, and with `is_full`. Twice in a row, the second
-    writes nothing. Raises `CardlineError` for a table that is missing, lacks a declared column or
-    has another type in it, and for rows without a key or a time or with a repeated
-    (key, event_timestamp, created_timestamp): then nothing of that view is changed.
+    Rows with an `event_timestamp` after `through` (UTC, inclusive; None: none) are left for later.
+    Looks at the days that the lake reports as changed since the last publication, and at those that
+    have come since; at every row on the first one, after the table was replaced, and with
+    `is_full`. Twice in a row, the second writes nothing. Raises `CardlineError` for a table that is
+    missing, lacks a declared column or has another type in it, and for rows without a key or a time
+    or with a repeated (key, event_timestamp, created_timestamp): then nothing of that view is
+    changed.
     """
     declared = load_definitions().views
     wanted = sorted(declared) if views is None else list(views)
@@ -95,12 +106,12 @@ def publish(
         raise CardlineError(f"there is no feature view {unknown[0]}; there are {sorted(declared)}")
     if con is None:
         with connect(read_only=True) as own:
-            return publish(wanted, con=own, is_full=is_full)
+            return publish(wanted, con=own, through=through, is_full=is_full)
     con.execute("begin transaction")  # One snapshot for looking, checking and reading.
     try:
         lake = _read_lake(con)
         return [
-            _publish_view(con, lake, declared[name], is_full)
+            _publish_view(con, lake, declared[name], through or datetime.max, is_full)
             for name in track(wanted, "publishing features")
         ]
     finally:
@@ -142,14 +153,18 @@ def retracted_keys(view: str, since: int) -> list[str]:
 
 
 def _remember_retracted(
-    con: duckdb.DuckDBPyConnection, view: View, publication: int, spans: list[str], since: date
+    con: duckdb.DuckDBPyConnection,
+    view: View,
+    publication: int,
+    spans: list[str],
+    extent: "_Extent",
 ) -> None:
     """Note the keys with a published row (by key and times) that the warehouse no longer has."""
     files = [path for path in partition_files(view.name, spans) if path.exists()]
     if not files:
         return
     key = _quote(view.key)
-    where, parameters = _in_spans(spans, since)
+    where, parameters = _in_spans(spans, extent)
     rows = con.execute(
         f"select distinct {key} from (select {key}, event_timestamp, created_timestamp "  # noqa: S608
         f"from read_parquet(?, hive_partitioning = false) "
@@ -166,23 +181,23 @@ def _remember_retracted(
 
 
 def _publish_view(
-    con: duckdb.DuckDBPyConnection, lake: "_Lake", view: View, is_full: bool
+    con: duckdb.DuckDBPyConnection, lake: "_Lake", view: View, through: datetime, is_full: bool
 ) -> Published:
     table_id = _checked_table(lake, view)
     manifest = _known_manifest(view)
-    since = _days_since(con, view)
-    spans = None if is_full else _changed_spans(con, lake, view, manifest, since)
-    current = _span_digests(con, view, spans, since)
+    extent = _Extent(_days_since(con, view, through), through)
+    spans = None if is_full else _changed_spans(con, lake, view, manifest, extent)
+    current = _span_digests(con, view, spans, extent)
     gone = [span for span in manifest.partitions if (spans is None or span in spans)]
     gone = [span for span in gone if span not in current]
     changed = sorted(span for span in current if _differs(view, manifest, span, current[span]))
-    _require_sound(con, view, changed, since, is_everywhere=spans is None)
+    _require_sound(con, view, changed, extent, is_everywhere=spans is None)
     if changed or gone or not is_published(view.name):
         manifest.publication += 1
     # Before anything is replaced: a run that is killed then only names keys that need no repair.
-    _remember_retracted(con, view, manifest.publication, [*changed, *gone], since)
+    _remember_retracted(con, view, manifest.publication, [*changed, *gone], extent)
     for batch in _batches({span: current[span][0] for span in changed}):
-        _write_spans(con, view, batch, since)
+        _write_spans(con, view, batch, extent)
     for span in changed:
         rows, digest, known_from, known_to = current[span]
         manifest.partitions[span] = Partition(
@@ -193,6 +208,7 @@ def _publish_view(
         del manifest.partitions[span]
     manifest.partitions = dict(sorted(manifest.partitions.items()))
     manifest.table_id, manifest.snapshot = table_id, lake.snapshot
+    manifest.through = None if through == datetime.max else through.isoformat()
     _write_or_drop_schema_only(view, is_empty=not manifest.partitions)
     _write_manifest(manifest)
     return Published(
@@ -203,11 +219,20 @@ def _publish_view(
     )
 
 
-def _days_since(con: duckdb.DuckDBPyConnection, view: View) -> date:
+@dataclass(frozen=True)
+class _Extent:
+    """What is to be published: rows through an event time, from the day `since` on by days."""
+
+    since: date
+    through: datetime
+
+
+def _days_since(con: duckdb.DuckDBPyConnection, view: View, through: datetime) -> date:
     """The first day of the month before that of the newest row: what is older goes by months."""
     row = con.execute(
         f"select (date_trunc('month', max(event_timestamp)) - interval 1 month)::date "  # noqa: S608
-        f"from {_table(view)}"
+        f"from {_table(view)} where event_timestamp <= ?",
+        [through],
     ).fetchone()
     return (row[0] if row else None) or date.min
 
@@ -292,55 +317,81 @@ def _read_lake(con: duckdb.DuckDBPyConnection) -> _Lake:
 
 
 def _changed_spans(
-    con: duckdb.DuckDBPyConnection, lake: _Lake, view: View, manifest: Manifest, since: date
+    con: duckdb.DuckDBPyConnection, lake: _Lake, view: View, manifest: Manifest, extent: _Extent
 ) -> list[str] | None:
-    """Spans with inserted or deleted rows since the manifest, or to be grouped anew; None where
-    that cannot be told."""
+    """Spans with inserted or deleted rows since the manifest, whose time has come since, or to be
+    grouped anew; None where that cannot be told."""
     if manifest.snapshot < 0 or manifest.table_id != lake.table_ids.get(view.name):
         return None
-    regrouped = _regrouped(manifest, since)
-    if manifest.snapshot == lake.snapshot:
-        return sorted(regrouped)
     if lake.oldest_snapshot > manifest.snapshot + 1:
         return None  # The snapshots in between have expired.
-    rows = con.execute(
-        "select distinct event_timestamp::date::varchar "
-        "from ducklake_table_changes(?, 'features', ?, ?::bigint, ?::bigint)",
-        [CATALOG, view.name, manifest.snapshot + 1, lake.snapshot],
-    ).fetchall()
-    days = [day for (day,) in rows]
-    return None if None in days else sorted(regrouped | {_span(day, since) for day in days})
+    before = datetime.max if manifest.through is None else datetime.fromisoformat(manifest.through)
+    if before > extent.through:
+        return None
+    queries: list[tuple[str, list[object]]] = []
+    if before < extent.through:
+        queries.append(
+            (
+                f"select event_timestamp from {_table(view)} "  # noqa: S608
+                "where event_timestamp > ? and event_timestamp <= ?",
+                [before, extent.through],
+            )
+        )
+    if manifest.snapshot < lake.snapshot:
+        queries.append(
+            (
+                "select event_timestamp "
+                "from ducklake_table_changes(?, 'features', ?, ?::bigint, ?::bigint) "
+                "where event_timestamp is null or event_timestamp <= ?",
+                [CATALOG, view.name, manifest.snapshot + 1, lake.snapshot, extent.through],
+            )
+        )
+    days = {
+        day
+        for query, parameters in queries
+        for (day,) in con.execute(
+            f"select distinct event_timestamp::date::varchar from ({query})",  # noqa: S608
+            parameters,
+        ).fetchall()
+    }
+    if None in days:
+        return None
+    return sorted(_regrouped(manifest, extent.since) | {_span(day, extent.since) for day in days})
 
 
 def _span_digests(
-    con: duckdb.DuckDBPyConnection, view: View, spans: list[str] | None, since: date
+    con: duckdb.DuckDBPyConnection, view: View, spans: list[str] | None, extent: _Extent
 ) -> dict[str, tuple[int, str, str, str]]:
     """Rows, digest and known range of each span, of all spans or of those asked for."""
     columns = ", ".join(_quote(name) for name in _columns(view))
     known = "greatest(event_timestamp, created_timestamp)"
-    where, parameters = _in_spans(spans, since)
+    where, parameters = _in_spans(spans, extent)
     rows = con.execute(
         f"select {_SPAN}, count(*), "  # noqa: S608
         f"(sum(hash({columns})::hugeint)::varchar || '-' || bit_xor(hash({columns}))::varchar), "
         f"strftime(min({known}), '%Y-%m-%dT%H:%M:%S.%f'), "
         f"strftime(max({known}), '%Y-%m-%dT%H:%M:%S.%f') "
         f"from {_table(view)} where event_timestamp is not null {where} group by 1",
-        [since, *parameters],
+        [extent.since, *parameters],
     ).fetchall()
     return {span: (count, digest, first, last) for span, count, digest, first, last in rows}
 
 
-def _in_spans(spans: list[str] | None, since: date) -> tuple[str, list[object]]:
+def _in_spans(spans: list[str] | None, extent: _Extent) -> tuple[str, list[object]]:
     """A filter on spans; the range lets the engine skip files that have none of them."""
     if spans is None:
-        return "", []
+        return (
+            "and (event_timestamp is null or event_timestamp <= ?::timestamp)",
+            [extent.through],
+        )
     if not spans:
         return "and false", []
-    first, last = (date.fromisoformat(f"{end(spans)[:7]}-01") for end in (min, max))
+    first = date.fromisoformat(f"{min(spans)[:7]}-01")
+    last = date.fromisoformat(f"{max(spans)[:7]}-01")
     return (
         "and event_timestamp >= ?::timestamp and event_timestamp < ?::timestamp + interval 1 month "
-        f"and {_SPAN} in (select unnest(?::varchar[]))",
-        [first, last, since, spans],
+        f"and event_timestamp <= ?::timestamp and {_SPAN} in (select unnest(?::varchar[]))",
+        [first, last, extent.through, extent.since, spans],
     )
 
 
@@ -368,7 +419,7 @@ def _require_sound(
     con: duckdb.DuckDBPyConnection,
     view: View,
     spans: list[str],
-    since: date,
+    extent: _Extent,
     *,
     is_everywhere: bool,
 ) -> None:
@@ -379,7 +430,7 @@ def _require_sound(
     if not spans and not is_everywhere:
         return
     key = _quote(view.key)
-    where, parameters = _in_spans(None if is_everywhere else spans, since)
+    where, parameters = _in_spans(None if is_everywhere else spans, extent)
     blank, repeated = con.execute(
         f"with looked_at as (select {key}, event_timestamp, created_timestamp "  # noqa: S608
         f"from {_table(view)} where true {where}) "
@@ -401,14 +452,16 @@ def _require_sound(
         )
 
 
-def _write_spans(con: duckdb.DuckDBPyConnection, view: View, spans: list[str], since: date) -> None:
+def _write_spans(
+    con: duckdb.DuckDBPyConnection, view: View, spans: list[str], extent: _Extent
+) -> None:
     """Write each of `spans` aside and rename it into place."""
     columns = ", ".join(_quote(name) for name in _columns(view))
-    where, parameters = _in_spans(spans, since)
+    where, parameters = _in_spans(spans, extent)
     frame = con.execute(
         f"select {columns}, {_SPAN} as __span from {_table(view)} where true {where} "  # noqa: S608
         f"order by {_quote(view.key)}, event_timestamp, created_timestamp",
-        [since, *parameters],
+        [extent.since, *parameters],
     ).pl()
     parts = frame.partition_by("__span", as_dict=True, include_key=False, maintain_order=True)
     lost = [span for span in spans if (span,) not in parts]
@@ -425,7 +478,7 @@ def _write_file(frame: pl.DataFrame, path: Path) -> None:
     aside = get_settings().features_dir / ".aside" / f"{path.parts[-3]}-{path.parts[-2]}.parquet"
     aside.parent.mkdir(parents=True, exist_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    frame.write_parquet(aside, compression="zstd", statistics=True)
+    frame.write_parquet(aside, compression="zstd", statistics=True, row_group_size=_ROWS_PER_GROUP)
     aside.replace(path)
 
 

@@ -5,6 +5,8 @@ from datetime import date
 import duckdb
 import polars as pl
 
+from pipelines.findings import file_findings
+
 WEEKS = 26
 LEAST_WEEKS = 6
 DEVIATIONS = 6.0
@@ -13,21 +15,18 @@ LATEST_DATES = 7
 
 
 def findings_by_day(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
-    """What ingest found wrong: feed, batch_date, finding and how many, where there is any.
+    """What was found about files, of all ingests: feed, batch_date, finding and how many.
 
-    Findings are rows and files that wait in quarantine, files that came again and files with
-    columns that their contract does not have.
+    Findings are those of `landing.findings` that files and quarantine tell, without a look at the
+    rows that were taken in.
     """
-    return con.execute(
-        "unpivot ("
-        "select feed, batch_date, sum(rows_quarantined)::bigint as rows_quarantined, "
-        "count(*) filter (state = 'QUARANTINED') as files_quarantined, "
-        "count(*) filter (state = 'DUPLICATE') as files_delivered_again, "
-        "count(*) filter (unknown_columns is not null) as files_with_unknown_columns "
-        "from landing.files where batch_date > date '0001-01-01' group by all"
-        ") on columns(* exclude (feed, batch_date)) into name finding value found "
-        "order by all"
-    ).pl().filter(pl.col("found") > 0)  # fmt: skip
+    return (
+        con.sql(file_findings())
+        .filter("batch_date > date '0001-01-01'")
+        .aggregate("feed, batch_date, kind as finding, count(*) as found")
+        .order("all")
+        .pl()
+    )
 
 
 def freshness(con: duckdb.DuckDBPyConnection, today: date) -> pl.DataFrame:

@@ -81,6 +81,26 @@ def test_only_changed_days_are_written(
     assert files(home) == after
 
 
+def test_rows_are_published_when_their_time_has_come(
+    home: Path, lake: duckdb.DuckDBPyConnection, fill: Fill, publish_all: Publish
+) -> None:
+    at_noon = rows(days=1, cards=1)[0] | {"event_timestamp": START + 2.5 * DAY}
+    fill(card_velocity_features=[*rows(days=6), at_noon])
+    first = of_card(publish_all(through=START + 2 * DAY))
+    assert (first.rows, len(first.written)) == (9, 3)
+
+    lake.execute(f"delete from features.{CARD} where event_timestamp = ?", [START + 3 * DAY])
+    assert not any(published.written for published in publish_all(through=START + 2 * DAY))
+
+    second = of_card(publish_all(through=START + 4 * DAY))
+    assert (second.rows, second.written) == (13, ("2024-03-03", "2024-03-05"))
+    by_day = files(home)
+    shutil.rmtree(home / "features")
+    publish_all(through=START + 4 * DAY)
+    assert files(home) == by_day
+    assert of_card(publish_all()).written == ("2024-03-06",)
+
+
 def test_days_become_a_month_when_they_are_old(
     home: Path, lake: duckdb.DuckDBPyConnection, fill: Fill, publish_all: Publish
 ) -> None:

@@ -37,16 +37,24 @@ def _days(count: int) -> list[date]:
 
 
 def test_findings_are_counted_by_feed_day_and_kind(con: duckdb.DuckDBPyConnection) -> None:
-    _deliver(con, "payments", MONDAY, 10, rows_quarantined=2)
-    _deliver(con, "payments", MONDAY, 5, rows_quarantined=1, unknown_columns="colour")
+    _deliver(con, "payments", MONDAY, 10, file_id="p", sequence_no=1, unknown_columns="colour")
+    _deliver(con, "payments", MONDAY + timedelta(1), 10, sequence_no=4)
     _deliver(con, "accounts", MONDAY, 0, state="QUARANTINED")
     _deliver(con, "accounts", MONDAY + timedelta(1), 0, state="DUPLICATE")
-    _deliver(con, "accounts", MONDAY + timedelta(2), 7)
+    late = datetime(2024, 1, 9)
+    _deliver(con, "accounts", MONDAY + timedelta(2), 7, received_at=late)
+    for line_no in (2, 3):
+        con.execute(
+            "insert into quarantine.rows (feed, file_id, line_no, load_no) values (?, ?, ?, ?)",
+            ["payments", "p", line_no, 1],
+        )
     assert findings_by_day(con).rows() == [
-        ("accounts", MONDAY, "files_quarantined", 1),
-        ("accounts", MONDAY + timedelta(1), "files_delivered_again", 1),
-        ("payments", MONDAY, "files_with_unknown_columns", 1),
-        ("payments", MONDAY, "rows_quarantined", 3),
+        ("accounts", MONDAY, "FILE_REFUSED", 1),
+        ("accounts", MONDAY + timedelta(1), "FILE_AGAIN", 1),
+        ("accounts", MONDAY + timedelta(2), "FILE_LATE", 1),
+        ("payments", MONDAY, "FILE_MISSING", 2),
+        ("payments", MONDAY, "ROW_REFUSED", 2),
+        ("payments", MONDAY, "UNKNOWN_COLUMN", 1),
     ]
 
 

@@ -73,3 +73,4 @@ from sums
 inner join maxima
     on sums.entity_id = maxima.entity_id and sums.changed_at = maxima.changed_at
 where {{ is_since_touched('sums.changed_at', 'account') }}
+{{ in_order_of('event_timestamp') }}

@@ -50,3 +50,4 @@ from states
 where
     first_known_at is distinct from next_known_at
     and {{ is_since_touched('first_known_at', 'account') }}
+{{ in_order_of('event_timestamp') }}

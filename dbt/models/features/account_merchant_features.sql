@@ -30,3 +30,4 @@ select
     {{ microseconds('first_known_at') }} as first_used_us
 from pairs
 where {{ is_touched('account_merchant_key', 'account_merchant') }}
+{{ in_order_of('event_timestamp') }}

@@ -213,3 +213,4 @@ left join accounts
         summed.account_id = accounts.account_id
         and summed.moment >= accounts.valid_from
         and summed.moment < coalesce(accounts.valid_to, timestamp '9999-12-31 00:00:00')
+{{ in_order_of('event_timestamp') }}

@@ -101,3 +101,4 @@ select
     end as last_place
 from states
 where {{ is_since_touched('changed_at', 'card') }}
+{{ in_order_of('event_timestamp') }}

@@ -58,3 +58,4 @@ from sums
 inner join maxima
     on sums.entity_id = maxima.entity_id and sums.changed_at = maxima.changed_at
 where {{ is_since_touched('sums.changed_at', 'card') }}
+{{ in_order_of('event_timestamp') }}

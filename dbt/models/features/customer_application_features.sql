@@ -48,3 +48,4 @@ select
     cast(applications_365d as bigint) as app_count_365d,
     cast(declined_365d as bigint) as app_declined_count_365d
 from sums
+{{ in_order_of('event_timestamp') }}

@@ -17,3 +17,4 @@ select
     {{ velocity_columns('device') }}
 from sums
 where {{ is_since_touched('changed_at', 'device') }}
+{{ in_order_of('event_timestamp') }}

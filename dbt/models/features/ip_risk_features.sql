@@ -17,3 +17,4 @@ select
     {{ velocity_columns('ip') }}
 from sums
 where {{ is_since_touched('changed_at', 'ip') }}
+{{ in_order_of('event_timestamp') }}

@@ -17,3 +17,4 @@ select
     {{ velocity_columns('mcc') }}
 from sums
 where {{ is_since_touched('changed_at', 'mcc') }}
+{{ in_order_of('event_timestamp') }}

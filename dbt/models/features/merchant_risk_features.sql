@@ -18,3 +18,4 @@ select
     {{ velocity_columns('merchant') }}
 from sums
 where {{ is_since_touched('changed_at', 'merchant') }}
+{{ in_order_of('event_timestamp') }}

@@ -6,7 +6,14 @@
     config(
         materialized='incremental',
         incremental_strategy='replace_touched',
-        meta={'replaces': {'entity': 'transaction', 'key': 'transaction_id'}},
+        meta={
+            'replaces': {
+                'entity': 'transaction',
+                'key': 'transaction_id',
+                'since': 'event_at',
+                'is_instant': true,
+            }
+        },
     )
 }}
 
@@ -38,6 +45,7 @@ with candidates as (
         and coalesce(transaction_class, 'PURCHASE') in ('PURCHASE', 'CASH_ADVANCE', 'QUASI_CASH')
         and (superseded_at is null or superseded_at > received_at)
         and {{ is_touched('transaction_id', 'transaction') }}
+        and {{ is_since_touched('event_at', 'transaction') }}
 ),
 
 ranked as (
@@ -159,3 +167,4 @@ select
     cast(known_at as date) as known_from,
     cast(known_until as date) as known_to
 from believed_messages
+{{ in_order_of('event_at') }}

@@ -1,33 +1,32 @@
--- Rebuilt by every run: what the new files touch. Empty where the run builds everything.
+-- Rebuilt by every run: what the new files touch, and since when. Empty where the run builds
+-- everything.
 --
--- Refunds reach further than their own rows: a refund is linked to a purchase of the same account
--- and merchant with enough left to refund, so a new or corrected purchase, or a refund that moves
--- to another purchase, can move the account's other refunds at that merchant.
+-- `changed_on` is the first day on which something new was known; of a transaction the day of its
+-- first message, before which no table has a row of it.
 {% set files = new_files() %}
-{% set is_everything = from_load_no() < 0 %}
+{% set is_new = 'false' if from_load_no() < 0 else 'file_id in (' ~ files ~ ')' %}
+{% set versions = ref('int_transaction_events__versioned') %}
 
-with transactions as (
-    select * from {{ ref('stg_landing__transactions') }}
-),
-
-all_versions as (
-    select * from {{ ref('int_transaction_events__versioned') }}
-),
-
-new_events as (
+with new_events as (
     select
         event_id,
+        transaction_id,
         received_at
-    from transactions
-    where {{ 'false' if is_everything else 'file_id in (' ~ files ~ ')' }}
+    from {{ ref('stg_landing__transactions') }}
+    where {{ is_new }}
 ),
 
 -- Accounts and merchants whose attribution of past transactions the new files may change: seen for
 -- the first time, or told differently at different times.
-reattributed_accounts as (
+new_accounts as (
     select account_id
     from {{ ref('stg_landing__accounts') }}
-    where {{ 'false' if is_everything else 'file_id in (' ~ files ~ ')' }}
+    where {{ is_new }}
+),
+
+reattributed_accounts as (
+    select account_id
+    from new_accounts
     except
     select known.account_id
     from {{ ref('stg_landing__accounts') }} as known
@@ -37,15 +36,21 @@ reattributed_accounts as (
             and known.program_id = attributed.program_id
             and known.customer_id = attributed.customer_id
     where
-        known.file_id not in ({{ files }})
+        known.account_id in (select account_id from new_accounts)
+        and known.file_id not in ({{ files }})
         and attributed.effective_to = timestamp '9999-12-31 00:00:00'
         and attributed.effective_from = timestamp '0001-01-01 00:00:00'
 ),
 
-reattributed_merchants as (
+new_merchants as (
     select merchant_id
     from {{ ref('stg_landing__merchants') }}
-    where {{ 'false' if is_everything else 'file_id in (' ~ files ~ ')' }}
+    where {{ is_new }}
+),
+
+reattributed_merchants as (
+    select merchant_id
+    from new_merchants
     except
     select known.merchant_id
     from {{ ref('stg_landing__merchants') }} as known
@@ -56,89 +61,32 @@ reattributed_merchants as (
             and known.mcc is not distinct from attributed.mcc
             and known.country is not distinct from attributed.country
     where
-        known.file_id not in ({{ files }})
+        known.merchant_id in (select merchant_id from new_merchants)
+        and known.file_id not in ({{ files }})
         and attributed.effective_to = timestamp '9999-12-31 00:00:00'
         and attributed.effective_from = timestamp '0001-01-01 00:00:00'
 ),
 
+-- An earlier version of an event may be of another transaction.
+corrected_events as (
+    select event_id
+    from {{ versions }}
+    where version_no > 1 and event_id in (select event_id from new_events)
+),
+
 touched_transactions as (
     select transaction_id
-    from all_versions
-    where
-        event_id in (select event_id from new_events)
-        or account_id in (select account_id from reattributed_accounts)
-        or merchant_id in (select merchant_id from reattributed_merchants)
-    group by transaction_id
-),
-
-touched_events as (
-    select *
-    from all_versions
-    where transaction_id in (select transaction_id from touched_transactions)
-),
-
-refund_events as (
-    select
-        transaction_id,
-        account_id,
-        merchant_id,
-        original_transaction_id,
-        network_transaction_id
-    from all_versions
-    where
-        event_type in ('RETURN', 'RETURN_REVERSAL', 'FINANCIAL_CREDIT_AUTHORIZATION')
-        or transaction_class = 'REFUND'
-        or (event_type = 'CLEARING' and direction = 'CREDIT')
-),
-
--- Account and merchant pairs in which something to refund changed, directly or because a touched
--- refund names a purchase there.
-changed_pairs as (
-    select
-        account_id,
-        merchant_id
-    from touched_events
-    union
-    select
-        named.account_id,
-        named.merchant_id
-    from all_versions as named
-    where
-        named.transaction_id in (select original_transaction_id from touched_events)
-        or named.network_transaction_id in (select network_transaction_id from touched_events)
-),
-
-moved_refunds as (
-    select
-        transaction_id,
-        account_id,
-        merchant_id
-    from refund_events
-    where
-        original_transaction_id in (select transaction_id from touched_transactions)
-        or network_transaction_id in (select network_transaction_id from touched_events)
-    union
-    select
-        refund_events.transaction_id,
-        refund_events.account_id,
-        refund_events.merchant_id
-    from refund_events
-    inner join changed_pairs
-        on
-            refund_events.account_id = changed_pairs.account_id
-            and refund_events.merchant_id = changed_pairs.merchant_id
-),
-
-neighbouring_refunds as (
-    select refund_events.transaction_id
-    from refund_events
-    inner join moved_refunds
-        on
-            refund_events.account_id = moved_refunds.account_id
-            and refund_events.merchant_id = moved_refunds.merchant_id
+    from new_events
+    {% for column, keys in [
+        ('event_id', 'corrected_events'),
+        ('account_id', 'reattributed_accounts'),
+        ('merchant_id', 'reattributed_merchants'),
+    ] %}
     union
     select transaction_id
-    from moved_refunds
+    from {{ versions }}
+    where {{ column }} in (select {{ column }} from {{ keys }})
+    {% endfor %}
 ),
 
 new_labels as (
@@ -146,16 +94,32 @@ new_labels as (
         transaction_id,
         received_at
     from {{ ref('stg_landing__fraud_labels') }}
-    where {{ 'false' if is_everything else 'file_id in (' ~ files ~ ')' }}
+    where {{ is_new }}
 ),
 
--- Events of transactions that are new, corrected or judged.
+-- Messages of transactions that are new, corrected or judged.
 judged_events as (
+    select
+        transaction_id,
+        account_id,
+        card_id,
+        merchant_id,
+        mcc,
+        device_id,
+        ip_hash,
+        event_at
+    from {{ versions }}
+    where transaction_id in (
+        select transaction_id from touched_transactions
+        union all
+        select transaction_id from new_labels
+    )
+),
+
+touched_events as (
     select *
-    from all_versions
-    where
-        transaction_id in (select transaction_id from touched_transactions)
-        or transaction_id in (select transaction_id from new_labels)
+    from judged_events
+    where transaction_id in (select transaction_id from touched_transactions)
 ),
 
 new_statement_rows as (
@@ -164,7 +128,7 @@ new_statement_rows as (
         account_id,
         received_at
     from {{ ref('stg_landing__' ~ feed) }}
-    where {{ 'false' if is_everything else 'file_id in (' ~ files ~ ')' }}
+    where {{ is_new }}
     {{ 'union all' if not loop.last }}
     {% endfor %}
 ),
@@ -172,7 +136,7 @@ new_statement_rows as (
 new_applications as (
     select application_id
     from {{ ref('stg_landing__applications') }}
-    where {{ 'false' if is_everything else 'file_id in (' ~ files ~ ')' }}
+    where {{ is_new }}
 ),
 
 events_known_from as (
@@ -191,12 +155,9 @@ touched as (
     select
         'transaction' as entity,
         transaction_id as entity_id,
-        cast(null as date) as changed_on
-    from (
-        select transaction_id from touched_transactions
-        union
-        select transaction_id from neighbouring_refunds
-    ) as transactions_and_refunds
+        cast(min(event_at) as date) as changed_on
+    from touched_events
+    group by transaction_id
     union all
     select
         'card' as entity,

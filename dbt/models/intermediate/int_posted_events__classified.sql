@@ -3,7 +3,14 @@
     config(
         materialized='incremental',
         incremental_strategy='replace_touched',
-        meta={'replaces': {'entity': 'transaction', 'key': 'transaction_id'}},
+        meta={
+            'replaces': {
+                'entity': 'transaction',
+                'key': 'transaction_id',
+                'since': 'event_at',
+                'is_instant': true,
+            }
+        },
     )
 }}
 
@@ -19,6 +26,7 @@ with posted as (
         -- A declined financial authorization asked for money and got none.
         and auth_result is distinct from 'DECLINED'
         and {{ is_touched('transaction_id', 'transaction') }}
+        and {{ is_since_touched('event_at', 'transaction') }}
 ),
 
 accounts as (

@@ -3,7 +3,14 @@
     config(
         materialized='incremental',
         incremental_strategy='replace_touched',
-        meta={'replaces': {'entity': 'transaction', 'key': 'transaction_id'}},
+        meta={
+            'replaces': {
+                'entity': 'transaction',
+                'key': 'transaction_id',
+                'since': 'event_at',
+                'is_instant': true,
+            }
+        },
     )
 }}
 
@@ -14,7 +21,9 @@ with posted as (
             partition by transaction_id order by posted_on, event_at, event_id
         ) as posting_no
     from {{ ref('int_posted_events__classified') }}
-    where {{ is_touched('transaction_id', 'transaction') }}
+    where
+        {{ is_touched('transaction_id', 'transaction') }}
+        and {{ is_since_touched('event_at', 'transaction') }}
 ),
 
 {% set of_first = [
@@ -70,3 +79,4 @@ select
     received_at,
     first_received_at
 from netted
+{{ in_order_of('event_at') }}

@@ -11,34 +11,117 @@
     config(
         materialized='incremental',
         incremental_strategy='replace_touched',
-        meta={'replaces': {'entity': 'transaction', 'key': 'transaction_id'}},
+        meta={
+            'replaces': {
+                'entity': 'transaction', 'key': 'transaction_id', 'is_wider': true,
+            }
+        },
     )
 }}
 
-with recursive posted as (
-    select * from {{ ref('int_posted_transactions__netted') }}
+{% set posted = ref('int_posted_transactions__netted') %}
+{% set versions = ref('int_transaction_events__versioned') %}
+{% set is_touched_message = is_touched('transaction_id', 'transaction') ~ ' and '
+    ~ is_since_touched('event_at', 'transaction') %}
+{% set is_purchase = "purchases.transaction_class <> 'REFUND' and purchases.direction = 'DEBIT'" %}
+
+with recursive all_refunds as (
+    select
+        transaction_id,
+        account_id,
+        merchant_id,
+        event_at,
+        posted_on,
+        amount_minor,
+        original_transaction_id,
+        network_transaction_id
+    from {{ posted }}
+    where transaction_class = 'REFUND'
+),
+
+{% if is_delta() %}
+-- A new or corrected purchase, or a refund that moves to another purchase, can move the account's
+-- other refunds at that merchant: those are linked anew, too.
+touched_messages as (
+    select
+        transaction_id,
+        account_id,
+        merchant_id,
+        original_transaction_id,
+        network_transaction_id
+    from {{ versions }}
+    where {{ is_touched_message }}
+),
+
+-- Account and merchant pairs in which something to refund changed, directly or because a touched
+-- refund names a purchase there.
+changed_pairs as (
+    select
+        account_id,
+        merchant_id
+    from touched_messages
+    {% for column, named_by in [
+        ('transaction_id', 'original_transaction_id'),
+        ('network_transaction_id', 'network_transaction_id'),
+    ] %}
+    union
+    select
+        account_id,
+        merchant_id
+    from {{ posted }}
+    where {{ column }} in (
+        select {{ named_by }} from touched_messages where {{ named_by }} is not null
+    )
+    {% endfor %}
+),
+
+moved_refunds as (
+    select
+        transaction_id,
+        account_id,
+        merchant_id
+    from all_refunds
+    where
+        original_transaction_id in (select transaction_id from touched_messages)
+        or network_transaction_id in (
+            select network_transaction_id
+            from touched_messages
+            where network_transaction_id is not null
+        )
+    union
+    select
+        all_refunds.transaction_id,
+        all_refunds.account_id,
+        all_refunds.merchant_id
+    from all_refunds
+    inner join changed_pairs
+        on
+            all_refunds.account_id = changed_pairs.account_id
+            and all_refunds.merchant_id = changed_pairs.merchant_id
 ),
 
 refunds as (
     select *
-    from posted
+    from all_refunds
     where
-        transaction_class = 'REFUND'
-        and {{ is_touched('transaction_id', 'transaction') }}
+        transaction_id in (select transaction_id from touched_messages)
+        or transaction_id in (select transaction_id from moved_refunds)
+        or (account_id, merchant_id) in (select (account_id, merchant_id) from moved_refunds)
 ),
-
-purchases as (
-    select *
-    from posted
-    where transaction_class <> 'REFUND' and direction = 'DEBIT'
+{% else %}
+refunds as (
+    select * from all_refunds
 ),
+{% endif %}
 
 by_original as (
     select
         refunds.transaction_id,
         purchases.transaction_id as refunds_transaction_id
     from refunds
-    inner join purchases on refunds.original_transaction_id = purchases.transaction_id
+    inner join {{ posted }} as purchases
+        on refunds.original_transaction_id = purchases.transaction_id
+    where {{ is_purchase }}
 ),
 
 by_network as (
@@ -46,12 +129,14 @@ by_network as (
         refunds.transaction_id,
         purchases.transaction_id as refunds_transaction_id
     from refunds
-    inner join purchases
+    inner join {{ posted }} as purchases
         on
             refunds.network_transaction_id = purchases.network_transaction_id
             and refunds.account_id = purchases.account_id
             and refunds.event_at >= purchases.event_at
-    where refunds.transaction_id not in (select transaction_id from by_original)
+    where
+        {{ is_purchase }}
+        and refunds.transaction_id not in (select transaction_id from by_original)
     qualify row_number() over (
         partition by refunds.transaction_id
         order by purchases.event_at desc, purchases.transaction_id
@@ -114,12 +199,12 @@ named_amounts as (
         union all
         select
             linked.refunds_transaction_id,
-            posted.amount_minor
+            all_refunds.amount_minor
         from {{ this }} as linked
-        inner join posted on linked.transaction_id = posted.transaction_id
+        inner join all_refunds on linked.transaction_id = all_refunds.transaction_id
         where
             linked.refund_link_method in ('ORIGINAL_ID', 'NETWORK_ID')
-            and not ({{ is_touched('linked.transaction_id', 'transaction') }})
+            and linked.transaction_id not in (select transaction_id from refunds)
         {% endif %}
     ) as all_named
     group by refunds_transaction_id
@@ -132,13 +217,14 @@ refundable as (
         purchases.transaction_id,
         purchases.event_at,
         purchases.amount_minor - coalesce(named_amounts.refunded_minor, 0) as left_minor
-    from purchases
+    from {{ posted }} as purchases
     inner join pairs
         on
             purchases.account_id = pairs.account_id
             and purchases.merchant_id = pairs.merchant_id
     left join named_amounts
         on purchases.transaction_id = named_amounts.refunds_transaction_id
+    where {{ is_purchase }}
 ),
 
 -- One row per purchase and refund taken so far: what is left, and which refund took its part last.

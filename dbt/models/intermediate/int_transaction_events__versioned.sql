@@ -6,10 +6,16 @@
     )
 }}
 
+{% set landed = ref('stg_landing__transactions') %}
+
+{% if is_delta() %}
 with events as (
     select *
-    from {{ ref('stg_landing__transactions') }}
-    {{ where_key_is_new('event_id', [ref('stg_landing__transactions')]) }}
+    from {{ landed }}
+    {{ where_key_is_new('event_id', [landed]) }}
 )
 
 {{ versions('events', ['event_id']) }}
+{% else %}
+{{ versions_of_table(landed, 'event_id') }}
+{% endif %}

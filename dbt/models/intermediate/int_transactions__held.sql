@@ -1,7 +1,20 @@
 -- What each transaction still holds of the credit available, and how far it has come. A hold is
 -- what was approved (increments included) less reversals, clearings and expiries, never below zero,
 -- and no part of the posted balance. A late clearing settles what had expired.
-{{ config(materialized='view') }}
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='replace_touched',
+        meta={
+            'replaces': {
+                'entity': 'transaction',
+                'key': 'transaction_id',
+                'since': 'first_event_at',
+                'is_instant': true,
+            }
+        },
+    )
+}}
 
 with messages as (
     select
@@ -15,7 +28,11 @@ with messages as (
             and auth_result is distinct from 'DECLINED'
         ) as is_posted
     from {{ ref('int_transaction_events__versioned') }}
-    where superseded_at is null and event_type <> 'BALANCE_INQUIRY'
+    where
+        superseded_at is null
+        and event_type <> 'BALANCE_INQUIRY'
+        and {{ is_touched('transaction_id', 'transaction') }}
+        and {{ is_since_touched('event_at', 'transaction') }}
 ),
 
 summed as (
@@ -67,3 +84,4 @@ select
     first_event_at,
     received_at
 from held
+{{ in_order_of('first_event_at') }}
