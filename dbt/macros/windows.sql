@@ -7,16 +7,14 @@
   which it no longer counts (`known_to`). In a window of W days it counts from `known_from` until
   the earlier of `active_from` + W days and `known_to`.
 
-  So every window value is a running sum of what enters and what leaves. There is one row per
-  entity and time at which something enters or leaves; between two rows nothing changes. A row uses
-  only what was known at its time, hence late rows, corrections and late labels never change a row
-  that stands before they were known, and no entity needs a row on a day without change.
+  There is one row per entity and time at which something enters or leaves a window; between two
+  rows nothing changes. A row uses only what was known at its time, hence late rows, corrections
+  and late labels never change a row that stands before they were known, and no entity needs a row
+  on a day without change.
 
   `relation` has entity_id, active_from, known_from, known_to and the measures' columns.
   `measures` maps a column to the list of its windows in days; the sum over a window of W days is
-  called `<column>_<W>d`. Times are of `type`: date (changes at the end of the day) or timestamp.
-  Sums are of 64 bits on the way, which takes two thirds of the time of wider ones, but for the
-  columns in `wide`.
+  called `<column>_<W>d`.
 #}
 
 {% macro window_end(window, type) -%}
@@ -27,14 +25,12 @@
 {%- endmacro %}
 
 
-{% macro window_sums(relation, measures, type, wide=[]) -%}
-    {%- set windows = [] -%}
-    {%- for column, lengths in measures.items() -%}
-        {%- for length in lengths if length not in windows -%}
-            {%- do windows.append(length) -%}
-        {%- endfor -%}
-    {%- endfor -%}
-    {%- set windows = windows | sort -%}
+{#
+  Windows that change at instants: times are timestamps. Every value is a running sum of what enters
+  and what leaves, which suits entities of which little is heard.
+#}
+{% macro window_sums(relation, measures) -%}
+    {%- set windows = measures.values() | sum(start=[]) | unique | sort -%}
     select
         entity_id,
         changed_at
@@ -52,10 +48,7 @@
             changed_at
             {%- for column, lengths in measures.items() -%}
             {%- for length in lengths %},
-            cast(
-                sum({{ column }}_{{ length }}d)
-                as {{ wide_integer() if column in wide else 'bigint' }}
-            ) as {{ column }}_{{ length }}d
+            cast(sum({{ column }}_{{ length }}d) as bigint) as {{ column }}_{{ length }}d
             {%- endfor -%}
             {%- endfor %}
         from (
@@ -64,24 +57,24 @@
                 known_from as changed_at
                 {%- for column, lengths in measures.items() -%}
                 {%- for length in lengths %},
-                case when known_from < {{ window_end(length, type) }} then {{ column }} else 0 end
+                case when known_from < {{ window_end(length, 'timestamp') }} then {{ column }} else 0 end
                     as {{ column }}_{{ length }}d
                 {%- endfor -%}
                 {%- endfor %}
             from {{ relation }}
-            where known_from < {{ window_end(windows | last, type) }}
+            where known_from < {{ window_end(windows | last, 'timestamp') }}
             {%- for window in windows %}
             union all
             select
                 entity_id,
-                {{ window_end(window, type) }} as changed_at
+                {{ window_end(window, 'timestamp') }} as changed_at
                 {%- for column, lengths in measures.items() -%}
                 {%- for length in lengths %},
                 {{ '-' ~ column if length == window else '0' }} as {{ column }}_{{ length }}d
                 {%- endfor -%}
                 {%- endfor %}
             from {{ relation }}
-            where known_from < {{ window_end(window, type) }}
+            where known_from < {{ window_end(window, 'timestamp') }}
             {%- endfor %}
         ) as edges
         group by entity_id, changed_at
@@ -90,78 +83,238 @@
 
 
 {#
-  The greatest `column` in a window of `window` days (type date) at the days of `changes`, a
-  relation with entity_id and changed_at that has every day on which a contribution enters.
+  Windows that change at the ends of days: times are dates, and a window of W days ends with the
+  day of the row. Sums are of 64 bits but for the columns in `wide`; `maximum` is a column and its
+  window, as `<column>_<W>d`, null of nothing. Columns in `sparse` are of contributions that all
+  have a `known_to`.
 
-  A maximum cannot be summed. What became known within `prompt_days` of its day and still stands is
-  a moving maximum for each lateness; the rest, which is little, is laid out day by day.
+  Laid on a calendar without gaps, a window is a frame of rows on the day of occurrence. That is
+  right for what was known on its day and never corrected, which is nearly all. What was known a
+  day later is taken back on its day. The rest, the exceptions, is corrected day by day: what came
+  later is taken back on the days on which it was not known yet; what ended to count is left out of
+  the frames and added on the days on which it did.
 #}
-{% macro window_maximum(relation, changes, column, window, prompt_days=3) -%}
-    select
-        entity_id,
-        changed_at,
-        greatest(
-            {%- for lateness in range(prompt_days) %}
-            max(prompt_{{ lateness }}) over (
-                partition by entity_id order by changed_at
-                range between interval '{{ window - 1 - lateness }}' day preceding and current row
-            ),
-            {%- endfor %}
-            late
-        ) as {{ column }}_{{ window }}d
-    from (
+{% macro daily_windows(relation, measures, wide=[], sparse=[], maximum=none) -%}
+    {%- set windows = measures.values() | sum(start=[]) | unique | sort -%}
+    {%- set longest = windows | last -%}
+    {%- set in_frames = measures.keys() | reject('in', sparse) | list -%}
+    {%- set next_day = plus('active_from', 1, 'day', 'date') -%}
+    {%- set never = "date '9999-12-31'" -%}
+    {%- set by_day = 'partition by entity_id order by changed_at' -%}
+    with daily as (
         select
-            changes.entity_id,
-            changes.changed_at,
-            {%- for lateness in range(prompt_days) %}
-            prompt.prompt_{{ lateness }},
+            entity_id,
+            active_from,
+            max(case when known_to is null and known_from = active_from then 1 else 0 end)
+                as is_same_day,
+            max(case when known_to is null and known_from <= {{ next_day }} then 1 else 0 end)
+                as is_prompt
+            {%- for column in in_frames %}
+            {%- set type = wide_integer() if column in wide else 'bigint' %},
+            cast(sum(case when known_to is null then {{ column }} else 0 end) as {{ type }})
+                as {{ column }},
+            cast(sum(case
+                when known_to is null and known_from = {{ next_day }} then {{ column }} else 0
+            end) as {{ type }}) as {{ column }}_pending
             {%- endfor %}
-            late.late
-        from {{ changes }} as changes
-        left join (
+            {%- if maximum %},
+            max(case when known_to is null and known_from = active_from then {{ maximum[0] }} end)
+                as same_day_{{ maximum[0] }},
+            max(case when known_to is null and known_from = {{ next_day }} then {{ maximum[0] }} end)
+                as next_day_{{ maximum[0] }}
+            {%- endif %}
+        from {{ relation }}
+        group by entity_id, active_from
+    ),
+
+    -- Of a pause that is longer than every window, the days after the longest are left out.
+    calendar as (
+        select
+            *,
+            {{ each_day(
+                'active_from',
+                'least(next_from, ' ~ plus('active_from', longest + 1, 'day', 'date') ~ ')',
+                'changed_at'
+            ) }}
+        from (
             select
-                entity_id,
-                known_from
-                {%- for lateness in range(prompt_days) %},
-                max(case
-                    when known_from = {{ plus('active_from', lateness, 'day', 'date') }}
-                        then {{ column }}
-                end) as prompt_{{ lateness }}
-                {%- endfor %}
-            from {{ relation }}
-            where
-                known_to is null
-                and known_from < {{ plus('active_from', [prompt_days, window] | min, 'day', 'date') }}
-            group by entity_id, known_from
-        ) as prompt
-            on changes.entity_id = prompt.entity_id and changes.changed_at = prompt.known_from
-        left join (
+                *,
+                coalesce(
+                    lead(active_from) over (partition by entity_id order by active_from),
+                    {{ never }}
+                ) as next_from
+            from daily
+        ) as in_order
+    ),
+
+    days as (
+        select
+            entity_id,
+            changed_at,
+            case when changed_at = active_from then is_same_day else 0 end as is_same_day,
+            case when changed_at = active_from then is_prompt else 0 end as is_prompt
+            {%- for column in in_frames %},
+            case when changed_at = active_from then {{ column }} else 0 end as {{ column }},
+            case when changed_at = active_from then {{ column }}_pending else 0 end
+                as {{ column }}_pending
+            {%- endfor %}
+            {%- if maximum %}
+            {%- for day in ['same', 'next'] %},
+            case when changed_at = active_from then {{ day }}_day_{{ maximum[0] }} end
+                as {{ day }}_day_{{ maximum[0] }}
+            {%- endfor %}
+            {%- endif %}
+        from calendar
+    ),
+
+    moving as (
+        select
+            entity_id,
+            changed_at,
+            is_same_day
+            {%- for window in windows %}
+            + lag(is_prompt, {{ window }}, 0) over ({{ by_day }})
+            {%- endfor %} as changes
+            {%- for column in in_frames %}
+            {%- for length in measures[column] %},
+            {%- if length == 1 %}
+            {{ column }} - {{ column }}_pending as {{ column }}_1d
+            {%- else %}
+            cast(
+                sum({{ column }}) over (
+                    {{ by_day }} rows between {{ length - 1 }} preceding and current row
+                )
+                as {{ wide_integer() if column in wide else 'bigint' }}
+            ) - {{ column }}_pending as {{ column }}_{{ length }}d
+            {%- endif %}
+            {%- endfor %}
+            {%- endfor %}
+            {%- if maximum %},
+            greatest(
+                max(same_day_{{ maximum[0] }}) over (
+                    {{ by_day }} rows between {{ maximum[1] - 1 }} preceding and current row
+                ),
+                max(next_day_{{ maximum[0] }}) over (
+                    {{ by_day }} rows between {{ maximum[1] - 1 }} preceding and 1 preceding
+                )
+            ) as {{ maximum[0] }}
+            {%- endif %}
+        from days
+    ),
+
+    exceptions as (
+        select
+            *,
+            case when known_to is null then active_from else known_from end as corrected_from,
+            least(
+                {{ plus('active_from', longest, 'day', 'date') }},
+                {%- if maximum %}
+                coalesce(
+                    known_to,
+                    greatest(known_from, {{ plus('active_from', maximum[1], 'day', 'date') }})
+                )
+                {%- else %}
+                coalesce(known_to, known_from)
+                {%- endif %}
+            ) as corrected_to
+        from {{ relation }}
+        where known_to is not null or known_from > {{ next_day }}
+    ),
+
+    corrections as (
+        select
+            entity_id,
+            changed_at,
+            0 as is_change
+            {%- for column, lengths in measures.items() %}
+            {%- for length in lengths %},
+            case
+                when changed_at >= {{ plus('active_from', length, 'day', 'date') }} then 0
+                when known_to is not null then {{ column }}
+                when changed_at < known_from then -{{ column }}
+                else 0
+            end as {{ column }}_{{ length }}d
+            {%- endfor %}
+            {%- endfor %}
+            {%- if maximum %},
+            case
+                when
+                    changed_at >= known_from
+                    and changed_at < {{ plus('active_from', maximum[1], 'day', 'date') }}
+                    then {{ maximum[0] }}
+            end as {{ maximum[0] }}
+            {%- endif %}
+        from (
             select
-                entity_id,
-                counts_on,
-                max({{ column }}) as late
-            from (
-                select
-                    entity_id,
-                    {{ column }},
-                    {{ each_day('known_from', window_end(window, 'date'), 'counts_on') }}
-                from {{ relation }}
-                where
-                    known_from < {{ window_end(window, 'date') }}
-                    and not (
-                        known_to is null
-                        and known_from < {{ plus('active_from', prompt_days, 'day', 'date') }}
-                    )
-            ) as laid_out
-            group by entity_id, counts_on
-        ) as late
-            on changes.entity_id = late.entity_id and changes.changed_at = late.counts_on
-    ) as daily
+                *,
+                {{ each_day('corrected_from', 'corrected_to', 'changed_at') }}
+            from exceptions
+            where corrected_from < corrected_to
+        ) as each_day
+        {%- for end in ['known_from'] + windows %}
+        union all
+        select
+            entity_id,
+            {{ end if loop.first else window_end(end, 'date') }} as changed_at,
+            1 as is_change
+            {%- for column, lengths in measures.items() %}
+            {%- for length in lengths %},
+            0 as {{ column }}_{{ length }}d
+            {%- endfor %}
+            {%- endfor %}
+            {%- if maximum %},
+            null as {{ maximum[0] }}
+            {%- endif %}
+        from exceptions
+        where known_from < {{ window_end(longest if loop.first else end, 'date') }}
+        {%- endfor %}
+    ),
+
+    corrections_of_day as (
+        select
+            entity_id,
+            changed_at,
+            max(is_change) as changes
+            {%- for column, lengths in measures.items() %}
+            {%- for length in lengths %},
+            cast(
+                sum({{ column }}_{{ length }}d)
+                as {{ wide_integer() if column in wide else 'bigint' }}
+            ) as {{ column }}_{{ length }}d
+            {%- endfor %}
+            {%- endfor %}
+            {%- if maximum %},
+            max({{ maximum[0] }}) as {{ maximum[0] }}
+            {%- endif %}
+        from corrections
+        group by entity_id, changed_at
+    )
+
+    select
+        moving.entity_id,
+        moving.changed_at
+        {%- for column, lengths in measures.items() %}
+        {%- for length in lengths %},
+        {%- set name = column ~ '_' ~ length ~ 'd' %}
+        {{ 'moving.' ~ name ~ ' + ' if column in in_frames }}
+        {{- 'coalesce(corrections_of_day.' ~ name ~ ', 0)' }} as {{ name }}
+        {%- endfor %}
+        {%- endfor %}
+        {%- if maximum %},
+        greatest(moving.{{ maximum[0] }}, corrections_of_day.{{ maximum[0] }})
+            as {{ maximum[0] }}_{{ maximum[1] }}d
+        {%- endif %}
+    from moving
+    left join corrections_of_day
+        on
+            moving.entity_id = corrections_of_day.entity_id
+            and moving.changed_at = corrections_of_day.changed_at
+    where moving.changes > 0 or corrections_of_day.changes > 0
 {%- endmacro %}
 
 
 {#
-  Velocity and known fraud of an entity, as `window_sums` by day: authorizations that were not
+  Velocity and known fraud of an entity, as `daily_windows`: authorizations that were not
   declined (`approved`) with their `amount`, those that were (`declined`), and of the approved ones
   those held to be third-party fraud by then (`frauds`). `column` of int_authorizations__known is
   the entity's; rows without it are nobody's.
@@ -182,27 +335,29 @@
         where is_fraud
     ),
 
+    -- A known fraud is about an authorization that counted long before: it never counts longer than
+    -- the longest window, so that all of them have an end.
     contributions as (
         select
             {{ column }} as entity_id,
             active_from,
             known_from,
             known_to,
-            cast(sum(case when is_declined then 0 else 1 end) as bigint) as approved,
-            cast(sum(case when is_declined then 0 else amount_minor end) as bigint) as amount,
-            cast(sum(case when is_declined then 1 else 0 end) as bigint) as declined,
+            {{ approved_and_declined() }},
             0 as frauds
         from known
-        group by {{ column }}, active_from, known_from, known_to
         union all
         select
             known.{{ column }} as entity_id,
             known.active_from,
             greatest(known.known_from, frauds.known_from) as known_from,
-            least(known.known_to, frauds.known_to) as known_to,
+            coalesce(
+                least(known.known_to, frauds.known_to),
+                {{ plus('known.active_from', 90, 'day', 'date') }}
+            ) as known_to,
             0 as approved,
-            0 as amount,
             0 as declined,
+            0 as amount,
             1 as frauds
         from known
         inner join frauds on known.transaction_id = frauds.transaction_id
@@ -210,18 +365,30 @@
             not known.is_declined
             and (known.known_to is null or frauds.known_from < known.known_to)
             and (frauds.known_to is null or known.known_from < frauds.known_to)
+    ),
+
+    windows as (
+        {{ daily_windows(
+            'contributions',
+            {
+                'approved': [1, 7, 30, 90],
+                'frauds': [1, 7, 30, 90],
+                'amount': [1, 7, 30],
+                'declined': [1, 7, 30],
+            },
+            sparse=['frauds']
+        ) }}
     )
 
-    {{ window_sums(
-        'contributions',
-        {
-            'approved': [1, 7, 30, 90],
-            'frauds': [1, 7, 30, 90],
-            'amount': [1, 7, 30],
-            'declined': [1, 7, 30],
-        },
-        'date'
-    ) }}
+    select * from windows
+{%- endmacro %}
+
+
+{# Of an authorization, as select items: whether it was approved or declined, and its amount. #}
+{% macro approved_and_declined() -%}
+    case when is_declined then 0 else 1 end as approved,
+    case when is_declined then 1 else 0 end as declined,
+    case when is_declined then 0 else amount_minor end as amount
 {%- endmacro %}
 
 

@@ -20,41 +20,32 @@ contributions as (
         active_from,
         known_from,
         known_to,
-        cast(sum(case when is_declined then 0 else 1 end) as bigint) as approved,
-        cast(sum(case when is_declined then 1 else 0 end) as bigint) as declined,
-        cast(sum(case when is_declined then 0 else amount_minor end) as bigint) as amount,
-        max(case when not is_declined then amount_minor end) as largest
+        {{ approved_and_declined() }},
+        case when not is_declined then amount_minor end as largest
     from known
-    group by card_id, active_from, known_from, known_to
 ),
 
 sums as (
-    {{ window_sums(
+    {{ daily_windows(
         'contributions',
         {'approved': [1, 7, 30], 'amount': [1, 7, 30], 'declined': [1, 7, 30]},
-        'date'
+        maximum=['largest', 30]
     ) }}
-),
-
-maxima as (
-    {{ window_maximum('contributions', 'sums', 'largest', 30) }}
 )
 
 select
-    sums.entity_id as card_id,
-    {{ midnight_after('sums.changed_at') }} as event_timestamp,
-    {{ midnight_after('sums.changed_at') }} as created_timestamp,
-    cast(sums.approved_1d as bigint) as authorization_count_1d,
-    cast(sums.approved_7d as bigint) as authorization_count_7d,
-    cast(sums.approved_30d as bigint) as authorization_count_30d,
-    cast(sums.amount_1d as bigint) as authorization_amount_1d_minor,
-    cast(sums.amount_7d as bigint) as authorization_amount_7d_minor,
-    cast(sums.amount_30d as bigint) as authorization_amount_30d_minor,
-    cast(sums.declined_1d as bigint) as declined_count_1d,
-    cast(sums.declined_7d as bigint) as declined_count_7d,
-    cast(sums.declined_30d as bigint) as declined_count_30d,
-    cast(maxima.largest_30d as bigint) as authorization_amount_max_30d_minor
+    entity_id as card_id,
+    {{ midnight_after('changed_at') }} as event_timestamp,
+    {{ midnight_after('changed_at') }} as created_timestamp,
+    cast(approved_1d as bigint) as authorization_count_1d,
+    cast(approved_7d as bigint) as authorization_count_7d,
+    cast(approved_30d as bigint) as authorization_count_30d,
+    cast(amount_1d as bigint) as authorization_amount_1d_minor,
+    cast(amount_7d as bigint) as authorization_amount_7d_minor,
+    cast(amount_30d as bigint) as authorization_amount_30d_minor,
+    cast(declined_1d as bigint) as declined_count_1d,
+    cast(declined_7d as bigint) as declined_count_7d,
+    cast(declined_30d as bigint) as declined_count_30d,
+    cast(largest_30d as bigint) as authorization_amount_max_30d_minor
 from sums
-inner join maxima
-    on sums.entity_id = maxima.entity_id and sums.changed_at = maxima.changed_at
-where {{ is_since_touched('sums.changed_at', 'card') }}
+where {{ is_since_touched('changed_at', 'card') }}
