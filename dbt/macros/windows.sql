@@ -120,8 +120,8 @@
             {%- if maximum %},
             max(case when known_to is null and known_from = active_from then {{ maximum[0] }} end)
                 as same_day_{{ maximum[0] }},
-            max(case when known_to is null and known_from = {{ next_day }} then {{ maximum[0] }} end)
-                as next_day_{{ maximum[0] }}
+            max(case when known_to is null and known_from <= {{ next_day }} then {{ maximum[0] }} end)
+                as {{ maximum[0] }}
             {%- endif %}
         from {{ relation }}
         group by entity_id, active_from
@@ -139,9 +139,8 @@
         from (
             select
                 *,
-                coalesce(
-                    lead(active_from) over (partition by entity_id order by active_from),
-                    {{ never }}
+                lead(active_from, 1, {{ never }}) over (
+                    partition by entity_id order by active_from
                 ) as next_from
             from daily
         ) as in_order
@@ -158,11 +157,10 @@
             case when changed_at = active_from then {{ column }}_pending else 0 end
                 as {{ column }}_pending
             {%- endfor %}
-            {%- if maximum %}
-            {%- for day in ['same', 'next'] %},
-            case when changed_at = active_from then {{ day }}_day_{{ maximum[0] }} end
-                as {{ day }}_day_{{ maximum[0] }}
-            {%- endfor %}
+            {%- if maximum %},
+            case when changed_at = active_from then same_day_{{ maximum[0] }} end
+                as same_day_{{ maximum[0] }},
+            case when changed_at = active_from then {{ maximum[0] }} end as {{ maximum[0] }}
             {%- endif %}
         from calendar
     ),
@@ -191,10 +189,8 @@
             {%- endfor %}
             {%- if maximum %},
             greatest(
-                max(same_day_{{ maximum[0] }}) over (
-                    {{ by_day }} rows between {{ maximum[1] - 1 }} preceding and current row
-                ),
-                max(next_day_{{ maximum[0] }}) over (
+                same_day_{{ maximum[0] }},
+                max({{ maximum[0] }}) over (
                     {{ by_day }} rows between {{ maximum[1] - 1 }} preceding and 1 preceding
                 )
             ) as {{ maximum[0] }}
@@ -343,7 +339,7 @@
             active_from,
             known_from,
             known_to,
-            {{ approved_and_declined() }},
+            {{ volume() }} as volume,
             0 as frauds
         from known
         union all
@@ -355,9 +351,7 @@
                 least(known.known_to, frauds.known_to),
                 {{ plus('known.active_from', 90, 'day', 'date') }}
             ) as known_to,
-            0 as approved,
-            0 as declined,
-            0 as amount,
+            0 as volume,
             1 as frauds
         from known
         inner join frauds on known.transaction_id = frauds.transaction_id
@@ -370,12 +364,8 @@
     windows as (
         {{ daily_windows(
             'contributions',
-            {
-                'approved': [1, 7, 30, 90],
-                'frauds': [1, 7, 30, 90],
-                'amount': [1, 7, 30],
-                'declined': [1, 7, 30],
-            },
+            {'volume': [1, 7, 30, 90], 'frauds': [1, 7, 30, 90]},
+            wide=['volume'],
             sparse=['frauds']
         ) }}
     )
@@ -384,20 +374,12 @@
 {%- endmacro %}
 
 
-{# Of an authorization, as select items: whether it was approved or declined, and its amount. #}
-{% macro approved_and_declined() -%}
-    case when is_declined then 0 else 1 end as approved,
-    case when is_declined then 1 else 0 end as declined,
-    case when is_declined then 0 else amount_minor end as amount
-{%- endmacro %}
-
-
 {# Of `risk_sums`: transactions, known frauds and their smoothed rate, as select items. #}
 {% macro risk_columns(prefix, count='count') -%}
     {%- for days in [1, 7, 30, 90] -%}
-    cast(approved_{{ days }}d as bigint) as {{ prefix }}{{ count }}_{{ days }}d,
+    {{ approved_of('volume_' ~ days ~ 'd') }} as {{ prefix }}{{ count }}_{{ days }}d,
     cast(frauds_{{ days }}d as bigint) as {{ prefix }}fraud_count_{{ days }}d,
-    {{ smoothed_rate('frauds_' ~ days ~ 'd', 'approved_' ~ days ~ 'd') }}
+    {{ smoothed_rate('frauds_' ~ days ~ 'd', approved_of('volume_' ~ days ~ 'd')) }}
         as {{ prefix }}fraud_rate_{{ days }}d
     {{- ',\n    ' if not loop.last }}
     {%- endfor -%}
@@ -407,8 +389,8 @@
 {# Of `risk_sums`: amounts and declined authorizations, as select items. #}
 {% macro velocity_columns(prefix) -%}
     {%- for days in [1, 7, 30] -%}
-    cast(amount_{{ days }}d as bigint) as {{ prefix }}_amount_{{ days }}d_minor,
-    cast(declined_{{ days }}d as bigint) as {{ prefix }}_declined_count_{{ days }}d
+    {{ amount_of('volume_' ~ days ~ 'd') }} as {{ prefix }}_amount_{{ days }}d_minor,
+    {{ declined_of('volume_' ~ days ~ 'd') }} as {{ prefix }}_declined_count_{{ days }}d
     {{- ',\n    ' if not loop.last }}
     {%- endfor -%}
 {%- endmacro %}

@@ -21,7 +21,7 @@ contributions as (
         active_from,
         known_from,
         known_to,
-        {{ approved_and_declined() }},
+        {{ volume() }} as volume,
         case
             when is_declined then 0
             else cast(amount_minor as {{ wide_integer() }}) * amount_minor
@@ -33,13 +33,8 @@ contributions as (
 sums as (
     {{ daily_windows(
         'contributions',
-        {
-            'approved': [1, 7, 30, 90],
-            'amount': [1, 7, 30, 90],
-            'declined': [1, 7, 30],
-            'squares': [30, 90],
-        },
-        wide=['squares'],
+        {'volume': [1, 7, 30, 90], 'squares': [30, 90]},
+        wide=['volume', 'squares'],
         maximum=['largest', 30]
     ) }}
 )
@@ -49,18 +44,16 @@ select
     {{ midnight_after('changed_at') }} as event_timestamp,
     {{ midnight_after('changed_at') }} as created_timestamp,
     {% for days in [1, 7, 30] %}
-    cast(approved_{{ days }}d as bigint) as account_count_{{ days }}d,
-    cast(declined_{{ days }}d as bigint) as account_declined_count_{{ days }}d,
-    cast(amount_{{ days }}d as bigint) as account_amount_{{ days }}d_minor,
+    {{ approved_of('volume_' ~ days ~ 'd') }} as account_count_{{ days }}d,
+    {{ declined_of('volume_' ~ days ~ 'd') }} as account_declined_count_{{ days }}d,
+    {{ amount_of('volume_' ~ days ~ 'd') }} as account_amount_{{ days }}d_minor,
     {% endfor %}
-    cast(approved_30d as bigint) as amount_count_30d,
-    {{ mean_of_sums('amount_30d', 'approved_30d') }} as amount_mean_30d_minor,
-    {{ stddev_of_sums('squares_30d', 'amount_30d', 'approved_30d') }}
-        as amount_stddev_30d_minor,
-    cast(largest_30d as bigint) as amount_max_30d_minor,
-    cast(approved_90d as bigint) as amount_count_90d,
-    {{ mean_of_sums('amount_90d', 'approved_90d') }} as amount_mean_90d_minor,
-    {{ stddev_of_sums('squares_90d', 'amount_90d', 'approved_90d') }}
-        as amount_stddev_90d_minor
+    {% for days in [30, 90] %}
+    {% set count, amount = approved_of('volume_' ~ days ~ 'd'), amount_of('volume_' ~ days ~ 'd') %}
+    {{ count }} as amount_count_{{ days }}d,
+    {{ mean_of_sums(amount, count) }} as amount_mean_{{ days }}d_minor,
+    {{ stddev_of_sums('squares_' ~ days ~ 'd', amount, count) }} as amount_stddev_{{ days }}d_minor,
+    {% endfor %}
+    largest_30d as amount_max_30d_minor
 from sums
 where {{ is_since_touched('changed_at', 'account') }}

@@ -20,7 +20,7 @@ contributions as (
         active_from,
         known_from,
         known_to,
-        {{ approved_and_declined() }},
+        {{ volume() }} as volume,
         case when not is_declined then amount_minor end as largest
     from known
 ),
@@ -28,7 +28,8 @@ contributions as (
 sums as (
     {{ daily_windows(
         'contributions',
-        {'approved': [1, 7, 30], 'amount': [1, 7, 30], 'declined': [1, 7, 30]},
+        {'volume': [1, 7, 30]},
+        wide=['volume'],
         maximum=['largest', 30]
     ) }}
 )
@@ -37,15 +38,11 @@ select
     entity_id as card_id,
     {{ midnight_after('changed_at') }} as event_timestamp,
     {{ midnight_after('changed_at') }} as created_timestamp,
-    cast(approved_1d as bigint) as authorization_count_1d,
-    cast(approved_7d as bigint) as authorization_count_7d,
-    cast(approved_30d as bigint) as authorization_count_30d,
-    cast(amount_1d as bigint) as authorization_amount_1d_minor,
-    cast(amount_7d as bigint) as authorization_amount_7d_minor,
-    cast(amount_30d as bigint) as authorization_amount_30d_minor,
-    cast(declined_1d as bigint) as declined_count_1d,
-    cast(declined_7d as bigint) as declined_count_7d,
-    cast(declined_30d as bigint) as declined_count_30d,
-    cast(largest_30d as bigint) as authorization_amount_max_30d_minor
+    {% for days in [1, 7, 30] %}
+    {{ approved_of('volume_' ~ days ~ 'd') }} as authorization_count_{{ days }}d,
+    {{ amount_of('volume_' ~ days ~ 'd') }} as authorization_amount_{{ days }}d_minor,
+    {{ declined_of('volume_' ~ days ~ 'd') }} as declined_count_{{ days }}d,
+    {% endfor %}
+    largest_30d as authorization_amount_max_30d_minor
 from sums
 where {{ is_since_touched('changed_at', 'card') }}
