@@ -102,6 +102,8 @@ def make_transactions(con: duckdb.DuckDBPyConnection, count: int) -> None:
                 -- A few merchants have most of it.
                 'mer_' || cast(pow((b % 1000003) / 1000003.0, 3) * ?::bigint / 300 as bigint)
                     as merchant_id,
+                'mcc_' || (b % 97) as mcc,
+                case when a % 20 = 0 then 'FR' else 'US' end as merchant_country,
                 timestamp '2024-01-01'
                 + to_microseconds(cast((b >> 8) % 31536000000000 as bigint)) as event_at,
                 cast(100 + a % 20000 as bigint) as amount_minor,

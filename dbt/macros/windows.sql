@@ -120,8 +120,9 @@
             {%- if maximum %},
             max(case when known_to is null and known_from = active_from then {{ maximum[0] }} end)
                 as same_day_{{ maximum[0] }},
-            max(case when known_to is null and known_from <= {{ next_day }} then {{ maximum[0] }} end)
-                as {{ maximum[0] }}
+            max(case
+                when known_to is null and known_from <= {{ next_day }} then {{ maximum[0] }}
+            end) as {{ maximum[0] }}
             {%- endif %}
         from {{ relation }}
         group by entity_id, active_from
@@ -310,12 +311,109 @@
 
 
 {#
-  Velocity and known fraud of an entity, as `daily_windows`: authorizations that were not
-  declined (`approved`) with their `amount`, those that were (`declined`), and of the approved ones
-  those held to be third-party fraud by then (`frauds`). `column` of int_authorizations__known is
-  the entity's; rows without it are nobody's.
+  How many different values of `columns` are in windows of days, as changes: entity_id, changed_at
+  and for each column and window by how much `<column>_<W>d` rises there. `columns` maps a column of
+  `relation` to its windows; a null is no value.
+
+  The contributions of one value overlap. It counts from where none covers the day before, until
+  where none goes on, so that it counts once, whatever of it came late or was corrected.
 #}
-{% macro risk_sums(entity, column) -%}
+{% macro distinct_changes(relation, columns) -%}
+    {%- set windows = columns.values() | sum(start=[]) | unique | sort -%}
+    {%- set in_order = 'partition by entity_id, kind, item order by known_from' -%}
+    {%- set after_it = "coalesce(next_from, date '9999-12-31')" -%}
+    with named as (
+        {%- for column in columns %}
+        {{ 'union all' if not loop.first }}
+        select
+            entity_id,
+            '{{ column }}' as kind,
+            {{ column }} as item,
+            known_from
+            {%- for window in windows %},
+            greatest(known_from, {{ window_end(window, 'date') }}) as end_{{ window }}d
+            {%- endfor %}
+        from {{ relation }}
+        where {{ column }} is not null
+        {%- endfor %}
+    ),
+
+    -- Until when the value counts by what was known up to each row.
+    covered as (
+        select
+            entity_id,
+            kind,
+            known_from,
+            lag(known_from) over ({{ in_order }}) is null as is_first,
+            lead(known_from) over ({{ in_order }}) as next_from
+            {%- for window in windows %},
+            max(end_{{ window }}d) over (
+                {{ in_order }} rows between unbounded preceding and current row
+            ) as covered_{{ window }}d
+            {%- endfor %}
+        from named
+    ),
+
+    changes as (
+        select
+            entity_id,
+            kind,
+            known_from as changed_at
+            {%- for window in windows %},
+            1 as change_{{ window }}d
+            {%- endfor %}
+        from covered
+        where is_first
+        {%- for window in windows %}
+        {%- for at, change in [('covered_' ~ window ~ 'd', -1), ('next_from', 1)] %}
+        union all
+        select
+            entity_id,
+            kind,
+            {{ at }} as changed_at
+            {%- for other in windows %},
+            {{ change if other == window else 0 }} as change_{{ other }}d
+            {%- endfor %}
+        from covered
+        where covered_{{ window }}d < {{ 'next_from' if change == 1 else after_it }}
+        {%- endfor %}
+        {%- endfor %}
+    )
+
+    select
+        entity_id,
+        changed_at
+        {%- for column, lengths in columns.items() %}
+        {%- for length in lengths %},
+        cast(
+            sum(case when kind = '{{ column }}' then change_{{ length }}d else 0 end) as bigint
+        ) as {{ column }}_{{ length }}d
+        {%- endfor %}
+        {%- endfor %}
+    from changes
+    group by entity_id, changed_at
+{%- endmacro %}
+
+
+{#
+  How many different values there are, of a column of `distinct_changes` that is joined to `rows`
+  of `daily_windows`: these have a row wherever it changes.
+#}
+{% macro running_distinct(column, rows) -%}
+    cast(sum(coalesce({{ column }}, 0)) over (
+        partition by {{ rows }}.entity_id order by {{ rows }}.changed_at
+        rows between unbounded preceding and current row
+    ) as bigint)
+{%- endmacro %}
+
+
+{#
+  Velocity and known fraud of an entity, as `daily_windows`: authorizations as `volume`, and of the
+  approved ones those held to be third-party fraud by then (`frauds`). `column` of
+  int_authorizations__known is the entity's; rows without it are nobody's. With `has_cards` also
+  how many different cards used it (`cards`).
+#}
+{% macro risk_sums(entity, column, has_cards=true) -%}
     with known as (
         select *
         from {{ ref('int_authorizations__known') }}
@@ -339,6 +437,7 @@
             active_from,
             known_from,
             known_to,
+            card_id as cards,
             {{ volume() }} as volume,
             0 as frauds
         from known
@@ -351,6 +450,7 @@
                 least(known.known_to, frauds.known_to),
                 {{ plus('known.active_from', 90, 'day', 'date') }}
             ) as known_to,
+            null as cards,
             0 as volume,
             1 as frauds
         from known
@@ -369,8 +469,26 @@
             sparse=['frauds']
         ) }}
     )
+    {%- if not has_cards %}
 
     select * from windows
+    {%- else %},
+
+    card_changes as (
+        {{ distinct_changes('contributions', {'cards': [1, 30]}) }}
+    )
+
+    select
+        windows.*
+        {%- for days in [1, 30] %},
+        {{ running_distinct('card_changes.cards_' ~ days ~ 'd', 'windows') }} as cards_{{ days }}d
+        {%- endfor %}
+    from windows
+    left join card_changes
+        on
+            windows.entity_id = card_changes.entity_id
+            and windows.changed_at = card_changes.changed_at
+    {%- endif %}
 {%- endmacro %}
 
 
@@ -386,11 +504,17 @@
 {%- endmacro %}
 
 
-{# Of `risk_sums`: amounts and declined authorizations, as select items. #}
-{% macro velocity_columns(prefix) -%}
+{# Of `risk_sums`: amounts, declined authorizations and cards, as select items. #}
+{% macro velocity_columns(prefix, has_cards=true) -%}
     {%- for days in [1, 7, 30] -%}
     {{ amount_of('volume_' ~ days ~ 'd') }} as {{ prefix }}_amount_{{ days }}d_minor,
     {{ declined_of('volume_' ~ days ~ 'd') }} as {{ prefix }}_declined_count_{{ days }}d
     {{- ',\n    ' if not loop.last }}
     {%- endfor -%}
+    {%- if has_cards -%}
+    {%- for days in [1, 30] -%}
+    ,
+    cards_{{ days }}d as {{ prefix }}_card_count_{{ days }}d
+    {%- endfor -%}
+    {%- endif -%}
 {%- endmacro %}

@@ -20,6 +20,9 @@ contributions as (
         active_from,
         known_from,
         known_to,
+        merchant_id as merchants,
+        mcc as mccs,
+        merchant_country as countries,
         {{ volume() }} as volume,
         case when not is_declined then amount_minor end as largest
     from known
@@ -32,6 +35,30 @@ sums as (
         wide=['volume'],
         maximum=['largest', 30]
     ) }}
+),
+
+{% set distinct = {'merchants': 'merchant', 'mccs': 'mcc', 'countries': 'country'} %}
+
+changes_of_distinct as (
+    {{ distinct_changes(
+        'contributions', {'merchants': [1, 30], 'mccs': [1, 30], 'countries': [1, 30]}
+    ) }}
+),
+
+counted as (
+    select
+        {% for column, name in distinct.items() %}
+        {% for days in [1, 30] %}
+        {{ running_distinct('changes_of_distinct.' ~ column ~ '_' ~ days ~ 'd', 'sums') }}
+            as card_{{ name }}_count_{{ days }}d,
+        {% endfor %}
+        {% endfor %}
+        sums.*
+    from sums
+    left join changes_of_distinct
+        on
+            sums.entity_id = changes_of_distinct.entity_id
+            and sums.changed_at = changes_of_distinct.changed_at
 )
 
 select
@@ -43,6 +70,11 @@ select
     {{ amount_of('volume_' ~ days ~ 'd') }} as authorization_amount_{{ days }}d_minor,
     {{ declined_of('volume_' ~ days ~ 'd') }} as declined_count_{{ days }}d,
     {% endfor %}
+    {% for name in distinct.values() %}
+    {% for days in [1, 30] %}
+    card_{{ name }}_count_{{ days }}d,
+    {% endfor %}
+    {% endfor %}
     largest_30d as authorization_amount_max_30d_minor
-from sums
+from counted
 where {{ is_since_touched('changed_at', 'card') }}
