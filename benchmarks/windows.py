@@ -5,8 +5,8 @@
 The reference is one DuckDB query: count and sum over four windows (1 hour, 24 hours, 7 and 30
 days) by card, the row itself left out. Ours are the dbt models as the daily run has them, built
 whole into tables: windows of days by card, account and merchant (counts, declines, amounts,
-squares, maxima, known frauds) at every change, and each card's log for windows that are counted at
-the request. Both read the same table, in the same process; peak memory is the process's after
+squares, maxima, known frauds, different merchants, categories, countries and cards) at every
+change, and each card's log for windows that are counted at the request. Both read the same table, in the same process; peak memory is the process's after
 ours, before the reference. A card has about 300 transactions in a year, one in a thousand is a
 fraud that becomes known, one in fifty arrives late.
 """
@@ -102,6 +102,8 @@ def make_transactions(con: duckdb.DuckDBPyConnection, count: int) -> None:
                 -- A few merchants have most of it.
                 'mer_' || cast(pow((b % 1000003) / 1000003.0, 3) * ?::bigint / 300 as bigint)
                     as merchant_id,
+                'mcc_' || (b % 97) as mcc,
+                case when a % 20 = 0 then 'FR' else 'US' end as merchant_country,
                 timestamp '2024-01-01'
                 + to_microseconds(cast((b >> 8) % 31536000000000 as bigint)) as event_at,
                 cast(100 + a % 20000 as bigint) as amount_minor,

@@ -51,6 +51,7 @@ _MERCHANT = [
     "fraud_rate_30d",
     "fraud_rate_90d",
     "merchant_declined_count_1d",
+    "merchant_card_count_1d",
 ]
 
 
@@ -60,6 +61,8 @@ def _of_place(entity: str) -> list[str]:
         f"{entity}_count_1d",
         f"{entity}_count_30d",
         f"{entity}_declined_count_1d",
+        f"{entity}_card_count_1d",
+        f"{entity}_card_count_30d",
         f"{entity}_fraud_rate_90d",
     ]
 

@@ -23,10 +23,11 @@ from feast.types import Float64, Int64, String
 
 VELOCITY_DAYS = (1, 7, 30)
 RISK_DAYS = (1, 7, 30, 90)
+DISTINCT_DAYS = (1, 30)
 
 
-def _risk(prefix: str, count: str, velocity: str) -> list[Field]:
-    """Transactions and known frauds by window, then amounts and declines."""
+def _risk(prefix: str, count: str, velocity: str, *, has_cards: bool = True) -> list[Field]:
+    """Transactions and known frauds by window, then amounts, declines and different cards."""
     fields = []
     for days in RISK_DAYS:
         fields += [
@@ -39,6 +40,9 @@ def _risk(prefix: str, count: str, velocity: str) -> list[Field]:
             Field(name=f"{velocity}_amount_{days}d_minor", dtype=Int64),
             Field(name=f"{velocity}_declined_count_{days}d", dtype=Int64),
         ]
+    if has_cards:
+        for days in DISTINCT_DAYS:
+            fields.append(Field(name=f"{velocity}_card_count_{days}d", dtype=Int64))
     return fields
 
 
@@ -58,6 +62,11 @@ card_velocity_features = FeatureView(
         Field(name="declined_count_1d", dtype=Int64),
         Field(name="declined_count_7d", dtype=Int64),
         Field(name="declined_count_30d", dtype=Int64),
+        *(
+            Field(name=f"card_{entity}_count_{days}d", dtype=Int64)
+            for entity in ("merchant", "mcc", "country")
+            for days in DISTINCT_DAYS
+        ),
         Field(name="authorization_amount_max_30d_minor", dtype=Int64),
     ],
     source=card_velocity_source,
@@ -150,7 +159,7 @@ mcc_risk_features = FeatureView(
     description="One row per category, day of change and known time: volume and known fraud.",
     entities=[mcc],
     ttl=None,
-    schema=[Field(name="mcc_key", dtype=String), *_risk("mcc_", "count", "mcc")],
+    schema=[Field(name="mcc_key", dtype=String), *_risk("mcc_", "count", "mcc", has_cards=False)],
     source=mcc_risk_source,
 )
 

@@ -92,6 +92,7 @@ def application_affordability(inputs):
         Field(name="is_weekend", dtype=Bool),
         Field(name="is_card_not_present", dtype=Bool),
         Field(name="is_round_amount", dtype=Bool),
+        Field(name="is_just_below_threshold", dtype=Bool),
     ],
     mode="python",
     description="The authorization against the account's usual amounts, when and how it happens.",
@@ -129,6 +130,13 @@ def authorization_context(inputs):
         ],
         "is_round_amount": [
             None if amount is None else amount % 1_000 == 0 for amount in inputs["amount_minor"]
+        ],
+        # From a limit on merchants and issuers look closer: at most 2 % below one.
+        "is_just_below_threshold": [
+            None
+            if amount is None
+            else any(0 < limit - amount <= limit // 50 for limit in (10000, 20000, 50000, 100000))
+            for amount in inputs["amount_minor"]
         ],
     }
 

@@ -26,6 +26,7 @@ _OF_REQUESTS = {
     "is_weekend": "Whether it is Saturday or Sunday (UTC)",
     "is_card_not_present": "Whether the card is not present",
     "is_round_amount": "Whether the amount is a multiple of ten major units",
+    "is_just_below_threshold": "Whether it is at most 2 % below 100, 200, 500 or 1,000 major units",
     **{
         f"card_{measure}": f"{meaning} of the card in the {length} before"
         for window, length in (("15m", "15 minutes"), ("1h", "hour"), ("24h", "24 hours"))

@@ -16,6 +16,71 @@
 {%- endmacro %}
 
 
+{#
+  An authorization as one number, so that one sum over a window is three: how many were approved
+  and how many declined (each below 2^31), and the amount of the approved ones (below 2^63).
+#}
+{% macro volume() -%}
+    {{ return(adapter.dispatch('volume')()) }}
+{%- endmacro %}
+
+{% macro default__volume() -%}
+    case
+        when is_declined then 9223372036854775808
+        else 39614081257132168796771975168 + amount_minor
+    end
+{%- endmacro %}
+
+{% macro spark__volume() -%}
+    case
+        when is_declined then cast(10000000000000000000 as decimal(38, 0))
+        else cast(10000000000000000000000000000 + amount_minor as decimal(38, 0))
+    end
+{%- endmacro %}
+
+
+{# Of a sum of volumes: how many were approved. #}
+{% macro approved_of(volume) -%}
+    {{ return(adapter.dispatch('approved_of')(volume)) }}
+{%- endmacro %}
+
+{% macro default__approved_of(volume) -%}
+    cast({{ volume }} >> 95 as bigint)
+{%- endmacro %}
+
+{% macro spark__approved_of(volume) -%}
+    ({{ volume }} div 10000000000000000000000000000)
+{%- endmacro %}
+
+
+{# Of a sum of volumes: how many were declined. #}
+{% macro declined_of(volume) -%}
+    {{ return(adapter.dispatch('declined_of')(volume)) }}
+{%- endmacro %}
+
+{% macro default__declined_of(volume) -%}
+    cast(({{ volume }} >> 63) & 4294967295 as bigint)
+{%- endmacro %}
+
+{% macro spark__declined_of(volume) -%}
+    (({{ volume }} % 10000000000000000000000000000) div 10000000000000000000)
+{%- endmacro %}
+
+
+{# Of a sum of volumes: the amount of those that were approved. #}
+{% macro amount_of(volume) -%}
+    {{ return(adapter.dispatch('amount_of')(volume)) }}
+{%- endmacro %}
+
+{% macro default__amount_of(volume) -%}
+    cast({{ volume }} & 9223372036854775807 as bigint)
+{%- endmacro %}
+
+{% macro spark__amount_of(volume) -%}
+    cast({{ volume }} % 10000000000000000000 as bigint)
+{%- endmacro %}
+
+
 {# Whole months from one date to a later one: 31 January to 28 February is none. #}
 {% macro full_months(start_on, end_on) -%}
     {{ return(adapter.dispatch('full_months')(start_on, end_on)) }}

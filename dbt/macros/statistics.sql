@@ -7,7 +7,10 @@
 {# Standard deviation of a sample from integer sums: exact up to one division and one root. #}
 {% macro stddev_of_sums(squares, total, count) -%}
     sqrt(
-        cast({{ squares }} * {{ count }} - {{ total }} * {{ total }} as double)
+        cast(
+            {{ squares }} * {{ count }} - cast({{ total }} as {{ wide_integer() }}) * {{ total }}
+            as double
+        )
         / nullif(cast({{ count }} * ({{ count }} - 1) as double), 0)
     )
 {%- endmacro %}

@@ -7,16 +7,14 @@
   which it no longer counts (`known_to`). In a window of W days it counts from `known_from` until
   the earlier of `active_from` + W days and `known_to`.
 
-  So every window value is a running sum of what enters and what leaves. There is one row per
-  entity and time at which something enters or leaves; between two rows nothing changes. A row uses
-  only what was known at its time, hence late rows, corrections and late labels never change a row
-  that stands before they were known, and no entity needs a row on a day without change.
+  There is one row per entity and time at which something enters or leaves a window; between two
+  rows nothing changes. A row uses only what was known at its time, hence late rows, corrections
+  and late labels never change a row that stands before they were known, and no entity needs a row
+  on a day without change.
 
   `relation` has entity_id, active_from, known_from, known_to and the measures' columns.
   `measures` maps a column to the list of its windows in days; the sum over a window of W days is
-  called `<column>_<W>d`. Times are of `type`: date (changes at the end of the day) or timestamp.
-  Sums are of 64 bits on the way, which takes two thirds of the time of wider ones, but for the
-  columns in `wide`.
+  called `<column>_<W>d`.
 #}
 
 {% macro window_end(window, type) -%}
@@ -27,14 +25,12 @@
 {%- endmacro %}
 
 
-{% macro window_sums(relation, measures, type, wide=[]) -%}
-    {%- set windows = [] -%}
-    {%- for column, lengths in measures.items() -%}
-        {%- for length in lengths if length not in windows -%}
-            {%- do windows.append(length) -%}
-        {%- endfor -%}
-    {%- endfor -%}
-    {%- set windows = windows | sort -%}
+{#
+  Windows that change at instants: times are timestamps. Every value is a running sum of what enters
+  and what leaves, which suits entities of which little is heard.
+#}
+{% macro window_sums(relation, measures) -%}
+    {%- set windows = measures.values() | sum(start=[]) | unique | sort -%}
     select
         entity_id,
         changed_at
@@ -52,10 +48,7 @@
             changed_at
             {%- for column, lengths in measures.items() -%}
             {%- for length in lengths %},
-            cast(
-                sum({{ column }}_{{ length }}d)
-                as {{ wide_integer() if column in wide else 'bigint' }}
-            ) as {{ column }}_{{ length }}d
+            cast(sum({{ column }}_{{ length }}d) as bigint) as {{ column }}_{{ length }}d
             {%- endfor -%}
             {%- endfor %}
         from (
@@ -64,24 +57,24 @@
                 known_from as changed_at
                 {%- for column, lengths in measures.items() -%}
                 {%- for length in lengths %},
-                case when known_from < {{ window_end(length, type) }} then {{ column }} else 0 end
+                case when known_from < {{ window_end(length, 'timestamp') }} then {{ column }} else 0 end
                     as {{ column }}_{{ length }}d
                 {%- endfor -%}
                 {%- endfor %}
             from {{ relation }}
-            where known_from < {{ window_end(windows | last, type) }}
+            where known_from < {{ window_end(windows | last, 'timestamp') }}
             {%- for window in windows %}
             union all
             select
                 entity_id,
-                {{ window_end(window, type) }} as changed_at
+                {{ window_end(window, 'timestamp') }} as changed_at
                 {%- for column, lengths in measures.items() -%}
                 {%- for length in lengths %},
                 {{ '-' ~ column if length == window else '0' }} as {{ column }}_{{ length }}d
                 {%- endfor -%}
                 {%- endfor %}
             from {{ relation }}
-            where known_from < {{ window_end(window, type) }}
+            where known_from < {{ window_end(window, 'timestamp') }}
             {%- endfor %}
         ) as edges
         group by entity_id, changed_at
@@ -90,83 +83,337 @@
 
 
 {#
-  The greatest `column` in a window of `window` days (type date) at the days of `changes`, a
-  relation with entity_id and changed_at that has every day on which a contribution enters.
+  Windows that change at the ends of days: times are dates, and a window of W days ends with the
+  day of the row. Sums are of 64 bits but for the columns in `wide`; `maximum` is a column and its
+  window, as `<column>_<W>d`, null of nothing. Columns in `sparse` are of contributions that all
+  have a `known_to`.
 
-  A maximum cannot be summed. What became known within `prompt_days` of its day and still stands is
-  a moving maximum for each lateness; the rest, which is little, is laid out day by day.
+  Laid on a calendar without gaps, a window is a frame of rows on the day of occurrence. That is
+  right for what was known on its day and never corrected, which is nearly all. What was known a
+  day later is taken back on its day. The rest, the exceptions, is corrected day by day: what came
+  later is taken back on the days on which it was not known yet; what ended to count is left out of
+  the frames and added on the days on which it did.
 #}
-{% macro window_maximum(relation, changes, column, window, prompt_days=3) -%}
-    select
-        entity_id,
-        changed_at,
-        greatest(
-            {%- for lateness in range(prompt_days) %}
-            max(prompt_{{ lateness }}) over (
-                partition by entity_id order by changed_at
-                range between interval '{{ window - 1 - lateness }}' day preceding and current row
-            ),
-            {%- endfor %}
-            late
-        ) as {{ column }}_{{ window }}d
-    from (
+{% macro daily_windows(relation, measures, wide=[], sparse=[], maximum=none) -%}
+    {%- set windows = measures.values() | sum(start=[]) | unique | sort -%}
+    {%- set longest = windows | last -%}
+    {%- set in_frames = measures.keys() | reject('in', sparse) | list -%}
+    {%- set next_day = plus('active_from', 1, 'day', 'date') -%}
+    {%- set never = "date '9999-12-31'" -%}
+    {%- set by_day = 'partition by entity_id order by changed_at' -%}
+    with daily as (
         select
-            changes.entity_id,
-            changes.changed_at,
-            {%- for lateness in range(prompt_days) %}
-            prompt.prompt_{{ lateness }},
+            entity_id,
+            active_from,
+            max(case when known_to is null and known_from = active_from then 1 else 0 end)
+                as is_same_day,
+            max(case when known_to is null and known_from <= {{ next_day }} then 1 else 0 end)
+                as is_prompt
+            {%- for column in in_frames %}
+            {%- set type = wide_integer() if column in wide else 'bigint' %},
+            cast(sum(case when known_to is null then {{ column }} else 0 end) as {{ type }})
+                as {{ column }},
+            cast(sum(case
+                when known_to is null and known_from = {{ next_day }} then {{ column }} else 0
+            end) as {{ type }}) as {{ column }}_pending
             {%- endfor %}
-            late.late
-        from {{ changes }} as changes
-        left join (
+            {%- if maximum %},
+            max(case when known_to is null and known_from = active_from then {{ maximum[0] }} end)
+                as same_day_{{ maximum[0] }},
+            max(case
+                when known_to is null and known_from <= {{ next_day }} then {{ maximum[0] }}
+            end) as {{ maximum[0] }}
+            {%- endif %}
+        from {{ relation }}
+        group by entity_id, active_from
+    ),
+
+    -- Of a pause that is longer than every window, the days after the longest are left out.
+    calendar as (
+        select
+            *,
+            {{ each_day(
+                'active_from',
+                'least(next_from, ' ~ plus('active_from', longest + 1, 'day', 'date') ~ ')',
+                'changed_at'
+            ) }}
+        from (
             select
-                entity_id,
-                known_from
-                {%- for lateness in range(prompt_days) %},
-                max(case
-                    when known_from = {{ plus('active_from', lateness, 'day', 'date') }}
-                        then {{ column }}
-                end) as prompt_{{ lateness }}
-                {%- endfor %}
-            from {{ relation }}
-            where
-                known_to is null
-                and known_from < {{ plus('active_from', [prompt_days, window] | min, 'day', 'date') }}
-            group by entity_id, known_from
-        ) as prompt
-            on changes.entity_id = prompt.entity_id and changes.changed_at = prompt.known_from
-        left join (
+                *,
+                lead(active_from, 1, {{ never }}) over (
+                    partition by entity_id order by active_from
+                ) as next_from
+            from daily
+        ) as in_order
+    ),
+
+    days as (
+        select
+            entity_id,
+            changed_at,
+            case when changed_at = active_from then is_same_day else 0 end as is_same_day,
+            case when changed_at = active_from then is_prompt else 0 end as is_prompt
+            {%- for column in in_frames %},
+            case when changed_at = active_from then {{ column }} else 0 end as {{ column }},
+            case when changed_at = active_from then {{ column }}_pending else 0 end
+                as {{ column }}_pending
+            {%- endfor %}
+            {%- if maximum %},
+            case when changed_at = active_from then same_day_{{ maximum[0] }} end
+                as same_day_{{ maximum[0] }},
+            case when changed_at = active_from then {{ maximum[0] }} end as {{ maximum[0] }}
+            {%- endif %}
+        from calendar
+    ),
+
+    moving as (
+        select
+            entity_id,
+            changed_at,
+            is_same_day
+            {%- for window in windows %}
+            + lag(is_prompt, {{ window }}, 0) over ({{ by_day }})
+            {%- endfor %} as changes
+            {%- for column in in_frames %}
+            {%- for length in measures[column] %},
+            {%- if length == 1 %}
+            {{ column }} - {{ column }}_pending as {{ column }}_1d
+            {%- else %}
+            cast(
+                sum({{ column }}) over (
+                    {{ by_day }} rows between {{ length - 1 }} preceding and current row
+                )
+                as {{ wide_integer() if column in wide else 'bigint' }}
+            ) - {{ column }}_pending as {{ column }}_{{ length }}d
+            {%- endif %}
+            {%- endfor %}
+            {%- endfor %}
+            {%- if maximum %},
+            greatest(
+                same_day_{{ maximum[0] }},
+                max({{ maximum[0] }}) over (
+                    {{ by_day }} rows between {{ maximum[1] - 1 }} preceding and 1 preceding
+                )
+            ) as {{ maximum[0] }}
+            {%- endif %}
+        from days
+    ),
+
+    exceptions as (
+        select
+            *,
+            case when known_to is null then active_from else known_from end as corrected_from,
+            least(
+                {{ plus('active_from', longest, 'day', 'date') }},
+                {%- if maximum %}
+                coalesce(
+                    known_to,
+                    greatest(known_from, {{ plus('active_from', maximum[1], 'day', 'date') }})
+                )
+                {%- else %}
+                coalesce(known_to, known_from)
+                {%- endif %}
+            ) as corrected_to
+        from {{ relation }}
+        where known_to is not null or known_from > {{ next_day }}
+    ),
+
+    corrections as (
+        select
+            entity_id,
+            changed_at,
+            0 as is_change
+            {%- for column, lengths in measures.items() %}
+            {%- for length in lengths %},
+            case
+                when changed_at >= {{ plus('active_from', length, 'day', 'date') }} then 0
+                when known_to is not null then {{ column }}
+                when changed_at < known_from then -{{ column }}
+                else 0
+            end as {{ column }}_{{ length }}d
+            {%- endfor %}
+            {%- endfor %}
+            {%- if maximum %},
+            case
+                when
+                    changed_at >= known_from
+                    and changed_at < {{ plus('active_from', maximum[1], 'day', 'date') }}
+                    then {{ maximum[0] }}
+            end as {{ maximum[0] }}
+            {%- endif %}
+        from (
             select
-                entity_id,
-                counts_on,
-                max({{ column }}) as late
-            from (
-                select
-                    entity_id,
-                    {{ column }},
-                    {{ each_day('known_from', window_end(window, 'date'), 'counts_on') }}
-                from {{ relation }}
-                where
-                    known_from < {{ window_end(window, 'date') }}
-                    and not (
-                        known_to is null
-                        and known_from < {{ plus('active_from', prompt_days, 'day', 'date') }}
-                    )
-            ) as laid_out
-            group by entity_id, counts_on
-        ) as late
-            on changes.entity_id = late.entity_id and changes.changed_at = late.counts_on
-    ) as daily
+                *,
+                {{ each_day('corrected_from', 'corrected_to', 'changed_at') }}
+            from exceptions
+            where corrected_from < corrected_to
+        ) as each_day
+        {%- for end in ['known_from'] + windows %}
+        union all
+        select
+            entity_id,
+            {{ end if loop.first else window_end(end, 'date') }} as changed_at,
+            1 as is_change
+            {%- for column, lengths in measures.items() %}
+            {%- for length in lengths %},
+            0 as {{ column }}_{{ length }}d
+            {%- endfor %}
+            {%- endfor %}
+            {%- if maximum %},
+            null as {{ maximum[0] }}
+            {%- endif %}
+        from exceptions
+        where known_from < {{ window_end(longest if loop.first else end, 'date') }}
+        {%- endfor %}
+    ),
+
+    corrections_of_day as (
+        select
+            entity_id,
+            changed_at,
+            max(is_change) as changes
+            {%- for column, lengths in measures.items() %}
+            {%- for length in lengths %},
+            cast(
+                sum({{ column }}_{{ length }}d)
+                as {{ wide_integer() if column in wide else 'bigint' }}
+            ) as {{ column }}_{{ length }}d
+            {%- endfor %}
+            {%- endfor %}
+            {%- if maximum %},
+            max({{ maximum[0] }}) as {{ maximum[0] }}
+            {%- endif %}
+        from corrections
+        group by entity_id, changed_at
+    )
+
+    select
+        moving.entity_id,
+        moving.changed_at
+        {%- for column, lengths in measures.items() %}
+        {%- for length in lengths %},
+        {%- set name = column ~ '_' ~ length ~ 'd' %}
+        {{ 'moving.' ~ name ~ ' + ' if column in in_frames }}
+        {{- 'coalesce(corrections_of_day.' ~ name ~ ', 0)' }} as {{ name }}
+        {%- endfor %}
+        {%- endfor %}
+        {%- if maximum %},
+        greatest(moving.{{ maximum[0] }}, corrections_of_day.{{ maximum[0] }})
+            as {{ maximum[0] }}_{{ maximum[1] }}d
+        {%- endif %}
+    from moving
+    left join corrections_of_day
+        on
+            moving.entity_id = corrections_of_day.entity_id
+            and moving.changed_at = corrections_of_day.changed_at
+    where moving.changes > 0 or corrections_of_day.changes > 0
 {%- endmacro %}
 
 
 {#
-  Velocity and known fraud of an entity, as `window_sums` by day: authorizations that were not
-  declined (`approved`) with their `amount`, those that were (`declined`), and of the approved ones
-  those held to be third-party fraud by then (`frauds`). `column` of int_authorizations__known is
-  the entity's; rows without it are nobody's.
+  How many different values of `columns` are in windows of days, as changes: entity_id, changed_at
+  and for each column and window by how much `<column>_<W>d` rises there. `columns` maps a column of
+  `relation` to its windows; a null is no value.
+
+  The contributions of one value overlap. It counts from where none covers the day before, until
+  where none goes on, so that it counts once, whatever of it came late or was corrected.
 #}
-{% macro risk_sums(entity, column) -%}
+{% macro distinct_changes(relation, columns) -%}
+    {%- set windows = columns.values() | sum(start=[]) | unique | sort -%}
+    {%- set in_order = 'partition by entity_id, kind, item order by known_from' -%}
+    {%- set after_it = "coalesce(next_from, date '9999-12-31')" -%}
+    with named as (
+        {%- for column in columns %}
+        {{ 'union all' if not loop.first }}
+        select
+            entity_id,
+            '{{ column }}' as kind,
+            {{ column }} as item,
+            known_from
+            {%- for window in windows %},
+            greatest(known_from, {{ window_end(window, 'date') }}) as end_{{ window }}d
+            {%- endfor %}
+        from {{ relation }}
+        where {{ column }} is not null
+        {%- endfor %}
+    ),
+
+    -- Until when the value counts by what was known up to each row.
+    covered as (
+        select
+            entity_id,
+            kind,
+            known_from,
+            lag(known_from) over ({{ in_order }}) is null as is_first,
+            lead(known_from) over ({{ in_order }}) as next_from
+            {%- for window in windows %},
+            max(end_{{ window }}d) over (
+                {{ in_order }} rows between unbounded preceding and current row
+            ) as covered_{{ window }}d
+            {%- endfor %}
+        from named
+    ),
+
+    changes as (
+        select
+            entity_id,
+            kind,
+            known_from as changed_at
+            {%- for window in windows %},
+            1 as change_{{ window }}d
+            {%- endfor %}
+        from covered
+        where is_first
+        {%- for window in windows %}
+        {%- for at, change in [('covered_' ~ window ~ 'd', -1), ('next_from', 1)] %}
+        union all
+        select
+            entity_id,
+            kind,
+            {{ at }} as changed_at
+            {%- for other in windows %},
+            {{ change if other == window else 0 }} as change_{{ other }}d
+            {%- endfor %}
+        from covered
+        where covered_{{ window }}d < {{ 'next_from' if change == 1 else after_it }}
+        {%- endfor %}
+        {%- endfor %}
+    )
+
+    select
+        entity_id,
+        changed_at
+        {%- for column, lengths in columns.items() %}
+        {%- for length in lengths %},
+        cast(
+            sum(case when kind = '{{ column }}' then change_{{ length }}d else 0 end) as bigint
+        ) as {{ column }}_{{ length }}d
+        {%- endfor %}
+        {%- endfor %}
+    from changes
+    group by entity_id, changed_at
+{%- endmacro %}
+
+
+{#
+  How many different values there are, of a column of `distinct_changes` that is joined to `rows`
+  of `daily_windows`: these have a row wherever it changes.
+#}
+{% macro running_distinct(column, rows) -%}
+    cast(sum(coalesce({{ column }}, 0)) over (
+        partition by {{ rows }}.entity_id order by {{ rows }}.changed_at
+        rows between unbounded preceding and current row
+    ) as bigint)
+{%- endmacro %}
+
+
+{#
+  Velocity and known fraud of an entity, as `daily_windows`: authorizations as `volume`, and of the
+  approved ones those held to be third-party fraud by then (`frauds`). `column` of
+  int_authorizations__known is the entity's; rows without it are nobody's. With `has_cards` also
+  how many different cards used it (`cards`).
+#}
+{% macro risk_sums(entity, column, has_cards=true) -%}
     with known as (
         select *
         from {{ ref('int_authorizations__known') }}
@@ -182,27 +429,29 @@
         where is_fraud
     ),
 
+    -- A known fraud is about an authorization that counted long before: it never counts longer than
+    -- the longest window, so that all of them have an end.
     contributions as (
         select
             {{ column }} as entity_id,
             active_from,
             known_from,
             known_to,
-            cast(sum(case when is_declined then 0 else 1 end) as bigint) as approved,
-            cast(sum(case when is_declined then 0 else amount_minor end) as bigint) as amount,
-            cast(sum(case when is_declined then 1 else 0 end) as bigint) as declined,
+            card_id as cards,
+            {{ volume() }} as volume,
             0 as frauds
         from known
-        group by {{ column }}, active_from, known_from, known_to
         union all
         select
             known.{{ column }} as entity_id,
             known.active_from,
             greatest(known.known_from, frauds.known_from) as known_from,
-            least(known.known_to, frauds.known_to) as known_to,
-            0 as approved,
-            0 as amount,
-            0 as declined,
+            coalesce(
+                least(known.known_to, frauds.known_to),
+                {{ plus('known.active_from', 90, 'day', 'date') }}
+            ) as known_to,
+            null as cards,
+            0 as volume,
             1 as frauds
         from known
         inner join frauds on known.transaction_id = frauds.transaction_id
@@ -210,38 +459,62 @@
             not known.is_declined
             and (known.known_to is null or frauds.known_from < known.known_to)
             and (frauds.known_to is null or known.known_from < frauds.known_to)
+    ),
+
+    windows as (
+        {{ daily_windows(
+            'contributions',
+            {'volume': [1, 7, 30, 90], 'frauds': [1, 7, 30, 90]},
+            wide=['volume'],
+            sparse=['frauds']
+        ) }}
+    )
+    {%- if not has_cards %}
+
+    select * from windows
+    {%- else %},
+
+    card_changes as (
+        {{ distinct_changes('contributions', {'cards': [1, 30]}) }}
     )
 
-    {{ window_sums(
-        'contributions',
-        {
-            'approved': [1, 7, 30, 90],
-            'frauds': [1, 7, 30, 90],
-            'amount': [1, 7, 30],
-            'declined': [1, 7, 30],
-        },
-        'date'
-    ) }}
+    select
+        windows.*
+        {%- for days in [1, 30] %},
+        {{ running_distinct('card_changes.cards_' ~ days ~ 'd', 'windows') }} as cards_{{ days }}d
+        {%- endfor %}
+    from windows
+    left join card_changes
+        on
+            windows.entity_id = card_changes.entity_id
+            and windows.changed_at = card_changes.changed_at
+    {%- endif %}
 {%- endmacro %}
 
 
 {# Of `risk_sums`: transactions, known frauds and their smoothed rate, as select items. #}
 {% macro risk_columns(prefix, count='count') -%}
     {%- for days in [1, 7, 30, 90] -%}
-    cast(approved_{{ days }}d as bigint) as {{ prefix }}{{ count }}_{{ days }}d,
+    {{ approved_of('volume_' ~ days ~ 'd') }} as {{ prefix }}{{ count }}_{{ days }}d,
     cast(frauds_{{ days }}d as bigint) as {{ prefix }}fraud_count_{{ days }}d,
-    {{ smoothed_rate('frauds_' ~ days ~ 'd', 'approved_' ~ days ~ 'd') }}
+    {{ smoothed_rate('frauds_' ~ days ~ 'd', approved_of('volume_' ~ days ~ 'd')) }}
         as {{ prefix }}fraud_rate_{{ days }}d
     {{- ',\n    ' if not loop.last }}
     {%- endfor -%}
 {%- endmacro %}
 
 
-{# Of `risk_sums`: amounts and declined authorizations, as select items. #}
-{% macro velocity_columns(prefix) -%}
+{# Of `risk_sums`: amounts, declined authorizations and cards, as select items. #}
+{% macro velocity_columns(prefix, has_cards=true) -%}
     {%- for days in [1, 7, 30] -%}
-    cast(amount_{{ days }}d as bigint) as {{ prefix }}_amount_{{ days }}d_minor,
-    cast(declined_{{ days }}d as bigint) as {{ prefix }}_declined_count_{{ days }}d
+    {{ amount_of('volume_' ~ days ~ 'd') }} as {{ prefix }}_amount_{{ days }}d_minor,
+    {{ declined_of('volume_' ~ days ~ 'd') }} as {{ prefix }}_declined_count_{{ days }}d
     {{- ',\n    ' if not loop.last }}
     {%- endfor -%}
+    {%- if has_cards -%}
+    {%- for days in [1, 30] -%}
+    ,
+    cards_{{ days }}d as {{ prefix }}_card_count_{{ days }}d
+    {%- endfor -%}
+    {%- endif -%}
 {%- endmacro %}

@@ -12,8 +12,8 @@ MINIMUM_CALIBRATION_POSITIVES = 20
 class CalibratedClassifier(ClassifierMixin, BaseEstimator):
     """A classifier with sigmoid calibration on a later slice.
 
-    `fit` sets `slope_` and `intercept_` of the calibration line on the logit to 1 and 0, where
-    they stay if the slice has too few positives to fit one.
+    `fit` sets `slope_` and `intercept_` of the calibration line on the logit, by default to 1 and
+    0, where they stay if the slice has too few positives to fit one.
     """
 
     slope_: float

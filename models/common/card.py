@@ -1,6 +1,6 @@
 """The model card: one page that says what a version is for, from what, how good and how sure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 METRIC_ORDER = (
@@ -18,10 +18,13 @@ METRIC_ORDER = (
 )
 
 
-def render_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """Markdown from a manifest and its metrics.
+def render_card(
+    manifest: Mapping[str, Any], metrics: Mapping[str, Any], files: Iterable[str] = ()
+) -> str:
+    """Markdown from a manifest, its metrics and the names of the files that stand beside it.
 
-    Samples are the sub-tables with `rows`; other sub-tables get a section of their own.
+    Samples are the sub-tables with `rows`; other sub-tables get a section of their own. Pictures
+    (`.svg`) are shown.
     """
     samples = {k: v for k, v in metrics.items() if isinstance(v, Mapping) and "rows" in v}
     lines = [
@@ -41,6 +44,7 @@ def render_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         "",
         *_other_metrics(metrics, samples),
         *_sections({k: v for k, v in metrics.items() if k not in samples}),
+        *_pictures(files),
         "## Gates",
         "",
         *_pairs(manifest["gates"], "none were evaluated"),
@@ -88,6 +92,15 @@ def _other_metrics(metrics: Mapping[str, Any], samples: Mapping[str, Any]) -> li
         k: v for k, v in metrics.items() if k not in samples and not isinstance(v, Mapping | list)
     }
     return [*_pairs(others, ""), ""] if others else []
+
+
+def _pictures(files: Iterable[str]) -> list[str]:
+    shown = [
+        f"![{file[:-4].replace('_', ' ').capitalize()}]({file})"
+        for file in files
+        if file.endswith(".svg")
+    ]
+    return ["## Plots, out of time", "", *shown, ""] if shown else []
 
 
 def _sections(metrics: Mapping[str, Any]) -> list[str]:

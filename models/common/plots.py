@@ -119,4 +119,7 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
 
 
 def _svg(parts: list[str]) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}</svg>'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
+        f"{''.join(parts)}</svg>"
+    )

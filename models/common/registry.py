@@ -156,7 +156,9 @@ class Registry:
             (aside / "manifest.json").write_text(_json(manifest))
             (aside / "metrics.json").write_text(_json(trained.metrics))
             (aside / "reasons.json").write_text(_json(trained.reasons))
-            (aside / "model_card.md").write_text(render_card(manifest, trained.metrics))
+            (aside / "model_card.md").write_text(
+                render_card(manifest, trained.metrics, trained.tables)
+            )
             if "curves" in trained.metrics:
                 page = render_validation(manifest, trained.metrics)
                 (aside / "validation_report.html").write_text(page)

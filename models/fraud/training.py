@@ -14,6 +14,7 @@ from models.common.registry import TrainedModel
 from models.common.splits import with_label_delay
 from models.fraud.classifier import KINDS, FraudClassifier
 from models.fraud.evaluation import Economics, alert_metrics, break_even, label_completeness
+from models.fraud.plots import pictures
 from models.fraud.selection import Block, Comparison, compare, prequential_blocks
 
 
@@ -175,13 +176,12 @@ def train_fraud(
     )
     metrics["test_rows_of_compromised_cards_removed"] = int((test & ~open_cards).sum())
     metrics["prequential"] = comparison.table()
-    metrics["out_of_time"] |= _as_used(
-        frame.filter(pl.Series(open_cards)),
-        label[open_cards],
-        probability[open_cards],
-        mean_loss=_mean_amount(frame, known_at_cutoff),
-        settings=settings,
-    )
+    economics = Economics(settings.review_cost_minor, settings.friction_minor)
+    tested = frame.select("card_id", "event_at", "amount_minor").with_columns(
+        pl.Series("score", probability), pl.Series("label", label)
+    ).filter(pl.Series(open_cards))  # fmt: skip
+    threshold = break_even(economics, _mean_amount(frame, known_at_cutoff))
+    metrics["out_of_time"] |= alert_metrics(tested, settings.alerts_per_day, economics, threshold)
     metrics["label_completeness"] = _completeness(
         frame, label, observed_through, cutoff, test_until, seed
     )
@@ -219,6 +219,7 @@ def train_fraud(
         target=target,
         context=dict(context or {}),
         notes=tuple(notes),
+        tables=pictures(tested, probability[split.train], economics),
     )
 
 
@@ -272,22 +273,6 @@ def _how_chosen(comparison: Comparison) -> str:
 
 def _mean_amount(frame: pl.DataFrame, fraud: np.ndarray) -> float:
     return float(frame["amount_minor"].filter(pl.Series(fraud == 1)).mean() or 0.0)  # pyright: ignore[reportArgumentType]
-
-
-def _as_used(
-    test: pl.DataFrame,
-    label: np.ndarray,
-    probability: np.ndarray,
-    *,
-    mean_loss: float,
-    settings: FraudParameters,
-) -> dict[str, Any]:
-    economics = Economics(settings.review_cost_minor, settings.friction_minor)
-    scored = test.select("card_id", "event_at", "amount_minor").with_columns(
-        pl.Series("score", probability), pl.Series("label", label)
-    )
-    threshold = break_even(economics, mean_loss)
-    return alert_metrics(scored, settings.alerts_per_day, economics, threshold)
 
 
 def _completeness(

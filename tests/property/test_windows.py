@@ -127,9 +127,8 @@ def _recounted(
     rows: Iterable[Message], frauds: set[str], day: date
 ) -> dict[str, dict[int, int | float]]:
     """Measures by window in days, of the days that end with `day`."""
-    found: dict[str, dict[int, int | float]] = {
-        name: {} for name in ("count", "amount", "declined", "frauds", "rate")
-    }
+    names = ("count", "amount", "declined", "frauds", "rate", *DISTINCT)
+    found: dict[str, dict[int, int | float]] = {name: {} for name in names}
     for days in (1, 7, 30, 90):
         window = [m for m in rows if day - timedelta(days=days) < m.event_at.date() <= day]
         approved = [m for m in window if not m.is_declined]
@@ -139,11 +138,22 @@ def _recounted(
         found["declined"][days] = len(window) - len(approved)
         found["frauds"][days] = positives
         found["rate"][days] = (positives + 20 * 0.005) / (len(approved) + 20)
+        for name, column in DISTINCT.items():
+            found[name][days] = len({getattr(m, column) for m in window} - {None})
     return found
 
 
+DISTINCT = {
+    "merchants": "merchant_id",
+    "mccs": "mcc",
+    "countries": "merchant_country",
+    "cards": "card_id",
+}
 NAMES = {
     "card_velocity_features": {
+        "merchants": "card_merchant_count_{}d",
+        "mccs": "card_mcc_count_{}d",
+        "countries": "card_country_count_{}d",
         "count": "authorization_count_{}d",
         "amount": "authorization_amount_{}d_minor",
         "declined": "declined_count_{}d",
@@ -154,6 +164,7 @@ NAMES = {
         "declined": "account_declined_count_{}d",
     },
     "merchant_risk_features": {
+        "cards": "merchant_card_count_{}d",
         "count": "transaction_count_{}d",
         "amount": "merchant_amount_{}d_minor",
         "declined": "merchant_declined_count_{}d",
@@ -162,6 +173,7 @@ NAMES = {
     },
     **{
         f"{entity}_risk_features": {
+            "cards": f"{entity}_card_count_{{}}d",
             "count": f"{entity}_count_{{}}d",
             "amount": f"{entity}_amount_{{}}d_minor",
             "declined": f"{entity}_declined_count_{{}}d",

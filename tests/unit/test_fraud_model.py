@@ -1,6 +1,7 @@
 """The fraud model under label delay: what it may know when, sampling and alerts."""
 
 from datetime import datetime, timedelta
+from xml.etree.ElementTree import fromstring
 
 import numpy as np
 import polars as pl
@@ -8,7 +9,10 @@ import pytest
 
 from models.common.dataset import matrix
 from models.common.errors import NotEnoughOutcomes
+from models.common.registry import Registry
 from models.fraud.classifier import KINDS, FraudClassifier
+from models.fraud.evaluation import Economics
+from models.fraud.plots import pictures
 from models.fraud.scoring import MAXIMUM_REASONS, alert_reasons, daily_alerts, score_frame
 from models.fraud.selection import Block, choose, compare, prequential_blocks
 from models.fraud.training import (
@@ -305,3 +309,17 @@ def test_metrics_as_used_are_complete(model):
     assert later["hours_to_detect_median"] >= 0
     completeness = model.metrics["label_completeness"]
     assert 0 < completeness["low"] <= completeness["share"] <= completeness["high"] <= 1
+
+
+def test_the_card_shows_pictures_of_the_test_block(model, tmp_path):
+    version = Registry(tmp_path).register(model, trainer="t")
+    card = (version.path / "model_card.md").read_text()
+    names = ("precision_recall", "calibration", "scores", "alert_budget", "net_benefit", "drift")
+    for name in names:
+        assert f"]({name}.svg)" in card
+        assert fromstring((version.path / f"{name}.svg").read_text()).tag.endswith("svg")
+
+
+def test_a_test_block_without_fraud_has_no_pictures(frame):
+    tested = frame.with_columns(pl.lit(0).alias("label"), pl.lit(0.1).alias("score"))
+    assert pictures(tested, np.array([0.1, 0.2]), Economics(1, 1)) == {}

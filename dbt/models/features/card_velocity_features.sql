@@ -20,42 +20,62 @@ contributions as (
         active_from,
         known_from,
         known_to,
-        cast(sum(case when is_declined then 0 else 1 end) as bigint) as approved,
-        cast(sum(case when is_declined then 1 else 0 end) as bigint) as declined,
-        cast(sum(case when is_declined then 0 else amount_minor end) as bigint) as amount,
-        max(case when not is_declined then amount_minor end) as largest
+        merchant_id as merchants,
+        mcc as mccs,
+        merchant_country as countries,
+        {{ volume() }} as volume,
+        case when not is_declined then amount_minor end as largest
     from known
-    group by card_id, active_from, known_from, known_to
 ),
 
 sums as (
-    {{ window_sums(
+    {{ daily_windows(
         'contributions',
-        {'approved': [1, 7, 30], 'amount': [1, 7, 30], 'declined': [1, 7, 30]},
-        'date'
+        {'volume': [1, 7, 30]},
+        wide=['volume'],
+        maximum=['largest', 30]
     ) }}
 ),
 
-maxima as (
-    {{ window_maximum('contributions', 'sums', 'largest', 30) }}
+{% set distinct = {'merchants': 'merchant', 'mccs': 'mcc', 'countries': 'country'} %}
+
+changes_of_distinct as (
+    {{ distinct_changes(
+        'contributions', {'merchants': [1, 30], 'mccs': [1, 30], 'countries': [1, 30]}
+    ) }}
+),
+
+counted as (
+    select
+        {% for column, name in distinct.items() %}
+        {% for days in [1, 30] %}
+        {{ running_distinct('changes_of_distinct.' ~ column ~ '_' ~ days ~ 'd', 'sums') }}
+            as card_{{ name }}_count_{{ days }}d,
+        {% endfor %}
+        {% endfor %}
+        sums.*
+    from sums
+    left join changes_of_distinct
+        on
+            sums.entity_id = changes_of_distinct.entity_id
+            and sums.changed_at = changes_of_distinct.changed_at
 )
 
 select
-    sums.entity_id as card_id,
-    {{ midnight_after('sums.changed_at') }} as event_timestamp,
-    {{ midnight_after('sums.changed_at') }} as created_timestamp,
-    cast(sums.approved_1d as bigint) as authorization_count_1d,
-    cast(sums.approved_7d as bigint) as authorization_count_7d,
-    cast(sums.approved_30d as bigint) as authorization_count_30d,
-    cast(sums.amount_1d as bigint) as authorization_amount_1d_minor,
-    cast(sums.amount_7d as bigint) as authorization_amount_7d_minor,
-    cast(sums.amount_30d as bigint) as authorization_amount_30d_minor,
-    cast(sums.declined_1d as bigint) as declined_count_1d,
-    cast(sums.declined_7d as bigint) as declined_count_7d,
-    cast(sums.declined_30d as bigint) as declined_count_30d,
-    cast(maxima.largest_30d as bigint) as authorization_amount_max_30d_minor
-from sums
-inner join maxima
-    on sums.entity_id = maxima.entity_id and sums.changed_at = maxima.changed_at
-where {{ is_since_touched('sums.changed_at', 'card') }}
+    entity_id as card_id,
+    {{ midnight_after('changed_at') }} as event_timestamp,
+    {{ midnight_after('changed_at') }} as created_timestamp,
+    {% for days in [1, 7, 30] %}
+    {{ approved_of('volume_' ~ days ~ 'd') }} as authorization_count_{{ days }}d,
+    {{ amount_of('volume_' ~ days ~ 'd') }} as authorization_amount_{{ days }}d_minor,
+    {{ declined_of('volume_' ~ days ~ 'd') }} as declined_count_{{ days }}d,
+    {% endfor %}
+    {% for name in distinct.values() %}
+    {% for days in [1, 30] %}
+    card_{{ name }}_count_{{ days }}d,
+    {% endfor %}
+    {% endfor %}
+    largest_30d as authorization_amount_max_30d_minor
+from counted
+where {{ is_since_touched('changed_at', 'card') }}
 {{ in_order_of('event_timestamp') }}

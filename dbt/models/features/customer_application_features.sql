@@ -35,8 +35,7 @@ contributions as (
 sums as (
     {{ window_sums(
         'contributions',
-        {'applications': [30, 365], 'declined': [365]},
-        'timestamp'
+        {'applications': [30, 365], 'declined': [365]}
     ) }}
 )
 

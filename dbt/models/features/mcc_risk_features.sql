@@ -6,7 +6,7 @@
 }}
 
 with sums as (
-    {{ risk_sums('mcc', 'mcc') }}
+    {{ risk_sums('mcc', 'mcc', has_cards=false) }}
 )
 
 select
@@ -14,7 +14,7 @@ select
     {{ midnight_after('changed_at') }} as event_timestamp,
     {{ midnight_after('changed_at') }} as created_timestamp,
     {{ risk_columns('mcc_') }},
-    {{ velocity_columns('mcc') }}
+    {{ velocity_columns('mcc', has_cards=false) }}
 from sums
 where {{ is_since_touched('changed_at', 'mcc') }}
 {{ in_order_of('event_timestamp') }}
