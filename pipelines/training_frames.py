@@ -19,8 +19,6 @@ BEHAVIOUR_SERVICE = "account_behaviour_v1"
 FRAUD_SERVICE = "fraud_authorization_v1"
 STATED = ("stated_income_minor",)
 """Request values of an application that are features in their own right."""
-ROWS_AT_ONCE = 250_000
-"""Rows of one retrieval: it passes through pandas, which bounds what fits into memory."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +118,7 @@ def fraud_features() -> list[str]:
 
 def with_features(service: str, frame: pl.DataFrame, as_of: str) -> pl.DataFrame:
     """`frame` with the features of `service` as known at the column `as_of`, in row order."""
-    parts = [
-        historical(service, part.with_columns(pl.col(as_of).alias("event_timestamp")))
-        for part in frame.iter_slices(ROWS_AT_ONCE)
-    ]
-    if not parts:
-        return historical(service, frame.with_columns(pl.col(as_of).alias("event_timestamp")))
-    return pl.concat(parts)
+    return historical(service, frame.with_columns(pl.col(as_of).alias("event_timestamp")))
 
 
 _TRANSACTIONS = """
