@@ -134,7 +134,7 @@ def _has_outcomes(clock: datetime) -> bool:
     from pipelines.training_frames import underwriting_outcomes
 
     with connect(read_only=True) as con:
-        frame = underwriting_outcomes(con, clock).frame
+        frame = underwriting_outcomes(con, clock).frame.drop_nulls("is_bad")
     needed = ScorecardParameters()
     bads = int(frame["is_bad"].sum())
     return (
@@ -182,11 +182,24 @@ def _underwriting() -> "list[TrainedModel]":
             target="is_bad",
             population=outcomes.population,
             known_through=clock,
+            source="source",
         ),
         features,
         dataset_file=file,
+        parameters=_parameters(),
         champion_auc=_champion_metric(UNDERWRITING, "auc"),
         context={"feature_service": outcomes.service, "grain": outcomes.grain},
+    )
+
+
+def _parameters() -> "ScorecardParameters":
+    from models.underwriting.training import ScorecardParameters
+
+    settings = get_settings()
+    return ScorecardParameters(
+        reject_inference=settings.reject_inference,
+        reject_multiplier=settings.reject_multiplier,
+        test_cell_share=settings.test_cell_share,
     )
 
 
@@ -245,11 +258,13 @@ def reproduction_error(name: str, version: str) -> float:
         target="is_bad",
         population=found.metrics["population"],
         known_through=datetime.fromisoformat(manifest["window"]["end"]),
+        source="source" if "source" in frame.columns else None,
     )
     features = [c for c in frame.columns if c not in (context["grain"], *COLUMNS)]
     if dataset_sha256(pinned_columns(outcomes, features)) != manifest["dataset_sha256"]:
         raise CardlineError(f"the pinned data set of {name} {version} is not that of its manifest")
-    settings = {f.name: manifest["parameters"][f.name] for f in fields(ScorecardParameters)}
+    told = manifest["parameters"]
+    settings = {f.name: told[f.name] for f in fields(ScorecardParameters) if f.name in told}
     challenger, scorecard = _learned(
         outcomes,
         features,

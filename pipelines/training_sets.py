@@ -22,7 +22,7 @@ from pipelines.training_frames import with_features
 if TYPE_CHECKING:
     from pipelines.training_frames import Outcomes
 
-COLUMNS = ("person", "decision_at", "is_bad")
+COLUMNS = ("person", "decision_at", "is_bad", "source")
 """What a training set has beside its key and the features."""
 
 
