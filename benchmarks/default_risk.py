@@ -110,7 +110,7 @@ def population(accounts: int, days: int, seed: int) -> pl.DataFrame:
         source.alias("source"),
         "is_booked",
         pl.col("stated_income").alias("stated_income_minor"),
-        pl.Series("is_bad", _longest_run(hardship) >= RUN).cast(pl.Int64),
+        pl.Series("is_bad", longest_run(hardship) >= RUN).cast(pl.Int64),
         pl.Series("true_pd", true_probability(risk, income)),
     )
     return frame.join(_features(frames), on="pull_id", how="left", maintain_order="left")
@@ -132,7 +132,8 @@ def true_probability(risk: np.ndarray, income: np.ndarray) -> np.ndarray:
     return shares[:, RUN]
 
 
-def _longest_run(states: np.ndarray) -> np.ndarray:
+def longest_run(states: np.ndarray) -> np.ndarray:
+    """Most true values in a row, of each row of a matrix."""
     run = longest = np.zeros(len(states), dtype=int)
     for month in states.T:
         run = np.where(month, run + 1, 0)

@@ -9,8 +9,8 @@ whom one in ten applies twice. `plain` is one DuckDB query with an ASOF join for
 same Parquet; `duckdb` and `dask` are Feast's own offline stores, which are asked for the stored
 features alone. Everybody works in a process of its own and hands over an Arrow table, ours a frame
 with the on-demand features besides. Seconds are of the processors, so that other work on the
-machine changes them little, and begin after a retrieval of one row, which loads what has to be loaded; the
-peak is of the process, imports included.
+machine changes them little, and begin after a retrieval of one row, which loads what has to be loaded;
+the peak is of the process, imports included.
 
 `--train` then trains and registers both underwriting models on these applications, as
 `cardline train underwriting` does: the retrieval is in it.

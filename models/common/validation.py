@@ -25,6 +25,13 @@ border-bottom:1px solid #dfe4e8}th:first-child,td:first-child{text-align:left}
 """
 
 
+_THROUGH_THE_DOOR = (
+    "Nothing is measured without an outcome: how declined applicants would have paid is unknown. "
+    "Where no option of reject inference is told of above, nothing is assumed of them either, and "
+    "figures hold for applicants like those that were approved."
+)
+
+
 def render_validation(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """HTML of a version with `curves` in its metrics: gates, metrics and seven plots."""
     curves = metrics["curves"]
@@ -70,14 +77,13 @@ def render_validation(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -
         "<h2>Metrics</h2>",
         _metrics(samples),
         *_comparison(metrics.get("against_scorecard")),
+        *_rejects(metrics.get("reject_inference")),
         f"<div class=pair>{figures}</div>",
         "<h2>Stability of features (CSI)</h2>",
         _csi(samples),
         "<h2>Population</h2>",
         _table(["state", "rows"], [[k, v] for k, v in metrics["population"].items()]),
-        "<p class=note>Without an outcome nothing was learned or measured: how declined applicants "
-        "would have paid is unknown, and no outcome is inferred for them. Figures hold for "
-        "applicants like those that were approved.</p>",
+        f"<p class=note>{_THROUGH_THE_DOOR}</p>",
     ]
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"
@@ -134,6 +140,21 @@ def _comparison(against: Mapping[str, Any] | None) -> list[str]:
         _table(["", "rows", "observed bad rate"], cells),
         f"<p class=note>AUC gain, 95 %: {_interval(against['auc_gain_interval'])}. First reason "
         f"among the scorecard's first two: {told} of {against['declines_compared']} declines.</p>",
+    ]
+
+
+def _rejects(told: Mapping[str, Any] | None) -> list[str]:
+    if told is None:
+        return []
+    rows = [
+        [figure.replace("_", " "), told["without"][figure], told["with"][figure]]
+        for figure in told["with"]
+    ]
+    return [
+        "<h2>Declined applicants: with and without what is assumed of them</h2>",
+        f"<p class=note>Method {escape(told['method'])}, {told['declined_rows']:,} declined "
+        "applications. AUC and calibration are of the latest outcomes.</p>",
+        _table(["", "without", "with"], rows),
     ]
 
 

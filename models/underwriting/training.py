@@ -148,7 +148,7 @@ def train_scorecard(
     scorecard = _fitted(samples, settings, lesson)
     scorecard.set_references(matrix(samples.development, samples.kept), settings.cutoff_share)
     measured = _measured(samples, scorecard)
-    if lesson.weight is not None:
+    if settings.reject_inference != "none":
         measured["reject_inference"] = _with_and_without(samples, settings, scorecard)
     return TrainedModel(
         name=name,
@@ -288,11 +288,9 @@ def _with_and_without(
     samples: _Samples, settings: ScorecardParameters, model: Scorecard
 ) -> dict[str, Any]:
     """The model beside the one that assumes nothing, on the later outcomes and on the declined."""
-    mask = samples.split.out_of_time if samples.bad[samples.split.out_of_time].any() else (
-        samples.split.holdout
-    )  # fmt: skip
+    mask = _later_rows(samples)
     values, bad = matrix(samples.frame, samples.kept), samples.bad
-    train = samples.split.train
+    train = samples.split.train & (samples.sources() != DECLINED)
     models = {
         "without": _fitted(samples, settings, Lesson(values[train], bad[train])),
         "with": model,
@@ -471,6 +469,12 @@ def _vintages(samples: _Samples, probability: np.ndarray) -> list[dict[str, Any]
     )
 
 
+def _later_rows(samples: _Samples) -> np.ndarray:
+    """Mask of the out-of-time rows, of the hold-out where these have no bads."""
+    split = samples.split
+    return split.out_of_time if samples.bad[split.out_of_time].any() else split.holdout
+
+
 def _later(metrics: Mapping[str, Any]) -> str:
     return "out_of_time" if metrics["out_of_time"]["auc"] is not None else "holdout"
 
@@ -583,8 +587,7 @@ def _against(
     settings: ScorecardParameters,
 ) -> dict[str, Any]:
     """The challenger beside the scorecard on the later sample: AUC, decisions and reasons."""
-    split = samples.split
-    mask = split.out_of_time if samples.bad[split.out_of_time].any() else split.holdout
+    mask = _later_rows(samples)
     frame, bad = samples.frame.filter(pl.Series(mask)), samples.bad[mask]
     values, known = matrix(frame, model.inputs_), matrix(frame, scorecard.inputs_)
     ours, theirs = model.total_points(values), scorecard.total_points(known)
