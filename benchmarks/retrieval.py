@@ -9,8 +9,8 @@ whom one in ten applies twice. `plain` is one DuckDB query with an ASOF join for
 same Parquet; `duckdb` and `dask` are Feast's own offline stores, which are asked for the stored
 features alone. Everybody works in a process of its own and hands over an Arrow table, ours a frame
 with the on-demand features besides. Seconds are of the processors, so that other work on the
-machine changes them little, and begin after a retrieval of one row, which loads what has to be loaded;
-the peak is of the process, imports included.
+machine changes them little, and begin after a retrieval of one row, which loads what has to be
+loaded; the peak is of the process, imports included.
 
 `--train` then trains and registers both underwriting models on these applications, as
 `cardline train underwriting` does: the retrieval is in it.
@@ -190,6 +190,7 @@ def _made_up(features: dict[str, str]) -> str:
             "INT64": f"cast(12 * (0.4 * risk + 0.6 * {noise}) as bigint)",
             "DOUBLE": f"round(0.4 * risk + 0.6 * {noise}, 3)",
             "BOOL": f"0.4 * risk + 0.6 * {noise} > 0.5",
+            "STRING": "null",
         }[kind]
         told.append(f"if({noise} < 0.125, null, {made}) as {name}")
     return ", ".join(told).replace("known_key", "cast(spine as varchar)")

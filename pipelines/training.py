@@ -155,6 +155,7 @@ def _has_frauds(window: FraudWindow) -> bool:
 def _underwriting() -> "list[TrainedModel]":
     """The challenger and, last, the scorecard, both from one pinned data set."""
     from models.common.errors import NotEnoughOutcomes
+    from models.underwriting.attributes import attribute_features
     from models.underwriting.catalogue import refuse_prohibited
     from models.underwriting.training import OutcomeFrame
     from pipelines.training_frames import underwriting_features, underwriting_outcomes
@@ -173,6 +174,7 @@ def _underwriting() -> "list[TrainedModel]":
     features = underwriting_features(outcomes.service)
     refuse_prohibited(features)
     file, frame = pinned(UNDERWRITING, outcomes, features)
+    features += attribute_features(frame.columns)
     return _learned(
         OutcomeFrame(
             frame=frame,

@@ -126,9 +126,12 @@ def _population(spine: pl.DataFrame) -> dict[str, int]:
 
 
 def underwriting_features(service: str) -> list[str]:
-    """Features that an underwriting model on `service` may look at, in a fixed order."""
+    """Features that an underwriting model on `service` may look at, in a fixed order.
+
+    Vendor attributes come besides, as they arrive: see `models.underwriting.attributes`.
+    """
     stated = list(STATED) if service == UNDERWRITING_SERVICE else []
-    return [*feature_names(service), *stated]
+    return [*(name for name in feature_names(service) if name != "bur_attributes"), *stated]
 
 
 def fraud_features() -> list[str]:

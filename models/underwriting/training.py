@@ -27,7 +27,14 @@ from models.common.evaluation import (
 from models.common.reasons import LEAST_POINTS, Reason
 from models.common.registry import TrainedModel
 from models.common.splits import TimePersonSplit, by_month_and_person
-from models.underwriting.catalogue import REASONS_VERSION, entry_for, refuse_prohibited
+from models.underwriting.attributes import attribute_features
+from models.underwriting.catalogue import (
+    GENERAL_REASON,
+    REASONS_VERSION,
+    entry_for,
+    prohibited_features,
+    refuse_prohibited,
+)
 from models.underwriting.challenger import MonotoneBoosting
 from models.underwriting.rejects import (
     DECLINED,
@@ -336,7 +343,8 @@ def _learner(model: MonotoneBoosting) -> dict[str, Any]:
 def _samples(
     outcomes: OutcomeFrame, features: Sequence[str], name: str, settings: ScorecardParameters
 ) -> _Samples:
-    refuse_prohibited(list(features))
+    delivered = attribute_features(features)
+    refuse_prohibited([f for f in features if f not in delivered])
     frame, declined = _by_source(outcomes, settings)
     bad = binary_target(frame, outcomes.target)
     require_outcomes(
@@ -358,6 +366,7 @@ def _samples(
         minimum_positives=settings.minimum_class_rows // 2,
     )
     unknown = {f: "no consumer reason is declared for it" for f in features if not entry_for(f)}
+    unknown |= dict.fromkeys(prohibited_features(delivered), "prohibited, and not looked at")
     selection = usable_features(
         frame.filter(pl.Series(split.train)), [f for f in features if f not in unknown]
     )
@@ -516,11 +525,20 @@ def gates(
         f"development (PSI {shift:.3f})"
     )
     result["csi"] = _csi_gate(later, development)
-    bare = [f for f in model.features_ if entry_for(f) is None]
-    result["reason_coverage"] = (
-        f"fail: no consumer reason for {', '.join(bare)}" if bare else "pass"
-    )
+    result["reason_coverage"] = _reason_gate(model.features_)
     return result
+
+
+def _reason_gate(features: Sequence[str]) -> str:
+    """Every feature has a reason for a consumer; a person has to see to reasons that say little."""
+    entries = {f: entry_for(f) for f in features}
+    bare = [f for f, entry in entries.items() if entry is None]
+    if bare:
+        return f"fail: no consumer reason for {', '.join(bare)}"
+    general = [f for f, entry in entries.items() if entry and entry.code == GENERAL_REASON]
+    if general:
+        return f"warn: a reason of their own is still to be written for {', '.join(general)}"
+    return "pass"
 
 
 def _csi_gate(later: Mapping[str, Any], development: Mapping[str, Any]) -> str:
