@@ -58,8 +58,8 @@ order by hash(i)
 """
 _REPORTS = """
 create or replace table features.pull_bureau_features as
-select spine.pull_id, {features}, known_at as event_timestamp, known_at as created_timestamp
-from (
+select pull_id, {features}, known_at as event_timestamp, known_at as created_timestamp
+from (select *, (hash(pull_id) >> 20) + 1000 * version as noise from (
     select pull_id, risk, 0 as version, decision_at - interval 1 minute as known_at
     from risk.underwriting_spine
     union all
@@ -68,18 +68,18 @@ from (
     union all
     select pull_id, risk, 2, decision_at + interval 3 day
     from risk.underwriting_spine where hash(pull_id) % 10 = 1
-) as spine
+))
 """
 _CUSTOMERS = """
 create or replace table features.customer_application_features as
 select distinct on (customer_id, event_timestamp)
     customer_id, {features}, event_timestamp, created_timestamp
 from (
-    select customer_id, risk, row_number() over (partition by customer_id order by decision_at)
-        as version, decision_at - interval 2 minute as event_timestamp,
+    select customer_id, risk, (hash(application_id) >> 20) as noise,
+        decision_at - interval 2 minute as event_timestamp,
         decision_at - interval 1 minute as created_timestamp
     from risk.underwriting_spine
-) as spine
+)
 """
 _ENTITIES = """
 select application_id, pull_id, customer_id, stated_income_minor, housing_payment_minor,
@@ -185,15 +185,15 @@ def _made_up(features: dict[str, str]) -> str:
     """Columns of SQL that lean on the risk, each with noise of its own, one in eight null."""
     told = []
     for number, (name, kind) in enumerate(features.items()):
-        noise = f"hash(known_key || '{number}') % 1000 / 1000"
+        noise = f"hash(noise + {number}::ubigint) % 1000 / 1000"
         made = {
             "INT64": f"cast(12 * (0.4 * risk + 0.6 * {noise}) as bigint)",
             "DOUBLE": f"round(0.4 * risk + 0.6 * {noise}, 3)",
             "BOOL": f"0.4 * risk + 0.6 * {noise} > 0.5",
-            "STRING": "null",
+            "STRING": "cast(null as varchar)",
         }[kind]
         told.append(f"if({noise} < 0.125, null, {made}) as {name}")
-    return ", ".join(told).replace("known_key", "cast(spine as varchar)")
+    return ", ".join(told)
 
 
 def _entities() -> "pl.DataFrame":
