@@ -190,7 +190,15 @@ def _underwriting() -> "list[TrainedModel]":
         dataset_file=file,
         parameters=_parameters(),
         champion_auc=_champion_metric(UNDERWRITING, "auc"),
-        context={"feature_service": outcomes.service, "grain": outcomes.grain},
+        context={
+            "feature_service": outcomes.service,
+            "grain": outcomes.grain,
+            "owner": "credit risk",
+            "materiality": "high: decides who is given credit, and how much",
+            "monitoring": "monthly in risk.monitoring: stability of scores and features, early "
+            "bads by vintage, approvals, overrides, first reasons; trained again each month, and "
+            "on drift",
+        },
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from models.common.card import METRIC_ORDER
+from models.common.card import LABELS, METRIC_ORDER
 from models.common.plots import bar_chart, line_chart
 
 SAMPLES = {
@@ -38,11 +38,15 @@ def render_validation(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -
     drawn = {told: curves[name] for name, told in SAMPLES.items() if name in curves}
     later = next(reversed(drawn.values()))
     measured = next(reversed(drawn))
-    title = f"{manifest['name']} {manifest['version']}"
+    kind = str(manifest.get("parameters", {}).get("kind", "")).replace("_", " ")
+    title = f"{manifest['name']} {manifest['version']}" + (f", {kind}" if kind else "")
+    gap = metrics[next(n for n, told in SAMPLES.items() if told == measured)]["ks"]
+    highest = "" if gap is None else f": largest gap {gap:.3f}"
     pictures = [
         ("ROC", line_chart({n: _roc(c) for n, c in drawn.items()},
                            "goods declined", "bads declined", unit_square=True)),
-        (f"KS, {measured}", line_chart(_ks_lines(later), "score", "share up to the score")),
+        (f"KS, {measured}{highest}", line_chart(
+            _ks_lines(later), "score", "share up to the score")),
         (f"Calibration by decile, {measured}", line_chart(
             {"observed": [(b["expected"], b["observed"]) for b in later["calibration"]],
              "perfect": [(b["expected"], b["expected"]) for b in later["calibration"]]},
@@ -121,7 +125,8 @@ def _gates(gates: Mapping[str, str]) -> str:
 
 
 def _metrics(samples: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = [[metric, *(s.get(metric) for s in samples.values())] for metric in METRIC_ORDER]
+    rows = [[LABELS[metric], *(s.get(metric) for s in samples.values())]
+            for metric in METRIC_ORDER]  # fmt: skip
     rows.append(["AUC, 95 % by bootstrap over persons",
                  *(_interval(s.get("auc_interval")) for s in samples.values())])  # fmt: skip
     rows.append(["score PSI", *(s.get("score_psi") for s in samples.values())])
