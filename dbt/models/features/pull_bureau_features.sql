@@ -345,7 +345,10 @@ attributes as (
         reports.moment,
         '"' || replace(replace(child.attribute_name, '\', ''), '"', '') || '":'
         || coalesce(
-            cast(child.value as varchar),
+            -- JSON has no infinities and no NaN.
+            case
+                when child.value between -1e300 and 1e300 then cast(child.value as varchar)
+            end,
             '"' || replace(replace(child.special_code, '\', ''), '"', '') || '"',
             'null'
         ) as told
