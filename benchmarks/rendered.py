@@ -7,7 +7,7 @@ import jinja2
 
 from pipelines.transform import DBT_DIR
 
-_MACROS = ("engine", "statistics", "versions", "windows")
+_MACROS = ("bureau", "engine", "statistics", "versions", "windows")
 
 
 def rendered(model: str, **tables: str) -> str:
@@ -28,6 +28,7 @@ def _environment(tables: dict[str, str]) -> jinja2.Environment:
         "is_delta": lambda: False,
         "is_since_touched": lambda *_: "true",
         "is_touched": lambda *_: "true",
+        "where_key_is_new": lambda *_: "where true",
         "ref": lambda name: tables.get(name, name),
         "return": lambda value: value,
     }

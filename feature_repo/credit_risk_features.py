@@ -73,6 +73,7 @@ pull_bureau_features = FeatureView(
         Field(name="bur_util_slope_tr_12m", dtype=Float64),
         Field(name="bur_transactor_tr_12m", dtype=Float64),
         Field(name="bur_monthly_debt_minor", dtype=Int64),
+        Field(name="bur_attributes", dtype=String),
     ],
     source=pull_bureau_source,
 )

@@ -153,6 +153,8 @@ def as_markdown(rows: list[CatalogueRow], fraud_rows: list[FraudRow]) -> str:
             for r in rows
             if r.service == service
         ]
+        if service == UNDERWRITING_SERVICE:
+            lines += _vendor_attributes()
     lines += [
         "",
         f"## {FRAUD_SERVICE}",
@@ -166,6 +168,27 @@ def as_markdown(rows: list[CatalogueRow], fraud_rows: list[FraudRow]) -> str:
         *(f"| `{r.feature}` | {r.view} | {r.meaning} | {r.window} |" for r in fraud_rows),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _vendor_attributes() -> list[str]:
+    from models.underwriting.attributes import COLUMN, PREFIX
+    from models.underwriting.catalogue import CATALOGUE
+
+    return [
+        "",
+        f"Attributes that the vendor computed come besides, in `{COLUMN}`, by the vendor's own "
+        f"names: a number is the feature `{PREFIX}<name>`, a special code sets "
+        f"`{PREFIX}<name>_is_<code>`. Null means no file, or no such attribute in it.",
+        "",
+        "| attributes (pattern) | direction | reason |",
+        "|---|---|---|",
+        *(
+            f"| `{e.pattern.replace('|', chr(92) + '|')}` | {_DIRECTIONS[e.direction]} "
+            f"| {e.code} {e.text} |"
+            for e in CATALOGUE
+            if e.pattern.startswith(PREFIX)
+        ),
+    ]
 
 
 def _views() -> dict[str, str]:

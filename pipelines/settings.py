@@ -80,6 +80,19 @@ class Settings(BaseSettings):
         description="Whom principal reasons compare an applicant with: the average of all "
         "applicants, or of those at or slightly above the cut-off.",
     )
+    reject_inference: Literal["none", "bureau", "test_cell", "parcelling"] = Field(
+        "none",
+        description="What underwriting learns of declined applicants: nothing; their outcomes at "
+        "other lenders; random approvals below the cut-off, who stand for them; or that they are "
+        "as bad as expected times a multiplier. With any but none, figures without it stand "
+        "beside.",
+    )
+    reject_multiplier: float = Field(
+        1.5, ge=1, le=10, description="How many times worse than expected, for parcelling."
+    )
+    test_cell_share: float = Field(
+        0.1, gt=0, le=1, description="Share of those below the cut-off approved at random."
+    )
     fair_lending: Path | None = Field(
         None,
         description="Folder with protected or proxy groups of applicants for optional monitoring, "

@@ -134,7 +134,7 @@ def _has_outcomes(clock: datetime) -> bool:
     from pipelines.training_frames import underwriting_outcomes
 
     with connect(read_only=True) as con:
-        frame = underwriting_outcomes(con, clock).frame
+        frame = underwriting_outcomes(con, clock).frame.drop_nulls("is_bad")
     needed = ScorecardParameters()
     bads = int(frame["is_bad"].sum())
     return (
@@ -155,6 +155,7 @@ def _has_frauds(window: FraudWindow) -> bool:
 def _underwriting() -> "list[TrainedModel]":
     """The challenger and, last, the scorecard, both from one pinned data set."""
     from models.common.errors import NotEnoughOutcomes
+    from models.underwriting.attributes import attribute_features
     from models.underwriting.catalogue import refuse_prohibited
     from models.underwriting.training import OutcomeFrame
     from pipelines.training_frames import underwriting_features, underwriting_outcomes
@@ -173,6 +174,7 @@ def _underwriting() -> "list[TrainedModel]":
     features = underwriting_features(outcomes.service)
     refuse_prohibited(features)
     file, frame = pinned(UNDERWRITING, outcomes, features)
+    features += attribute_features(frame.columns)
     return _learned(
         OutcomeFrame(
             frame=frame,
@@ -182,11 +184,32 @@ def _underwriting() -> "list[TrainedModel]":
             target="is_bad",
             population=outcomes.population,
             known_through=clock,
+            source="source",
         ),
         features,
         dataset_file=file,
+        parameters=_parameters(),
         champion_auc=_champion_metric(UNDERWRITING, "auc"),
-        context={"feature_service": outcomes.service, "grain": outcomes.grain},
+        context={
+            "feature_service": outcomes.service,
+            "grain": outcomes.grain,
+            "owner": "credit risk",
+            "materiality": "high: decides who is given credit, and how much",
+            "monitoring": "monthly in risk.monitoring: stability of scores and features, early "
+            "bads by vintage, approvals, overrides, first reasons; trained again each month, and "
+            "on drift",
+        },
+    )
+
+
+def _parameters() -> "ScorecardParameters":
+    from models.underwriting.training import ScorecardParameters
+
+    settings = get_settings()
+    return ScorecardParameters(
+        reject_inference=settings.reject_inference,
+        reject_multiplier=settings.reject_multiplier,
+        test_cell_share=settings.test_cell_share,
     )
 
 
@@ -245,11 +268,13 @@ def reproduction_error(name: str, version: str) -> float:
         target="is_bad",
         population=found.metrics["population"],
         known_through=datetime.fromisoformat(manifest["window"]["end"]),
+        source="source" if "source" in frame.columns else None,
     )
     features = [c for c in frame.columns if c not in (context["grain"], *COLUMNS)]
     if dataset_sha256(pinned_columns(outcomes, features)) != manifest["dataset_sha256"]:
         raise CardlineError(f"the pinned data set of {name} {version} is not that of its manifest")
-    settings = {f.name: manifest["parameters"][f.name] for f in fields(ScorecardParameters)}
+    told = manifest["parameters"]
+    settings = {f.name: told[f.name] for f in fields(ScorecardParameters) if f.name in told}
     challenger, scorecard = _learned(
         outcomes,
         features,

@@ -19,8 +19,6 @@ BEHAVIOUR_SERVICE = "account_behaviour_v1"
 FRAUD_SERVICE = "fraud_authorization_v1"
 STATED = ("stated_income_minor",)
 """Request values of an application that are features in their own right."""
-ROWS_AT_ONCE = 250_000
-"""Rows of one retrieval: it passes through pandas, which bounds what fits into memory."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,8 @@ class Outcomes:
     """Matured outcomes at one grain, `application_id` or `account_id`.
 
     `frame` has the key, `person`, `decision_at` (the moment features are as of), keys and request
-    values of the service, and `is_bad`; `population` counts everything that was looked at.
+    values of the service, `is_bad` and `source` (how a row came to its outcome, as
+    `models.underwriting.rejects` has it); `population` counts everything that was looked at.
     """
 
     grain: str
@@ -52,7 +51,12 @@ def _application_outcomes(con: duckdb.DuckDBPyConnection, known_by: datetime) ->
         select application_id, customer_id, pull_id, decision_at, stated_income_minor,
             housing_payment_minor, requested_limit_minor,
             coalesce(person_id, customer_id, application_id) as person, exclusion,
-            case when outcome_known_at <= ? then outcome end as outcome
+            case when outcome_known_at <= ? then outcome end as outcome,
+            case
+                when decision = 'DECLINED' then 'DECLINED'
+                when decision_source = 'test_cell' then 'TEST_CELL'
+                else 'ACCEPTED'
+            end as source
         from risk.underwriting_spine
         order by application_id
         """,
@@ -73,7 +77,8 @@ def _account_outcomes(con: duckdb.DuckDBPyConnection, known_by: datetime) -> Out
             coalesce(accounts.customer_id, outcomes.account_id) as person,
             date_trunc('month', outcomes.observed_on)::timestamp as decision_at,
             null::varchar as exclusion,
-            case when outcomes.is_bad then 'BAD' else 'GOOD' end as outcome
+            case when outcomes.is_bad then 'BAD' else 'GOOD' end as outcome,
+            'ACCEPTED' as source
         from marts.fct_credit_outcomes as outcomes
         left join marts.dim_accounts as accounts
             on outcomes.account_id = accounts.account_id and accounts.is_current
@@ -91,26 +96,42 @@ def _account_outcomes(con: duckdb.DuckDBPyConnection, known_by: datetime) -> Out
 
 
 def _matured(spine: pl.DataFrame) -> pl.DataFrame:
-    usable = pl.col("exclusion").is_null() & pl.col("outcome").is_in(["GOOD", "BAD"])
+    """Known outcomes of accounts; of the declined what the reject inference of the settings asks
+    for: outcomes at other lenders, or all of them, of which most have none."""
+    method = get_settings().reject_inference
+    is_known = pl.col("outcome").is_in(["GOOD", "BAD"])
+    is_declined = pl.col("source") == "DECLINED"
+    asked_of_declined = {"bureau": is_known, "none": pl.lit(False)}.get(method, pl.lit(True))
+    is_asked = pl.when(is_declined).then(asked_of_declined).otherwise(is_known)
     return (
-        spine.filter(usable)
-        .with_columns((pl.col("outcome") == "BAD").cast(pl.Int64).alias("is_bad"))
+        spine.filter(pl.col("exclusion").is_null() & is_asked)
+        .with_columns(pl.when(is_known).then(pl.col("outcome") == "BAD").cast(pl.Int64)
+                      .alias("is_bad"))
         .drop("exclusion", "outcome")
-    )
+    )  # fmt: skip
 
 
 def _population(spine: pl.DataFrame) -> dict[str, int]:
+    declined = pl.when(pl.col("outcome").is_null()).then(pl.lit("DECLINED")).otherwise(
+        pl.lit("DECLINED_WITH_OUTCOME_ELSEWHERE")
+    )  # fmt: skip
     state = pl.coalesce(
-        pl.lit("EXCLUDED_") + pl.col("exclusion"), pl.col("outcome"), pl.lit("NO_OUTCOME_YET")
+        pl.lit("EXCLUDED_") + pl.col("exclusion"),
+        pl.when(pl.col("source") == "DECLINED").then(declined),
+        pl.col("outcome"),
+        pl.lit("NO_OUTCOME_YET"),
     )
     counted = spine.group_by(state.alias("state")).len().sort("state")
     return {state: count for state, count in counted.rows()}
 
 
 def underwriting_features(service: str) -> list[str]:
-    """Features that an underwriting model on `service` may look at, in a fixed order."""
+    """Features that an underwriting model on `service` may look at, in a fixed order.
+
+    Vendor attributes come besides, as they arrive: see `models.underwriting.attributes`.
+    """
     stated = list(STATED) if service == UNDERWRITING_SERVICE else []
-    return [*feature_names(service), *stated]
+    return [*(name for name in feature_names(service) if name != "bur_attributes"), *stated]
 
 
 def fraud_features() -> list[str]:
@@ -120,13 +141,7 @@ def fraud_features() -> list[str]:
 
 def with_features(service: str, frame: pl.DataFrame, as_of: str) -> pl.DataFrame:
     """`frame` with the features of `service` as known at the column `as_of`, in row order."""
-    parts = [
-        historical(service, part.with_columns(pl.col(as_of).alias("event_timestamp")))
-        for part in frame.iter_slices(ROWS_AT_ONCE)
-    ]
-    if not parts:
-        return historical(service, frame.with_columns(pl.col(as_of).alias("event_timestamp")))
-    return pl.concat(parts)
+    return historical(service, frame.with_columns(pl.col(as_of).alias("event_timestamp")))
 
 
 _TRANSACTIONS = """

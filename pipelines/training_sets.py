@@ -22,16 +22,18 @@ from pipelines.training_frames import with_features
 if TYPE_CHECKING:
     from pipelines.training_frames import Outcomes
 
-COLUMNS = ("person", "decision_at", "is_bad")
+COLUMNS = ("person", "decision_at", "is_bad", "source")
 """What a training set has beside its key and the features."""
 
 
 def pinned(name: str, outcomes: "Outcomes", features: list[str]) -> tuple[str, pl.DataFrame]:
     """The training set of `outcomes`, retrieved where it is not there yet.
 
-    Returns the file relative to the registry's root, and its rows: key, `COLUMNS`, `features`.
+    Returns the file relative to the registry's root, and its rows: key, `COLUMNS`, `features`, and
+    vendor attributes as they arrived.
     """
     from models.common.dataset import dataset_sha256
+    from models.underwriting.attributes import attribute_features, with_attributes
 
     made_from = {
         "outcomes": dataset_sha256(outcomes.frame),
@@ -46,8 +48,10 @@ def pinned(name: str, outcomes: "Outcomes", features: list[str]) -> tuple[str, p
     path = get_settings().models_dir / file
     if not path.exists():
         frame = with_features(outcomes.service, outcomes.frame, "decision_at")
+        frame = with_attributes(frame)
+        attributes = attribute_features(frame.columns)
         with written_aside(path) as aside:
-            frame.select(outcomes.grain, *COLUMNS, *features).write_parquet(aside)
+            frame.select(outcomes.grain, *COLUMNS, *features, *attributes).write_parquet(aside)
     return file, pl.read_parquet(path)
 
 

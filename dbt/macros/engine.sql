@@ -221,6 +221,20 @@
 {%- endmacro %}
 
 
+{# The texts of `column` in a group, sorted and joined by commas; null where there is none. #}
+{% macro sorted_texts(column) -%}
+    {{ return(adapter.dispatch('sorted_texts')(column)) }}
+{%- endmacro %}
+
+{% macro default__sorted_texts(column) -%}
+    string_agg({{ column }}, ',' order by {{ column }})
+{%- endmacro %}
+
+{% macro spark__sorted_texts(column) -%}
+    nullif(array_join(array_sort(collect_list({{ column }})), ','), '')
+{%- endmacro %}
+
+
 {# One key of two, which no other two have. #}
 {% macro pair_key(first, second) -%}
     length({{ first }}) || ':' || {{ first }} || {{ second }}

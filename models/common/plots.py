@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import ceil, floor, log10
 
 WIDTH, HEIGHT = 460, 260
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 26, 36
+LEFT, RIGHT, TOP, BOTTOM = 52, 18, 26, 36
 COLOURS = ("#27496d", "#c0694e", "#3f8f7b", "#8a6d3b")
 Point = tuple[float, float]
 
@@ -67,16 +68,14 @@ class _Frame:
 
     def axes(self, x_title: str, y_title: str, *, x_ticks: bool = True) -> str:
         parts = []
-        for i in range(5):
-            y_value = self.y0 + (self.y1 - self.y0) * i / 4
+        for y_value in _ticks(self.y0, self.y1):
             left, y = self.at((self.x0, y_value))
             right, _ = self.at((self.x1, y_value))
             parts.append(f'<path d="M{left:.1f} {y:.1f}H{right:.1f}" stroke="#e3e7ea"/>')
-            parts.append(_text(LEFT - 6, y + 3.5, f"{y_value:,.3g}", "end"))
-            if x_ticks:
-                x_value = self.x0 + (self.x1 - self.x0) * i / 4
-                x, _ = self.at((x_value, self.y0))
-                parts.append(_text(x, HEIGHT - BOTTOM + 14, f"{x_value:,.3g}", "middle"))
+            parts.append(_text(LEFT - 6, y + 3.5, f"{y_value:,.6g}", "end"))
+        for x_value in _ticks(self.x0, self.x1) if x_ticks else []:
+            x, _ = self.at((x_value, self.y0))
+            parts.append(_text(x, HEIGHT - BOTTOM + 14, f"{x_value:,.6g}", "middle"))
         parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, x_title, "middle"))
         parts.append(_text(LEFT - 44, 12, y_title, "start"))
         return "".join(parts)
@@ -95,6 +94,17 @@ class _Frame:
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{colour}">'
             f"<title>{told}</title></circle>"
         )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Three to seven round values from `low` to `high`."""
+    span = high - low
+    if span <= 0:
+        return [low]
+    unit = 10.0 ** floor(log10(span))
+    step = next(unit * part for part in (0.2, 0.5, 1.0, 2.0) if span / (unit * part) <= 6)
+    first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
+    return [round(number * step, 12) for number in range(first, last + 1)]
 
 
 def _colours(series: Mapping[str, object]) -> list[str]:

@@ -1,10 +1,10 @@
 """The model registry: a folder per version, written whole or not at all, and a log of states.
 
-`<root>/<name>/<version>/` holds `model.skops`, `manifest.json`, `metrics.json`, `model_card.md`,
-`reasons.json`, `validation_report.html` and the tables a model brings. A version is named after
-what went into it, so the same data and settings register nothing new. States live beside the
-versions in `states.json`, an append-only log: the artefacts of a version never change after they
-were written.
+`<root>/<name>/<version>/` holds `model.skops`, `manifest.json`, `metrics.json`, the model card
+(`model_card.md`, `model_card.json`), `reasons.json`, `validation_report.html` and the tables a
+model brings. A version is named after what went into it, so the same data and settings register
+nothing new. States live beside the versions in `states.json`, an append-only log: the artefacts of
+a version never change after they were written.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from models.common.card import render_card
+from models.common.card import card_content, render_card
 from models.common.errors import ModelError
 from models.common.validation import render_validation
 
@@ -156,9 +156,9 @@ class Registry:
             (aside / "manifest.json").write_text(_json(manifest))
             (aside / "metrics.json").write_text(_json(trained.metrics))
             (aside / "reasons.json").write_text(_json(trained.reasons))
-            (aside / "model_card.md").write_text(
-                render_card(manifest, trained.metrics, trained.tables)
-            )
+            told = (manifest, trained.metrics, trained.reasons)
+            (aside / "model_card.md").write_text(render_card(*told, trained.tables))
+            (aside / "model_card.json").write_text(_json(card_content(*told)))
             if "curves" in trained.metrics:
                 page = render_validation(manifest, trained.metrics)
                 (aside / "validation_report.html").write_text(page)

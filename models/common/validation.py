@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from models.common.card import METRIC_ORDER
+from models.common.card import LABELS, METRIC_ORDER
 from models.common.plots import bar_chart, line_chart
 
 SAMPLES = {
@@ -25,17 +25,28 @@ border-bottom:1px solid #dfe4e8}th:first-child,td:first-child{text-align:left}
 """
 
 
+_THROUGH_THE_DOOR = (
+    "Nothing is measured without an outcome: how declined applicants would have paid is unknown. "
+    "Where no option of reject inference is told of above, nothing is assumed of them either, and "
+    "figures hold for applicants like those that were approved."
+)
+
+
 def render_validation(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """HTML of a version with `curves` in its metrics: gates, metrics and seven plots."""
     curves = metrics["curves"]
     drawn = {told: curves[name] for name, told in SAMPLES.items() if name in curves}
     later = next(reversed(drawn.values()))
     measured = next(reversed(drawn))
-    title = f"{manifest['name']} {manifest['version']}"
+    kind = str(manifest.get("parameters", {}).get("kind", "")).replace("_", " ")
+    title = f"{manifest['name']} {manifest['version']}" + (f", {kind}" if kind else "")
+    gap = metrics[next(n for n, told in SAMPLES.items() if told == measured)]["ks"]
+    highest = "" if gap is None else f": largest gap {gap:.3f}"
     pictures = [
         ("ROC", line_chart({n: _roc(c) for n, c in drawn.items()},
                            "goods declined", "bads declined", unit_square=True)),
-        (f"KS, {measured}", line_chart(_ks_lines(later), "score", "share up to the score")),
+        (f"KS, {measured}{highest}", line_chart(
+            _ks_lines(later), "score", "share up to the score")),
         (f"Calibration by decile, {measured}", line_chart(
             {"observed": [(b["expected"], b["observed"]) for b in later["calibration"]],
              "perfect": [(b["expected"], b["expected"]) for b in later["calibration"]]},
@@ -70,14 +81,13 @@ def render_validation(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -
         "<h2>Metrics</h2>",
         _metrics(samples),
         *_comparison(metrics.get("against_scorecard")),
+        *_rejects(metrics.get("reject_inference")),
         f"<div class=pair>{figures}</div>",
         "<h2>Stability of features (CSI)</h2>",
         _csi(samples),
         "<h2>Population</h2>",
         _table(["state", "rows"], [[k, v] for k, v in metrics["population"].items()]),
-        "<p class=note>Without an outcome nothing was learned or measured: how declined applicants "
-        "would have paid is unknown, and no outcome is inferred for them. Figures hold for "
-        "applicants like those that were approved.</p>",
+        f"<p class=note>{_THROUGH_THE_DOOR}</p>",
     ]
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"
@@ -115,7 +125,8 @@ def _gates(gates: Mapping[str, str]) -> str:
 
 
 def _metrics(samples: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = [[metric, *(s.get(metric) for s in samples.values())] for metric in METRIC_ORDER]
+    rows = [[LABELS[metric], *(s.get(metric) for s in samples.values())]
+            for metric in METRIC_ORDER]  # fmt: skip
     rows.append(["AUC, 95 % by bootstrap over persons",
                  *(_interval(s.get("auc_interval")) for s in samples.values())])  # fmt: skip
     rows.append(["score PSI", *(s.get("score_psi") for s in samples.values())])
@@ -134,6 +145,21 @@ def _comparison(against: Mapping[str, Any] | None) -> list[str]:
         _table(["", "rows", "observed bad rate"], cells),
         f"<p class=note>AUC gain, 95 %: {_interval(against['auc_gain_interval'])}. First reason "
         f"among the scorecard's first two: {told} of {against['declines_compared']} declines.</p>",
+    ]
+
+
+def _rejects(told: Mapping[str, Any] | None) -> list[str]:
+    if told is None:
+        return []
+    rows = [
+        [figure.replace("_", " "), told["without"][figure], told["with"][figure]]
+        for figure in told["with"]
+    ]
+    return [
+        "<h2>Declined applicants: with and without what is assumed of them</h2>",
+        f"<p class=note>Method {escape(told['method'])}, {told['declined_rows']:,} declined "
+        "applications. AUC and calibration are of the latest outcomes.</p>",
+        _table(["", "without", "with"], rows),
     ]
 
 

@@ -56,16 +56,23 @@ def information_value(goods: np.ndarray, bads: np.ndarray, woe: np.ndarray) -> f
 
 
 def monotone_bins(
-    values: np.ndarray, bad: np.ndarray, *, direction: int = 0, minimum_share: float = 0.05
+    values: np.ndarray,
+    bad: np.ndarray,
+    *,
+    direction: int = 0,
+    minimum_share: float = 0.05,
+    weight: np.ndarray | None = None,
 ) -> Bins:
     """Quantile pre-bins pooled until the bad rate is monotone in the asked direction.
 
     `direction` 1 makes the bad rate rise with the value, -1 fall, 0 takes the sign of the rank
     correlation. No bin holds less than `minimum_share` of the known rows, none lacks goods or
     bads. Data that contradict a declared direction leave a single bin, which carries nothing.
+    `weight` says how many rows each stands for (one).
     """
     known = ~np.isnan(values)
-    x, y = values[known], bad[known]
+    mass = np.ones(len(values)) if weight is None else weight
+    x, y, w = values[known], bad[known], mass[known]
     if direction == 0:
         direction = 1 if _rank_correlation(x, y) >= 0 else -1
     edges = np.empty(0)
@@ -75,12 +82,12 @@ def monotone_bins(
         )
         edges = np.unique(quantiles)
         edges = edges[edges > x.min()]
-    counts = np.bincount(bin_position(edges, x), minlength=len(edges) + 1).astype(float)
-    bads = np.bincount(bin_position(edges, x), weights=y, minlength=len(edges) + 1)
+    counts = np.bincount(bin_position(edges, x), weights=w, minlength=len(edges) + 1)
+    bads = np.bincount(bin_position(edges, x), weights=w * y, minlength=len(edges) + 1)
     groups = _pool(counts, bads, edges, direction)
-    groups = _merge_small(groups, minimum_share * len(x))
-    missing_bad = float(bad[~known].sum())
-    missing_good = float((~known).sum()) - missing_bad
+    groups = _merge_small(groups, minimum_share * float(w.sum()))
+    missing_bad = float((mass * bad)[~known].sum())
+    missing_good = float(mass[~known].sum()) - missing_bad
     all_bads = np.array([g[1] for g in groups] + [missing_bad])
     all_goods = np.array([g[0] - g[1] for g in groups] + [missing_good])
     woe = weight_of_evidence(all_goods, all_bads)

@@ -28,9 +28,10 @@ def prohibited_features(names: list[str] | tuple[str, ...]) -> list[str]:
     """Names that meet a prohibited basis or a close proxy of one, in the given order.
 
     The age of a tradeline is not the age of a person: `bur_age_oldest_m` is allowed,
-    `age` and `birth_year` are not. Education and residence are kept out as proxies.
+    `age` and `birth_year` are not. Education and residence are kept out as proxies. An attribute of
+    a vendor is judged by the vendor's name of it.
     """
-    return [name for name in names if _PROHIBITED_PATTERN.search(name)]
+    return [name for name in names if _PROHIBITED_PATTERN.search(name.removeprefix("att_"))]
 
 
 def refuse_prohibited(names: list[str] | tuple[str, ...]) -> None:
@@ -74,6 +75,8 @@ _NULL_MEANINGS = {
     "R08": "no such history, or the feed had not delivered",
     "B09": "no such history on the account",
 }
+GENERAL_REASON = "R20"
+"""Of attributes that the catalogue does not know: too general to tell a consumer."""
 _NO_FILE = ("R08", "No credit file or too little credit history")
 _NO_INCOME = ("R04", "Unable to verify income")
 _NO_ACCOUNT = ("B09", "Too little history on this account")
@@ -191,6 +194,27 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         "Number of recent applications",
         ("R02", "Credit application incomplete"),
     ),
+    CatalogueEntry(r"att_(at20s|bc20s)", -1, "R07", "Limited credit experience", _NO_FILE),
+    CatalogueEntry(r"att_(at20s|bc20s)_is_\w+", 1, "R07", "Limited credit experience", _NO_FILE),
+    CatalogueEntry(
+        r"att_at36s",
+        -1,
+        "R09",
+        "Delinquent past or present credit obligations with others",
+        ("R09", "Delinquent past or present credit obligations with others"),
+    ),
+    CatalogueEntry(r"att_at103s", -1, "R16", "Too few accounts currently paid as agreed", _NO_FILE),
+    CatalogueEntry(
+        r"att_rvlr01",
+        1,
+        "R13",
+        "Proportion of balances to credit limits on revolving accounts is too high",
+        _NO_FILE,
+    ),
+    CatalogueEntry(
+        r"att_balmag01", 0, "R14", "Amount owed and available on credit accounts", _NO_FILE
+    ),
+    CatalogueEntry(r"att_\w+", 0, GENERAL_REASON, "Credit history in the bureau report", _NO_FILE),
     CatalogueEntry(
         r"beh_util_\w+", 1, "B01", "Balance is high compared with the credit limit", _NO_ACCOUNT
     ),

@@ -79,6 +79,7 @@ class Scorecard(ClassifierMixin, BaseEstimator):
         bad: np.ndarray,
         features: Sequence[str] | None = None,
         directions: Sequence[int] | None = None,
+        sample_weight: np.ndarray | None = None,
     ) -> "Scorecard":
         """Learn from a (rows, features) float matrix, NaN for missing, and 0/1 outcomes."""
         values = np.asarray(values, dtype=float)
@@ -87,13 +88,21 @@ class Scorecard(ClassifierMixin, BaseEstimator):
         names = list(features) if features is not None else [f"x{i}" for i in range(width)]
         signs = list(directions) if directions is not None else [0] * width
         bins = [
-            monotone_bins(values[:, i], bad, direction=signs[i], minimum_share=self.minimum_share)
+            monotone_bins(
+                values[:, i],
+                bad,
+                direction=signs[i],
+                minimum_share=self.minimum_share,
+                weight=sample_weight,
+            )
             for i in range(width)
         ]
         evidence = np.column_stack([b.woe[b.position(values[:, i])] for i, b in enumerate(bins)])
         self.notes_: dict[str, str] = {}
         chosen = self._select(names, bins, evidence)
-        chosen, coefficients, intercept = self._regress(names, bins, evidence, bad, chosen)
+        chosen, coefficients, intercept = self._regress(
+            names, bins, evidence, bad, chosen, sample_weight
+        )
         factor, offset = pdo_scale(self.pdo, self.base_score, self.base_odds)
         n = len(chosen)
         self.classes_ = np.array([0, 1])
@@ -151,11 +160,12 @@ class Scorecard(ClassifierMixin, BaseEstimator):
         evidence: np.ndarray,
         bad: np.ndarray,
         chosen: list[int],
+        sample_weight: np.ndarray | None,
     ) -> tuple[list[int], np.ndarray, float]:
         """Fit, dropping the weakest feature with a turned sign until none is left."""
         while True:
             regression = LogisticRegression(C=self.regularisation, max_iter=1000, tol=1e-8)
-            regression.fit(-evidence[:, chosen], bad)
+            regression.fit(-evidence[:, chosen], bad, sample_weight=sample_weight)
             coefficients = np.ravel(regression.coef_)
             turned = [k for k in range(len(chosen)) if coefficients[k] <= 0]
             if not turned or len(chosen) == 1:

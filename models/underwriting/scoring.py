@@ -10,6 +10,7 @@ import polars as pl
 
 from models.common.dataset import matrix, vector_sha256
 from models.common.reasons import MAXIMUM_REASONS, Reason, worst_first
+from models.underwriting.attributes import with_attributes
 
 INQUIRIES = "R15"
 """Reason code of recent inquiries, a key factor in its own right."""
@@ -36,8 +37,10 @@ def score_frame(
     """Per row, in row order: `pd`, `score`, `reasons` and `key_factors` (JSON), the exact vector as
     `features` (JSON) and its fingerprint `feature_vector_sha256`.
 
-    `reasons` is the version's reasons.json. A feature the frame lacks counts as missing.
+    `reasons` is the version's reasons.json. A feature the frame lacks counts as missing; vendor
+    attributes are taken from their object.
     """
+    frame = with_attributes(frame)
     values = matrix(frame, model.inputs_)
     return pl.DataFrame(
         {

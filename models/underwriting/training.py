@@ -27,8 +27,23 @@ from models.common.evaluation import (
 from models.common.reasons import LEAST_POINTS, Reason
 from models.common.registry import TrainedModel
 from models.common.splits import TimePersonSplit, by_month_and_person
-from models.underwriting.catalogue import REASONS_VERSION, entry_for, refuse_prohibited
+from models.underwriting.attributes import attribute_features
+from models.underwriting.catalogue import (
+    GENERAL_REASON,
+    REASONS_VERSION,
+    entry_for,
+    prohibited_features,
+    refuse_prohibited,
+)
 from models.underwriting.challenger import MonotoneBoosting
+from models.underwriting.rejects import (
+    DECLINED,
+    TEST_CELL,
+    Lesson,
+    RejectInference,
+    by_parcelling,
+    by_test_cell,
+)
 from models.underwriting.scorecard import REASON_METHODS, WEAK, Scorecard
 from models.underwriting.scoring import PointsModel, row_reasons
 
@@ -50,7 +65,8 @@ class ScorecardParameters:
     """Settings of an underwriting training; all of them are in the manifest.
 
     `cutoff_share` of the development sample lies below the model's cut-off: reasons compare with
-    applicants slightly above it, swap sets decline as many with either model.
+    applicants slightly above it, swap sets decline as many with either model. `reject_inference`
+    says what is learned of declined applicants; see `models.underwriting.rejects`.
     """
 
     pdo: float = 20.0
@@ -65,6 +81,9 @@ class ScorecardParameters:
     cutoff_share: float = 0.2
     minimum_rows: int = 200
     minimum_class_rows: int = 20
+    reject_inference: RejectInference = "none"
+    reject_multiplier: float = 1.5
+    test_cell_share: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -73,7 +92,9 @@ class OutcomeFrame:
 
     One row per decision: `key` (unique), `person`, `decision_at`, `is_bad` (0/1) and features.
     Indeterminate and immature decisions are not in it; `population` counts them for the record.
-    `known_through` is the moment up to which outcomes were known.
+    `known_through` is the moment up to which outcomes were known. `source`, where given, is a
+    column that says how a row came to its outcome (`models.underwriting.rejects`); rows of DECLINED
+    may have none.
     """
 
     frame: pl.DataFrame
@@ -83,6 +104,7 @@ class OutcomeFrame:
     target: str
     population: Mapping[str, int]
     known_through: datetime
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,10 +119,17 @@ class _Samples:
     kept: tuple[str, ...]
     dropped: dict[str, str]
     sha256: str
+    declined: pl.DataFrame
 
     @property
     def development(self) -> pl.DataFrame:
         return self.frame.filter(pl.Series(self.split.train))
+
+    def sources(self) -> np.ndarray:
+        """How each row came to its outcome; empty texts where nothing is said."""
+        if self.outcomes.source is None:
+            return np.full(self.frame.height, "")
+        return self.frame[self.outcomes.source].to_numpy()
 
 
 def train_scorecard(
@@ -122,24 +151,12 @@ def train_scorecard(
     """
     settings = parameters or ScorecardParameters()
     samples = _samples(outcomes, features, name, settings)
-    scorecard = Scorecard(
-        pdo=settings.pdo,
-        base_score=settings.base_score,
-        base_odds=settings.base_odds,
-        minimum_share=settings.minimum_share,
-        minimum_iv=settings.minimum_iv,
-        maximum_features=settings.maximum_features,
-        regularisation=settings.regularisation,
-    )
-    values = matrix(samples.development, samples.kept)
-    scorecard.fit(
-        values,
-        samples.bad[samples.split.train],
-        features=samples.kept,
-        directions=[_direction(f) for f in samples.kept],
-    )
-    scorecard.set_references(values, settings.cutoff_share)
+    lesson = _lesson(samples, settings)
+    scorecard = _fitted(samples, settings, lesson)
+    scorecard.set_references(matrix(samples.development, samples.kept), settings.cutoff_share)
     measured = _measured(samples, scorecard)
+    if settings.reject_inference != "none":
+        measured["reject_inference"] = _with_and_without(samples, settings, scorecard)
     return TrainedModel(
         name=name,
         estimator=scorecard,
@@ -187,6 +204,7 @@ def train_challenger(
     inputs = [f for f in samples.kept if f not in silent]
     values = matrix(samples.frame, inputs)
     earlier, later = _calibration_slice(samples)
+    lesson = _lesson(samples, settings, earlier, inputs)
     model = MonotoneBoosting(
         pdo=settings.pdo,
         base_score=settings.base_score,
@@ -194,8 +212,9 @@ def train_challenger(
         random_state=seed,
     )
     model.fit(
-        values[earlier],
-        samples.bad[earlier],
+        lesson.values,
+        lesson.bad,
+        sample_weight=lesson.weight,
         features=inputs,
         directions=[_direction(f) for f in inputs],
     )
@@ -232,6 +251,76 @@ def train_challenger(
     )
 
 
+def _fitted(samples: _Samples, settings: ScorecardParameters, lesson: Lesson) -> Scorecard:
+    return Scorecard(
+        pdo=settings.pdo,
+        base_score=settings.base_score,
+        base_odds=settings.base_odds,
+        minimum_share=settings.minimum_share,
+        minimum_iv=settings.minimum_iv,
+        maximum_features=settings.maximum_features,
+        regularisation=settings.regularisation,
+    ).fit(
+        lesson.values,
+        lesson.bad,
+        features=samples.kept,
+        directions=[_direction(f) for f in samples.kept],
+        sample_weight=lesson.weight,
+    )
+
+
+def _lesson(
+    samples: _Samples,
+    settings: ScorecardParameters,
+    mask: np.ndarray | None = None,
+    features: Sequence[str] | None = None,
+) -> Lesson:
+    """What to learn from: the development rows, or those of `mask`, by the way of the settings."""
+    rows = samples.split.train if mask is None else mask
+    names = samples.kept if features is None else features
+    plain = Lesson(matrix(samples.frame, names)[rows], samples.bad[rows])
+    if settings.reject_inference == "test_cell":
+        is_test_cell = samples.sources()[rows] == TEST_CELL
+        return by_test_cell(plain, is_test_cell, settings.test_cell_share)
+    if settings.reject_inference == "parcelling":
+        known = Lesson(matrix(samples.frame, samples.kept)[rows], samples.bad[rows])
+        without = _fitted(samples, settings, known)
+        probability = without.predict_proba(matrix(samples.declined, samples.kept))[:, 1]
+        declined = matrix(samples.declined, names)
+        return by_parcelling(plain, declined, probability, settings.reject_multiplier)
+    return plain
+
+
+def _with_and_without(
+    samples: _Samples, settings: ScorecardParameters, model: Scorecard
+) -> dict[str, Any]:
+    """The model beside the one that assumes nothing, on the later outcomes and on the declined."""
+    mask = _later_rows(samples)
+    values, bad = matrix(samples.frame, samples.kept), samples.bad
+    train = samples.split.train & (samples.sources() != DECLINED)
+    models = {
+        "without": _fitted(samples, settings, Lesson(values[train], bad[train])),
+        "with": model,
+    }
+    declined = matrix(samples.declined, samples.kept)
+    told: dict[str, Any] = {
+        "method": settings.reject_inference,
+        "declined_rows": samples.declined.height,
+    }
+    for name, each in models.items():
+        probability = each.predict_proba(values[mask])[:, 1]
+        found = summary(bad[mask], probability)
+        told[name] = {
+            "auc": found["auc"],
+            "calibration_ratio": found["calibration_ratio"],
+            "expected_bad_rate": float(probability.mean()),
+            "expected_bad_rate_of_declined": float(each.predict_proba(declined)[:, 1].mean())
+            if len(declined)
+            else None,
+        }
+    return told
+
+
 def _calibration_slice(samples: _Samples) -> tuple[np.ndarray, np.ndarray]:
     """Masks of the development rows to learn from and of the later ones to calibrate on.
 
@@ -254,8 +343,9 @@ def _learner(model: MonotoneBoosting) -> dict[str, Any]:
 def _samples(
     outcomes: OutcomeFrame, features: Sequence[str], name: str, settings: ScorecardParameters
 ) -> _Samples:
-    refuse_prohibited(list(features))
-    frame = outcomes.frame.sort(outcomes.key)
+    delivered = attribute_features(features)
+    refuse_prohibited([f for f in features if f not in delivered])
+    frame, declined = _by_source(outcomes, settings)
     bad = binary_target(frame, outcomes.target)
     require_outcomes(
         bad,
@@ -276,6 +366,7 @@ def _samples(
         minimum_positives=settings.minimum_class_rows // 2,
     )
     unknown = {f: "no consumer reason is declared for it" for f in features if not entry_for(f)}
+    unknown |= dict.fromkeys(prohibited_features(delivered), "prohibited, and not looked at")
     selection = usable_features(
         frame.filter(pl.Series(split.train)), [f for f in features if f not in unknown]
     )
@@ -288,7 +379,25 @@ def _samples(
         selection.kept,
         {**unknown, **selection.dropped},
         dataset_sha256(pinned_columns(outcomes, features)),
+        declined.filter(
+            pl.col(outcomes.decision_at)
+            <= frame[outcomes.decision_at].filter(pl.Series(split.train)).max()
+        ),
     )
+
+
+def _by_source(
+    outcomes: OutcomeFrame, settings: ScorecardParameters
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows with an outcome to learn from and be measured on, and the declined, both by key."""
+    frame = outcomes.frame.sort(outcomes.key)
+    if outcomes.source is None:
+        return frame, frame.clear()
+    is_declined = pl.col(outcomes.source) == DECLINED
+    is_learned = ~is_declined
+    if settings.reject_inference == "bureau":
+        is_learned = pl.col(outcomes.target).is_not_null()
+    return frame.filter(is_learned), frame.filter(is_declined)
 
 
 def pinned_columns(outcomes: OutcomeFrame, features: Sequence[str]) -> pl.DataFrame:
@@ -299,6 +408,7 @@ def pinned_columns(outcomes: OutcomeFrame, features: Sequence[str]) -> pl.DataFr
         outcomes.person,
         outcomes.decision_at,
         outcomes.target,
+        *([outcomes.source] if outcomes.source else []),
         *[f for f in dict.fromkeys(features) if f in frame.columns],
     )
 
@@ -368,6 +478,12 @@ def _vintages(samples: _Samples, probability: np.ndarray) -> list[dict[str, Any]
     )
 
 
+def _later_rows(samples: _Samples) -> np.ndarray:
+    """Mask of the out-of-time rows, of the hold-out where these have no bads."""
+    split = samples.split
+    return split.out_of_time if samples.bad[split.out_of_time].any() else split.holdout
+
+
 def _later(metrics: Mapping[str, Any]) -> str:
     return "out_of_time" if metrics["out_of_time"]["auc"] is not None else "holdout"
 
@@ -409,11 +525,20 @@ def gates(
         f"development (PSI {shift:.3f})"
     )
     result["csi"] = _csi_gate(later, development)
-    bare = [f for f in model.features_ if entry_for(f) is None]
-    result["reason_coverage"] = (
-        f"fail: no consumer reason for {', '.join(bare)}" if bare else "pass"
-    )
+    result["reason_coverage"] = _reason_gate(model.features_)
     return result
+
+
+def _reason_gate(features: Sequence[str]) -> str:
+    """Every feature has a reason for a consumer; a person has to see to reasons that say little."""
+    entries = {f: entry_for(f) for f in features}
+    bare = [f for f, entry in entries.items() if entry is None]
+    if bare:
+        return f"fail: no consumer reason for {', '.join(bare)}"
+    general = [f for f, entry in entries.items() if entry and entry.code == GENERAL_REASON]
+    if general:
+        return f"warn: a reason of their own is still to be written for {', '.join(general)}"
+    return "pass"
 
 
 def _csi_gate(later: Mapping[str, Any], development: Mapping[str, Any]) -> str:
@@ -480,8 +605,7 @@ def _against(
     settings: ScorecardParameters,
 ) -> dict[str, Any]:
     """The challenger beside the scorecard on the later sample: AUC, decisions and reasons."""
-    split = samples.split
-    mask = split.out_of_time if samples.bad[split.out_of_time].any() else split.holdout
+    mask = _later_rows(samples)
     frame, bad = samples.frame.filter(pl.Series(mask)), samples.bad[mask]
     values, known = matrix(frame, model.inputs_), matrix(frame, scorecard.inputs_)
     ours, theirs = model.total_points(values), scorecard.total_points(known)

@@ -1,9 +1,10 @@
 """Feast's DuckDB offline store with a point-in-time join that does not multiply rows.
 
 Stock Feast pairs every entity row with every earlier row of its key before it keeps one: a year of
-daily rows is hundreds of pairs for each. With `filter_by_created_timestamp` this store reduces each
-key's rows to the moments at which the visible row changes and takes the last before each entity
-row, in one ASOF join. The answer is the same; everything else is Feast's.
+daily rows is hundreds of pairs for each. With `filter_by_created_timestamp` this store joins keys
+and times alone: each key's rows are reduced to the moments at which the visible row changes, and
+one ASOF join takes the last before each entity row. Only the rows that were taken are then read in
+full. The answer is the same; everything else is Feast's.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import ibis
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from feast.data_format import ParquetFormat
 from feast.feature_view import FeatureView
 from feast.infra.offline_stores import offline_utils
@@ -33,34 +35,43 @@ _KEYS_LOOKED_UP = 1_000
 
 # A row is visible from the later of its event time and its known time. Of the visible rows the one
 # with the latest (event time, known time) counts, so a row that becomes visible behind a later
-# event never counts and is left out; the rest change hands in the order of `visible_at`.
-_JOIN = """
-with versions as (
-    select {keys}, {event} as event_at, {columns},
-        greatest({event}, {created}) as visible_at
-    from read_parquet(?)
+# event, or together with one, never counts; the rest change hands in the order of `visible_at`.
+# Keys of one row, the most of many views, need no look at each other. The key is what sorts and
+# joins are slow with, and rows are wide: both are left behind as early as can be.
+_TAKEN = """
+create or replace temp table taken as
+with versions as materialized (
+    select {keys}, {event} as event_at, {created} as created_at,
+        greatest({event}, {created}) as visible_at, {file_row} as file_row
+    from read_parquet(?, file_row_number = true)
     where {event} is not null and {created} is not null
         and ({keys}) in (select {entity_keys} from entities)
-    qualify row_number() over (
-        partition by {keys}, greatest({event}, {created})
-        order by {event} desc, {created} desc
-    ) = 1
+),
+repeated as (
+    select {keys} from versions group by all having count(*) > 1
+),
+hidden as (
+    select file_row from versions
+    where ({keys}) in (from repeated)
+    window in_order as (partition by {keys} order by visible_at, event_at, created_at)
+    qualify visible_at = lead(visible_at) over in_order
+        or event_at < max(event_at) over (in_order rows unbounded preceding)
 ),
 visible as (
-    select * from versions
-    qualify event_at >= coalesce(
-        max(event_at) over (
-            partition by {keys} order by visible_at
-            rows between unbounded preceding and 1 preceding
-        ),
-        event_at
-    )
+    select * from versions where file_row not in (from hidden)
 )
-select {picked}
+select e.{row} as row_no, {is_taken} as file_row
 from entities as e
 asof left join visible as v on {on} and e.{at} >= v.visible_at
-order by e.{row}
 """
+_READ = """
+select taken.row_no, {columns}
+from taken
+left join (
+    select *, {file_row} as file_row from read_parquet(?, file_row_number = true)
+) as rows on taken.file_row = rows.file_row
+"""
+_FILE_ROW = "(file_index << 40) + file_row_number"
 
 
 class AsofDuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):
@@ -94,8 +105,8 @@ class AsofDuckDBOfflineStore(DuckDBOfflineStore):
                 full_feature_names, filter_by_created_timestamp, **options,
             )  # fmt: skip
         joined, at = _join_all(feature_views, feature_refs, entity_df, full_feature_names)
-        return IbisRetrievalJob(
-            ibis.memtable(joined),
+        return _JoinedRows(
+            joined,
             OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
             full_feature_names,
             metadata=RetrievalMetadata(
@@ -109,6 +120,17 @@ class AsofDuckDBOfflineStore(DuckDBOfflineStore):
             staging_location_endpoint_override=None,
             repo_path=str(config.repo_path),
         )
+
+
+class _JoinedRows(IbisRetrievalJob):
+    """What is joined already, and handed over as it is."""
+
+    def __init__(self, joined: pa.Table, *arguments: Any, **options: Any) -> None:
+        super().__init__(ibis.memtable(joined), *arguments, **options)
+        self._joined = joined
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+        return self._joined
 
 
 def _is_plain_parquet(view: FeatureView) -> bool:
@@ -143,31 +165,33 @@ def _join_all(
                 continue
             source = view.batch_source
             assert isinstance(source, FileSource)
-            table = con.execute(_query(view, source, features, at), [source.path]).to_arrow_table()
+            con.execute(_taken(view, source, at), [source.path])
+            columns = ", ".join(f"rows.{_quote(feature)}" for feature in features)
+            read = _READ.format(columns=columns, file_row=_FILE_ROW)
+            table = con.execute(read, [source.path]).to_arrow_table()
+            table = table.take(pc.sort_indices(table["row_no"]))  # pyright: ignore
             for feature in features:
                 column = f"{name}__{feature}" if full_names else feature
                 joined = joined.append_column(column, table[feature])
     return joined, at
 
 
-def _query(view: FeatureView, source: FileSource, features: list[str], at: str) -> str:
-    """The join of one view. Names come from the declarations and are quoted: no parameter can
-    stand for a name."""
+def _taken(view: FeatureView, source: FileSource, at: str) -> str:
+    """The join of one view's keys and times. Names come from the declarations and are quoted: no
+    parameter can stand for a name."""
     keys = view.projection.join_key_map or {c.name: c.name for c in view.entity_columns}
-    columns = [_quote(feature) for feature in features]
+    is_taken = "v.file_row"
     if view.ttl:
         milliseconds = round(view.ttl.total_seconds() * 1000)
         is_young = f"v.event_at + to_milliseconds({milliseconds}) >= e.{_quote(at)}"
-        picked = [f"case when {is_young} then v.{column} end as {column}" for column in columns]
-    else:
-        picked = [f"v.{column}" for column in columns]
-    return _JOIN.format(
+        is_taken = f"case when {is_young} then v.file_row end"
+    return _TAKEN.format(
         keys=", ".join(_quote(key) for key in keys),
         entity_keys=", ".join(_quote(key) for key in keys.values()),
         event=_quote(source.timestamp_field),
         created=_quote(source.created_timestamp_column),
-        columns=", ".join(columns),
-        picked=", ".join(picked),
+        file_row=_FILE_ROW,
+        is_taken=is_taken,
         on=" and ".join(f"e.{_quote(mine)} = v.{_quote(key)}" for key, mine in keys.items()),
         at=_quote(at),
         row=_quote(_ROW),

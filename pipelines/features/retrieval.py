@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 
 TIME = "event_timestamp"
 _ROW = "__row_no"
+# Each join reads the whole history of the views that it asks.
+_ROWS_PER_JOIN = 2_000_000
 # On-demand functions get every column as Python objects: this many rows take about a gigabyte.
-_ROWS_PER_JOIN = 250_000
+_ROWS_PER_FUNCTION = 250_000
 # No entity has an empty id (publishing refuses it), so this key finds nothing.
 _NO_KEY = ""
 
@@ -119,8 +121,17 @@ def historical(service: str, entities: "pl.DataFrame | pa.Table") -> pl.DataFram
             features=list(wanted.stored),
             filter_by_created_timestamp=True,
         )
-        stored = _from_arrow(job.to_arrow()).sort(_ROW)
-        parts.append(_with_on_demand(wanted, stored, inputs).select(list(wanted.features)))
+        stored = _from_arrow(job.to_arrow())
+        if not stored[_ROW].is_sorted():
+            stored = stored.sort(_ROW)
+        parts += [
+            _with_on_demand(wanted, some, its).select(list(wanted.features))
+            for some, its in zip(
+                stored.iter_slices(_ROWS_PER_FUNCTION),
+                inputs.iter_slices(_ROWS_PER_FUNCTION),
+                strict=True,
+            )
+        ]
     found = pl.concat(parts, how="vertical_relaxed")
     return frame.hstack([_typed(found[name], kind) for name, kind in wanted.features.items()])
 
@@ -416,22 +427,16 @@ def _typed(values: pl.Series, kind: str) -> pl.Series:
 
 
 def _to_pandas(frame: pl.DataFrame) -> "pd.DataFrame":
-    """For Feast: nullable types, since plain pandas turns integers with nulls into floats."""
+    """For Feast: Arrow's types, since plain pandas turns integers with nulls into floats; but its
+    own for times, which Feast looks for."""
     import pandas as pd
 
-    nullable = {
-        pl.Int64: "Int64",
-        pl.Float64: "Float64",
-        pl.Boolean: "boolean",
-        pl.String: "string",
-    }
     columns: dict[str, Any] = {}
     for series in frame:
         if isinstance(series.dtype, pl.Datetime):
             columns[series.name] = pd.Series(series.to_numpy()).dt.tz_localize("UTC")
         else:
-            dtype = nullable[type(series.dtype)]
-            columns[series.name] = pd.Series(series.to_list(), dtype=dtype)
+            columns[series.name] = pd.Series(pd.arrays.ArrowExtensionArray(series.to_arrow()))
     return pd.DataFrame(columns)
 
 

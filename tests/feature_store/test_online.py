@@ -178,6 +178,9 @@ def random_tables(seed: int) -> dict[str, list[dict[str, Any]]]:
             f"{START_US + choose.randint(0, 40 * DAY_US)}:{choose.randint(1, 9)}:{kind}"
             for kind in choose.choices("AaDd", k=choose.randint(0, 5))
         ),
+        "bur_attributes": lambda: choose.choice(
+            ['{"AT20S":12.0,"AT36S":"NO_DELINQUENCY"}', '{"RVLR01":0.5}']
+        ),
         "last_place": lambda: f"{10**18 + START_US} {choose.uniform(-90, 90)} 7.25",
     }
     tables: dict[str, list[dict[str, Any]]] = {}

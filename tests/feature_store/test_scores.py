@@ -16,6 +16,7 @@ from pipelines.features.retrieval import feature_names, online, service_definiti
 from pipelines.serving.server import create_app
 from pipelines.serving.tokens import create_token
 from pipelines.settings import get_settings
+from pipelines.training_frames import underwriting_features
 from tests.feature_store.tables import DAY, START, Fill, Publish
 from tests.feature_store.test_online import random_tables
 
@@ -47,7 +48,7 @@ def _register(name: str, estimator: Any, reasons: dict[str, Any], seed: int) -> 
 def register_underwriting(seed: int = 1) -> None:
     from models.underwriting.scorecard import Scorecard
 
-    names = [*feature_names("underwriting_v1"), "stated_income_minor"]
+    names = underwriting_features("underwriting_v1")
     generator = np.random.default_rng(seed)
     values = generator.random((400, len(names)))
     values[generator.random(values.shape) < 0.1] = np.nan

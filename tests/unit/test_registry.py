@@ -41,8 +41,8 @@ def test_a_version_holds_its_artefacts_and_loads_to_the_same_predictions(tmp_pat
     version = registry.register(model, trainer="ann", git_sha="abc")
     assert version.state == "CANDIDATE"
     assert {p.name for p in version.path.iterdir()} == {
-        "model.skops", "manifest.json", "metrics.json", "model_card.md", "reasons.json",
-        "scorecard.csv",
+        "model.skops", "manifest.json", "metrics.json", "model_card.md", "model_card.json",
+        "reasons.json", "scorecard.csv",
     }  # fmt: skip
     manifest = json.loads((version.path / "manifest.json").read_text())
     assert manifest["trainer"] == "ann"

@@ -12,6 +12,7 @@
     'bureau_trended': ['pull_id', 'tradeline_id', 'month_on'],
     'bureau_inquiries': ['pull_id', 'inquiry_id'],
     'bureau_records': ['pull_id', 'record_id'],
+    'bureau_attributes': ['pull_id', 'attribute_name'],
 } %}
 {% set feeds = [ref('stg_landing__bureau_pulls')] %}
 {% for child in children %}{% do feeds.append(ref('stg_landing__' ~ child)) %}{% endfor %}
@@ -334,6 +335,38 @@ of_records as (
             and reports.moment >= child.received_at
             and (child.superseded_at is null or reports.moment < child.superseded_at)
     group by reports.pull_id, reports.moment
+),
+
+-- Which attributes a vendor computes is the vendor's: they are kept by name, as an object of JSON.
+-- Special codes are texts beside the numbers, so that no code can pass for a value.
+attributes as (
+    select
+        reports.pull_id,
+        reports.moment,
+        '"' || replace(replace(child.attribute_name, '\', ''), '"', '') || '":'
+        || coalesce(
+            -- JSON has no infinities and no NaN.
+            case
+                when child.value between -1e300 and 1e300 then cast(child.value as varchar)
+            end,
+            '"' || replace(replace(child.special_code, '\', ''), '"', '') || '"',
+            'null'
+        ) as told
+    from reports
+    inner join bureau_attributes as child
+        on
+            reports.pull_id = child.pull_id
+            and reports.moment >= child.received_at
+            and (child.superseded_at is null or reports.moment < child.superseded_at)
+),
+
+of_attributes as (
+    select
+        pull_id,
+        moment,
+        '{' || {{ sorted_texts('told') }} || '}' as attributes
+    from attributes
+    group by pull_id, moment
 )
 
 select
@@ -408,7 +441,8 @@ select
     cast(of_trended.months_paid_in_full_n as double) / nullif(of_trended.months_billed_n, 0)
         as bur_transactor_tr_12m,
     {{ count_since_arrival('bureau_tradelines', 'of_tradelines.monthly_debt_minor') }}
-        as bur_monthly_debt_minor
+        as bur_monthly_debt_minor,
+    of_attributes.attributes as bur_attributes
 from reports
 cross join arrivals
 left join of_tradelines
@@ -423,3 +457,5 @@ left join of_inquiries
     on reports.pull_id = of_inquiries.pull_id and reports.moment = of_inquiries.moment
 left join of_records
     on reports.pull_id = of_records.pull_id and reports.moment = of_records.moment
+left join of_attributes
+    on reports.pull_id = of_attributes.pull_id and reports.moment = of_attributes.moment

@@ -84,7 +84,7 @@ def build_holders(seed: int, applications: pl.DataFrame, window: Window) -> Hold
     for code, program in enumerate(PROGRAMS):
         if program.partner_category is not None:
             weights[booked["program"].to_numpy() == code, CATEGORY[program.partner_category]] *= 2.5
-    hardship = _hardship(seed, number, risk, income, cycles.count)
+    hardship = draw_hardship(seed, number, risk, income, cycles.count)
     # Who never meant to pay stops with the statement that shows it.
     last_paid = cycles.of_day(np.arange(number.size), np.maximum(bust_day, first_use))
     after = np.arange(cycles.count)[None, :] > last_paid[:, None]
@@ -120,13 +120,20 @@ def _bust_days(seed: int, number: Ints, ring: Ints, first_use: Ints) -> Ints:
     return np.where(ring >= 0, swift, np.where(chosen, patient, -1))
 
 
-def _hardship(seed: int, number: Ints, risk: Floats, income: Floats, cycles: int) -> Bools:
-    draws = Draws(seed, "hardship")
+def hardship_chances(risk: Floats, income: Floats) -> tuple[Floats, Floats]:
+    """Chance in a month that hardship begins, and that it goes on; `income` as a share of 62,000
+    dollars."""
     hazard = ONSET_HAZARD * np.exp(
         ONSET_RISK_SLOPE * risk - ONSET_INCOME_SLOPE * np.log(np.maximum(income, 0.05))
     )
-    hazard = np.minimum(hazard, 0.5)
     persists = np.clip(HARDSHIP_PERSISTS + HARDSHIP_PERSISTS_SLOPE * risk, 0.5, 0.97)
+    return np.minimum(hazard, 0.5), persists
+
+
+def draw_hardship(seed: int, number: Ints, risk: Floats, income: Floats, cycles: int) -> Bools:
+    """Months of hardship of each `number`, rows × cycles; the first has none."""
+    draws = Draws(seed, "hardship")
+    hazard, persists = hardship_chances(risk, income)
     states = np.zeros((number.size, cycles), np.bool_)
     state = np.zeros(number.size, np.bool_)
     for cycle in range(1, cycles):

@@ -56,6 +56,8 @@ observed as (
                 statements.closing_balance_minor <> 0
                 or coalesce(statements.purchases_minor, 0) > 0
                 or coalesce(statements.cash_advances_minor, 0) > 0
+                -- Some sources tell the state of an account and no amounts.
+                or coalesce(statements.days_past_due, 0) > 0
             ), false
         ) as is_active,
         max(statements.received_at) as received_at
