@@ -49,7 +49,8 @@ create table if not exists finance.exceptions (
 );
 create table if not exists finance.partner_rate_cards (
     program_id varchar, component varchar, direction varchar, tier_from bigint, tier_to bigint,
-    rate_micros bigint, unit varchar, valid_from date, valid_to date, version bigint
+    rate_micros bigint, unit varchar, valid_from date, valid_to date, version bigint,
+    fee_amounts bigint[]
 );
 create table if not exists finance.closed_invoice_lines (
     program_id varchar, period varchar, version bigint, original_period varchar,
