@@ -13,17 +13,6 @@ from pipelines.settings import Settings, get_settings
 from pipelines.transform import dbt
 from pipelines.warehouse import connect
 
-CURATED = [
-    f"+{name}"
-    for name in (
-        "fct_earning_events", "fct_reward_events", "fct_posted_events", "fct_posted_transactions",
-        "fct_transaction_events", "fct_settlement_details", "fct_settlement_totals",
-        "fct_statements", "int_statements__compared", "fct_partner_acknowledgements",
-        "dim_accounts",
-    )
-]  # fmt: skip
-
-
 @dataclass
 class Books:
     """A home that works as the environment's while it is built."""
@@ -36,7 +25,7 @@ class Books:
             patch.setenv("CARDLINE_HOME", str(self.settings.home))
             get_settings.cache_clear()
             ingest()
-            dbt(["run", "--select", *CURATED])
+            dbt(["run", "--select", "staging", "intermediate", "marts"])
             accrue()
             dbt(["run", "--select", "finance"])
             reconcile()
