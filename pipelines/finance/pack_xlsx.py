@@ -35,7 +35,7 @@ def write_xlsx(data: PackData, path: Path, version: int) -> None:
             }
         )
         sheets = _Sheets(book, data)
-        summary = book.add_worksheet("Summary")
+        summary = sheets.sheet("Summary", 1, [62, 18, 18, 24])
         sheets.rollforward(MONEY, "minor", data.money)
         sheets.rollforward(POINTS, "points", data.points)
         sheets.allowance()
@@ -70,9 +70,11 @@ class _Sheets:
         # Where each total is, and its value: what the summary is made of.
         self.totals: dict[tuple[str, str], tuple[str, float]] = {}
         self.bold = book.add_format({"bold": True})
-        self.head = book.add_format(
-            {"bold": True, "bottom": 2, "font_color": "#27496D", "text_wrap": True, "valign": "top"}
-        )
+        head = {
+            "bold": True, "bottom": 2, "font_color": "#27496D", "text_wrap": True, "valign": "top",
+        }  # fmt: skip
+        self.head = book.add_format(head)
+        self.head_number = book.add_format(head | {"align": "right"})
         self.day = book.add_format({"num_format": "yyyy-mm-dd", "align": "left"})
         self._numbers: dict[tuple[str, bool], Any] = {}
 
@@ -106,11 +108,11 @@ class _Sheets:
         """What members are owed, less what those below zero owe, by month, in money."""
         unit, months = self.data.money, self.data.negative_balances.tail(MONTHS_SHOWN)
         title, names = "Negative balances", ("owed_to_members", "owed_by_members")
-        sheet = self._sheet(title, 1, [9, 22, 22, 22])
+        sheet = self.sheet(title, 1, [9, 26, 32, 18])
         for column, label in enumerate(
             ["Period", "Owed to members (2100)", "Members below zero owe (1220)", "Liability"]
         ):
-            sheet.write_string(0, column, label, self.head)
+            sheet.write_string(0, column, label, self.head_number if column else self.head)
         for row_no, row in enumerate(months.iter_rows(named=True), start=1):
             sheet.write_string(row_no, 0, row["period"])
             for column, name in enumerate(names, start=1):
@@ -124,12 +126,8 @@ class _Sheets:
     def summary(self, sheet: Any) -> None:
         """The headline, and every tie between sheets: both sides and their difference."""
         money = self.data.money
-        sheet.freeze_panes(1, 1)
-        sheet.set_column(0, 0, 62)
-        sheet.set_column(1, 3, 18)
-        headers = [f"{self.data.name}, {self.data.period}", money.name]
-        for column, label in enumerate(headers):
-            sheet.write_string(0, column, label, self.head)
+        sheet.write_string(0, 0, f"{self.data.name}, {self.data.period}", self.head)
+        sheet.write_string(0, 1, money.name, self.head_number)
         month = [
             ("Closing liability, face", (MONEY, "closing", 1)),
             ("Breakage allowance (estimate)", ("Breakage allowance", "closing_allowance", -1)),
@@ -159,7 +157,7 @@ class _Sheets:
         for column, label in enumerate(
             ["Ties", "One side", "Other side", "Difference (must be 0)"]
         ):
-            sheet.write_string(row_no, column, label, self.head)
+            sheet.write_string(row_no, column, label, self.head_number if column else self.head)
         for label, left, right, unit in self._ties():
             row_no += 1
             sheet.write_string(row_no, 0, label)
@@ -245,9 +243,14 @@ class _Sheets:
         amount = int(mine["debit_minor"].sum()) - int(mine["credit_minor"].sum())
         return f"{sums[0]}-{sums[1]}", _number(self.data.money.decimal(amount))
 
-    def _sheet(self, title: str, frozen_columns: int, widths: list[int]) -> Any:
+    def sheet(self, title: str, frozen_columns: int, widths: Collection[int] = ()) -> Any:
+        """A new sheet with its first row frozen, printed on A4 as wide as one page."""
         sheet = self.book.add_worksheet(title)
         sheet.freeze_panes(1, frozen_columns)
+        sheet.set_paper(9)
+        sheet.set_landscape()
+        sheet.fit_to_pages(1, 0)
+        sheet.repeat_rows(0)
         for column, width in enumerate(widths):
             sheet.set_column(column, column, width)
         return sheet
@@ -263,9 +266,7 @@ class _Sheets:
         from xlsxwriter.utility import xl_rowcol_to_cell
 
         months = self.data.rollforward.tail(MONTHS_SHOWN)
-        sheet = self.book.add_worksheet(title)
-        sheet.freeze_panes(1, 1)
-        sheet.set_column(0, 0, 26)
+        sheet = self.sheet(title, 1, [26])
         sheet.set_column(1, months.height, 14)
         sheet.write_string(0, 0, f"{self.data.name}, {unit.name}", self.head)
         last = len(lines)
@@ -276,7 +277,7 @@ class _Sheets:
         sheet.write_string(last + 3, 0, "Difference (must be 0)")
         plain, total = self.number(unit), self.number(unit, total=True)
         for column, row in enumerate(months.iter_rows(named=True), start=1):
-            sheet.write_string(0, column, row["period"], self.head)
+            sheet.write_string(0, column, row["period"], self.head_number)
             for offset, (name, _, sign) in enumerate(lines, start=1):
                 amount = _number(unit.decimal(sign * row[f"{name}_{suffix}"]))
                 if offset == 1 and column > 1:
@@ -305,10 +306,11 @@ class _Sheets:
     def ledger(self) -> None:
         """General ledger entries with totals of debits and credits and their difference."""
         unit = self.data.money
-        sheet = self._sheet("GL entries", 0, [44, 22, 9, 34, 14, 14, 9])
+        sheet = self.sheet("GL entries", 0, [44, 22, 9, 34, 14, 14, 9])
         headers = ["Entry", "Source", "Account", "Name", "Debit", "Credit", "Currency"]
         for column, header in enumerate(headers):
-            sheet.write_string(0, column, header, self.head)
+            is_amount = header in ("Debit", "Credit")
+            sheet.write_string(0, column, header, self.head_number if is_amount else self.head)
         entries = list(self.data.gl_entries.iter_rows(named=True))
         for row_no, entry in enumerate(entries, start=1):
             for column, name in enumerate(("entry_id", "source", "account_code", "account_name")):
@@ -341,14 +343,14 @@ class _Sheets:
         points: Collection[str] = (),
     ) -> None:
         """`frame` as it is, columns of minor and program units in whole units, with their sum."""
-        sheet = self.book.add_worksheet(title)
-        sheet.freeze_panes(1, 0)
+        sheet = self.sheet(title, 0)
         units = {name: self.data.money for name in money} | {
             name: self.data.points for name in points
         }
         for column, name in enumerate(frame.columns):
             label = name.removesuffix("_minor").replace("_", " ")
-            sheet.write_string(0, column, label, self.head)
+            is_number = frame.schema[name].is_numeric()
+            sheet.write_string(0, column, label, self.head_number if is_number else self.head)
             longest = max([len(label), *(len(str(value)) for value in frame[name])])
             sheet.set_column(column, column, min(max(longest + 2, _MIN_WIDTH), _MAX_WIDTH))
             unit = units.get(name)
