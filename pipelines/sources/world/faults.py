@@ -160,9 +160,12 @@ def _restated(landing: Path, row: dict[str, Any]) -> Iterator[str]:
     """What no longer agrees with a message of another amount: its settlement, its statement."""
     if row["posted_on"] is None:
         return
-    details = pl.scan_parquet(landing / "settlement_details" / "*" / "part-*.parquet")
-    settled = details.filter(pl.col("event_id") == row["event_id"]).collect()
-    yield from (f"R2/AMOUNT/{detail}" for detail in settled["detail_id"])
+    # A fault may have made a report a CSV file before.
+    for path in sorted((landing / "settlement_details").glob("*/part-*")):
+        if path.suffix in (".parquet", ".csv"):
+            read = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path)
+            settled = read.filter(pl.col("event_id") == row["event_id"])
+            yield from (f"R2/AMOUNT/{detail}" for detail in settled["detail_id"])
     if row["transaction_class"] not in _STATED and row["direction"] == "DEBIT":
         return
     statements = pl.scan_parquet(landing / "statements" / "*" / "part-*.parquet")
