@@ -183,8 +183,8 @@ def _open(read_only: bool, settings: Settings) -> duckdb.DuckDBPyConnection:
     try:
         con.execute("set timezone = 'UTC'")
         con.execute("set parquet_metadata_cache = true")
-        # The bounds that DuckLake keeps of a table's columns can be wrong after a commit of several
-        # files: what the optimizer would conclude from them loses rows.
+        # The bounds that DuckLake keeps of a column are wrong where a commit wrote several files, the
+        # first without values of it: what the optimizer would conclude from them loses rows.
         con.execute("set disabled_optimizers = 'statistics_propagation'")
         for name in EXTENSIONS:
             con.load_extension(name)
