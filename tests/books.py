@@ -13,6 +13,7 @@ from pipelines.settings import Settings, get_settings
 from pipelines.transform import dbt
 from pipelines.warehouse import connect
 
+
 @dataclass
 class Books:
     """A home that works as the environment's while it is built."""
