@@ -20,8 +20,25 @@ KINDS = (
     "ROW_AGAIN", "CORRECTION", "ORPHAN_KEY",
 )  # fmt: skip
 
+SEQUENCE_STEPS = """
+select
+    *,
+    lag(sequence_no) over series as number_before,
+    lag(batch_date) over series as date_before
+from (
+    select
+        feed, split_part(parse_filename(path), '.', 1) as stream, sequence_no,
+        min(batch_date) as batch_date
+    from landing.files
+    where sequence_no is not null
+    group by all
+) as numbered
+window series as (partition by feed, stream order by sequence_no)
+"""
+"""A row a numbered file of a stream (a feed's files of one name), with the one before it."""
+
 # A delivery that was mended at the same path settles what was wrong with it before.
-_OF_FILES = """
+_OF_FILES = f"""
 standing as (
     select * from landing.files as files
     where not (files.state = 'QUARANTINED' and exists (
@@ -32,23 +49,7 @@ standing as (
     ))
 ),
 
-numbered as (
-    select
-        feed, split_part(parse_filename(path), '.', 1) as stream, sequence_no,
-        min(batch_date) as batch_date
-    from landing.files
-    where sequence_no is not null
-    group by all
-),
-
-steps as (
-    select
-        *,
-        lag(sequence_no) over series as number_before,
-        lag(batch_date) over series as date_before
-    from numbered
-    window series as (partition by feed, stream order by sequence_no)
-),
+steps as ({SEQUENCE_STEPS}),
 
 progress as (
     select feed, load_no, max(batch_date) as reached
@@ -76,7 +77,7 @@ late as (
             )
         )
 )
-"""
+"""  # noqa: S608
 
 _FROM_FILES = """
 select

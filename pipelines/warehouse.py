@@ -49,7 +49,8 @@ create table if not exists finance.exceptions (
 );
 create table if not exists finance.partner_rate_cards (
     program_id varchar, component varchar, direction varchar, tier_from bigint, tier_to bigint,
-    rate_micros bigint, unit varchar, valid_from date, valid_to date, version bigint
+    rate_micros bigint, unit varchar, valid_from date, valid_to date, version bigint,
+    fee_amounts bigint[]
 );
 create table if not exists finance.closed_invoice_lines (
     program_id varchar, period varchar, version bigint, original_period varchar,
@@ -186,6 +187,9 @@ def _open(read_only: bool, settings: Settings) -> duckdb.DuckDBPyConnection:
     try:
         _session(con)
         con.execute("set parquet_metadata_cache = true")
+        # The bounds that DuckLake keeps of a column are wrong where a commit wrote several files,
+        # the first without values of it: what the optimizer would conclude from them loses rows.
+        con.execute("set disabled_optimizers = 'statistics_propagation'")
         for name in EXTENSIONS:
             con.load_extension(name)
         options = [

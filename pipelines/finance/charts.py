@@ -101,12 +101,16 @@ def heat_map(cells: list[dict[str, Any]], name: str) -> str:
     import altair as alt
 
     cohorts = len({cell["cohort"] for cell in cells})
+    # Where nothing has been redeemed, nothing is dark.
+    darkest = max(0.1, *(cell["share"] for cell in cells))
     base = alt.Chart(alt.Data(values=cells)).encode(
         x=alt.X("age:O", title="Months after issue", axis=alt.Axis(labelAngle=0)),
         y=alt.Y("cohort:O", title=None),
     )
     squares = base.mark_rect(stroke="white", strokeWidth=1).encode(
-        color=alt.Color("share:Q", legend=None).scale(range=["#eef3f1", GROWTH], domainMin=0)
+        color=alt.Color("share:Q", legend=None).scale(
+            range=["#eef3f1", GROWTH], domain=[0, darkest]
+        )
     )
     labels = base.mark_text(fontSize=9.5, color=INK).encode(
         text=alt.Text("share:Q", format=".0%"),

@@ -9,7 +9,7 @@ import polars as pl
 
 from pipelines.errors import CardlineError
 from pipelines.finance.evidence import from_evidence, open_exceptions, reconciled
-from pipelines.finance.periods import close_evidence
+from pipelines.finance.periods import close_evidence, ledger_known_at
 from pipelines.finance.redemption import Study, figures_frame, study
 from pipelines.finance.units import Unit
 from pipelines.settings import Settings
@@ -44,12 +44,13 @@ class PackData:
     state: str
     basis: str
     period_version: int
-    known_at: datetime | None
+    known_at: datetime
     steps: pl.DataFrame
     terms: dict[str, Any]
     recorded_at: datetime | None
     ledger_entries: int
     rollforward: pl.DataFrame
+    negative_balances: pl.DataFrame
     funding: pl.DataFrame
     redemption: Study
     prior_period: pl.DataFrame
@@ -91,6 +92,11 @@ class PackData:
         return self.rollforward.row(-1, named=True)
 
     @property
+    def owed(self) -> dict[str, Any]:
+        """The row of `negative_balances` of the period."""
+        return self.negative_balances.row(-1, named=True)
+
+    @property
     def previous(self) -> dict[str, Any] | None:
         """The roll-forward row of the month before, if there is one."""
         return self.rollforward.row(-2, named=True) if self.rollforward.height > 1 else None
@@ -99,6 +105,7 @@ class PackData:
         """The tables of the pack by file name without its ending."""
         return {
             "liability_rollforward": self.rollforward,
+            "negative_balances": self.negative_balances,
             "liability_by_funding": self.funding,
             "prior_period_lines": self.prior_period,
             "redemption_rate": figures_frame(self.redemption.figures),
@@ -156,12 +163,14 @@ def read_pack_data(
         state=bounds["state"],
         basis=basis,
         period_version=bounds["version"],
-        known_at=known_at or recorded_at,
+        # The ledger may be worked through a later day than that of its last entry.
+        known_at=known_at or max(ledger_known_at(con), recorded_at or datetime.min),
         steps=frame(_STEPS, [program, period]),
         terms=frame(_TERMS, [program, ends_on]).row(0, named=True),
         recorded_at=recorded_at,
         ledger_entries=entries,
         rollforward=frame(_ROLLFORWARD, [program, period]),
+        negative_balances=frame(_NEGATIVE_BALANCES, [program, period]),
         funding=frame(_FUNDING, [program, period]),
         redemption=study(con, program, period, settings),
         prior_period=frame(_PRIOR_PERIOD, [program, period]),
@@ -249,6 +258,42 @@ where program_id = ? and accounting_period <= ?
 
 _ROLLFORWARD = """
 select * from finance.liability_rollforward where program_id = ? and period <= ? order by period
+"""
+
+# Members below zero owe what was taken back after it had been used (1220); what the others are owed
+# (2100) less that is the closing liability.
+_NEGATIVE_BALANCES = """
+with booked as (
+    select program_id, period, sum(debit_minor - credit_minor) as debit_minor
+    from finance.gl_entries
+    where account_code = '1220'
+    group by all
+),
+debts as (
+    select
+        rollforward.period,
+        rollforward.closing_points,
+        rollforward.closing_minor,
+        cast(sum(coalesce(changes.deficit_change_points, 0)) over months as bigint) as points,
+        cast(sum(coalesce(booked.debit_minor, 0)) over months as bigint) as minor
+    from finance.liability_rollforward as rollforward
+    left join finance.int_rewards__deficits_summed as changes
+        on rollforward.program_id = changes.program_id and rollforward.period = changes.period
+    left join booked
+        on rollforward.program_id = booked.program_id and rollforward.period = booked.period
+    where rollforward.program_id = ? and rollforward.period <= ?
+    window months as (partition by rollforward.program_id order by rollforward.period)
+)
+select
+    period,
+    closing_points + points as owed_to_members_points,
+    points as owed_by_members_points,
+    closing_points,
+    closing_minor + minor as owed_to_members_minor,
+    minor as owed_by_members_minor,
+    closing_minor
+from debts
+order by period
 """
 
 _FUNDING = """

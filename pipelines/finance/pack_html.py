@@ -134,7 +134,7 @@ def _page(data: PackData) -> dict[str, Any]:
         "month_name": f"{_MONTHS[data.starts_on.month - 1]} {data.starts_on.year}",
         "state": data.state,
         "ends_on": data.ends_on.isoformat(),
-        "recorded_at": data.known_at and data.known_at.isoformat(" ", "seconds") + " UTC",
+        "known_at": data.known_at.isoformat(" ", "seconds") + " UTC",
         "basis": BASES[data.basis],
         "period_version": data.period_version,
         **_close(data),
@@ -169,7 +169,7 @@ def _cards(data: PackData) -> list[dict[str, str]]:
     accrued = month["accrued_points"] or 0
     breaks = int(data.reconciliations["breaks"].sum() or 0)
     runs = data.reconciliations.height
-    open_exceptions = int(data.exceptions["exceptions"].sum() or 0)
+    open_breaks, open_cases = _open_exceptions(data)
     agreement = (
         "all agree" if runs and not breaks else (f"{breaks:,} breaks" if runs else "not run")
     )
@@ -216,16 +216,29 @@ def _cards(data: PackData) -> list[dict[str, str]]:
         {
             "label": "Reconciliations",
             "figure": agreement,
-            "note": f"{runs} of the chain run over the month",
+            "note": f"{runs} links of the chain, over the days of the month",
             "class": "" if not runs else ("good" if not breaks else "bad"),
         },
         {
             "label": "Open exceptions",
-            "figure": _count(open_exceptions),
-            "note": "across the platform, opened to the month's end",
-            "class": "bad" if open_exceptions else "good",
+            "figure": _count(open_breaks + open_cases),
+            "note": f"{_count(open_breaks)} breaks of the chain, {_count(open_cases)} cases of the "
+            "engine, of all programs",
+            "class": "bad" if open_breaks + open_cases else "good",
         },
     ]
+
+
+def _open_exceptions(data: PackData) -> tuple[int, int]:
+    """How many open exceptions are breaks of the chain, and how many the engine put forward."""
+    breaks = sum(
+        row["exceptions"] for row in data.exceptions.iter_rows(named=True) if _is_break(row)
+    )
+    return breaks, int(data.exceptions["exceptions"].sum() or 0) - breaks
+
+
+def _is_break(row: dict[str, Any]) -> bool:
+    return any(row["recon_id"] == link.recon_id and row["type"] in link.types for link in CHAIN)
 
 
 def _rollforward(data: PackData) -> dict[str, Any]:
@@ -259,6 +272,22 @@ def _rollforward(data: PackData) -> dict[str, Any]:
             _row("of which a new value per point", "–", money.text(month["revalued_minor"]), "–")
         )
     rows.append(line("Closing balance", "closing", kind="balance"))
+    owed = data.owed
+    owing = owed["owed_by_members_points"]
+    if owing:
+        before_row = data.negative_balances.row(-2, named=True) if before else None
+        for label, column, sign in (
+            ("of which owed to members (2100)", "owed_to_members", 1),
+            ("of which members below zero owe (1220)", "owed_by_members", -1),
+        ):
+            rows.append(
+                _row(
+                    label,
+                    points.text(sign * owed[f"{column}_points"]),
+                    money.text(sign * owed[f"{column}_minor"]),
+                    money.text(sign * before_row[f"{column}_minor"] if before_row else None),
+                )
+            )
 
     def estimate(label: str, column: str, sign: int = 1, kind: str = "") -> dict[str, Any]:
         return _row(label, money.text(sign * month[f"{column}_minor"]), kind=kind)
@@ -271,6 +300,7 @@ def _rollforward(data: PackData) -> dict[str, Any]:
             (f"{money.name}, month before", NUMBER),
         ],
         "rollforward_rows": rows,
+        "debt_note": _debt_note(data),
         "allowance_columns": [("", TEXT), (money.name, NUMBER)],
         "allowance_rows": [
             estimate("Opening allowance", "opening_allowance", kind="balance"),
@@ -282,6 +312,23 @@ def _rollforward(data: PackData) -> dict[str, Any]:
             estimate("Net liability", "closing_net", kind="balance"),
         ],
     }
+
+
+def _debt_note(data: PackData) -> str:
+    """Why members owe points, and why a liability may be below zero; empty where none do."""
+    owed, money = data.owed, data.money
+    if not owed["owed_by_members_points"]:
+        return ""
+    below = (
+        "The balance is below zero because such debts are more than what the others are owed. "
+        if owed["closing_points"] < 0
+        else ""
+    )
+    return (
+        f"{below}Members below zero owe {money.text(owed['owed_by_members_minor'])} {money.name}: "
+        "points were taken back, for refunds, chargebacks and closures, after they had been "
+        "redeemed or sent to the partner. What these members earn next fills that first."
+    )
 
 
 def _worth(data: PackData, points: int) -> int:
@@ -640,28 +687,55 @@ def _evidence(data: PackData) -> dict[str, Any]:
             for row in runs
         ],
         "exception_columns": [
-            ("Chain", TEXT), ("Type", TEXT), ("Open", NUMBER), ("Amount", NUMBER),
+            ("Chain", TEXT), ("Type", TEXT), ("Kind", TEXT), ("Open", NUMBER), ("Amount", NUMBER),
             ("0–1 days", NUMBER), ("2–5", NUMBER), ("6–30", NUMBER), ("31 and more", NUMBER),
             ("Oldest", NUMBER), ("Newest", NUMBER),
         ],
         "exception_rows": [
             _row(
                 row["recon_id"], row["type"].replace("_", " ").lower(),
+                "break" if _is_break(row) else "case",
                 _count(row["exceptions"]), money.text(row["amount_minor"]),
                 *(_count(row[f"age_{age}"]) for age in ("0_1", "2_5", "6_30", "31")),
                 row["oldest_on"], row["newest_on"],
             )
             for row in exceptions
         ],
+        "exception_note": _exception_note(data),
         "control_columns": [("", TEXT), ("Amount", NUMBER)],
         "control_rows": [
             _row(row["control"].capitalize(), _count(row["amount"]))
             for row in data.control_totals.iter_rows(named=True)
         ]
-        + [_row("Input files", _count(data.input_files.height))],
+        + [
+            _row("Input files", _count(data.input_files.height)),
+            _row("Ledger entries to the month's end", _count(data.ledger_entries)),
+            _row(
+                "Last of them recorded",
+                data.recorded_at.isoformat(" ", "seconds") if data.recorded_at else "–",
+            ),
+        ],
         "terms_columns": [("", TEXT), ("", NUMBER)],
         "terms_rows": terms,
     }  # fmt: skip
+
+
+def _exception_note(data: PackData) -> str:
+    """How exceptions can be open although the reconciliations of the month agree."""
+    breaks, cases = _open_exceptions(data)
+    told = []
+    if breaks:
+        told.append(
+            "A break is a day on which the two sides of a link differ; it stays open in later "
+            "months, whose own days may agree, until its input is mended or somebody settles it."
+        )
+    if cases:
+        told.append(
+            "A case was put forward by the rewards engine, e.g. a refund of more than was left of "
+            "its purchase: both sides of the chain have it and agree, the terms decided it, and "
+            "somebody has to look whether that was right."
+        )
+    return " ".join(told)
 
 
 def _notes(data: PackData) -> list[str]:
@@ -679,7 +753,8 @@ def _notes(data: PackData) -> list[str]:
         "The ultimate redemption rate is a chain ladder over cohorts by issue month; young ones "
         "lean on the rate of the terms (Bornhuetter–Ferguson). It is told beside the books: only "
         "the estimate of the terms is booked.",
-        "Redemptions are booked at the value of their points.",
+        "Redeemed points leave the liability at their value; where the terms tell another cost of "
+        "them, the difference is rewards cost in the general ledger.",
         "Rewards cost = accrued − clawed back + adjusted − provision − re-estimate. What the "
         "partner funds is a receivable and reduces the cost account.",
         "Cost by rule and category prices what the decisions posted in the month moved at the "

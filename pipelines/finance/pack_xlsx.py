@@ -1,6 +1,6 @@
 """The workbook of a finance pack: figures with formulas that tie, the same bytes each time."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +15,7 @@ from pipelines.finance.units import Unit
 CREATED_AT = datetime(2000, 1, 1)
 MONTHS_SHOWN = 24
 COHORT_POINTS = ("issued_points", "redeemed_points", "lapsed_points", "open_points")
+MONEY, POINTS = "Roll-forward money", "Roll-forward points"
 _MIN_WIDTH, _MAX_WIDTH = 9, 44
 
 
@@ -34,9 +35,11 @@ def write_xlsx(data: PackData, path: Path, version: int) -> None:
             }
         )
         sheets = _Sheets(book, data)
-        sheets.rollforward("Roll-forward money", "minor", data.money)
-        sheets.rollforward("Roll-forward points", "points", data.points)
+        summary = sheets.sheet("Summary", 1, [62, 18, 18, 24])
+        sheets.rollforward(MONEY, "minor", data.money)
+        sheets.rollforward(POINTS, "points", data.points)
         sheets.allowance()
+        sheets.negative_balances()
         funding = data.funding.columns
         sheets.table(
             "Funding", data.funding,
@@ -56,6 +59,7 @@ def write_xlsx(data: PackData, path: Path, version: int) -> None:
         sheets.table("Reconciliation", data.reconciliations)
         sheets.table("Open exceptions", data.exceptions, money=money)
         sheets.table("Control totals", data.control_totals)
+        sheets.summary(summary)
 
 
 class _Sheets:
@@ -63,10 +67,14 @@ class _Sheets:
 
     def __init__(self, book: Any, data: PackData) -> None:
         self.book, self.data = book, data
+        # Where each total is, and its value: what the summary is made of.
+        self.totals: dict[tuple[str, str], tuple[str, float]] = {}
         self.bold = book.add_format({"bold": True})
-        self.head = book.add_format(
-            {"bold": True, "bottom": 2, "font_color": "#27496D", "text_wrap": True, "valign": "top"}
-        )
+        head = {
+            "bold": True, "bottom": 2, "font_color": "#27496D", "text_wrap": True, "valign": "top",
+        }  # fmt: skip
+        self.head = book.add_format(head)
+        self.head_number = book.add_format(head | {"align": "right"})
         self.day = book.add_format({"num_format": "yyyy-mm-dd", "align": "left"})
         self._numbers: dict[tuple[str, bool], Any] = {}
 
@@ -96,6 +104,157 @@ class _Sheets:
         closing = ("closing_allowance", "Closing allowance")
         self._months("Breakage allowance", lines, closing, "minor", self.data.money)
 
+    def negative_balances(self) -> None:
+        """What members are owed, less what those below zero owe, by month, in money."""
+        unit, months = self.data.money, self.data.negative_balances.tail(MONTHS_SHOWN)
+        title, names = "Negative balances", ("owed_to_members", "owed_by_members")
+        sheet = self.sheet(title, 1, [9, 26, 32, 18])
+        for column, label in enumerate(
+            ["Period", "Owed to members (2100)", "Members below zero owe (1220)", "Liability"]
+        ):
+            sheet.write_string(0, column, label, self.head_number if column else self.head)
+        for row_no, row in enumerate(months.iter_rows(named=True), start=1):
+            sheet.write_string(row_no, 0, row["period"])
+            for column, name in enumerate(names, start=1):
+                amount = _number(unit.decimal(row[f"{name}_minor"]))
+                sheet.write_number(row_no, column, amount, self.number(unit))
+            closes = _number(unit.decimal(row["closing_minor"]))
+            formula = f"=ROUND(B{row_no + 1}-C{row_no + 1},{unit.scale})"
+            sheet.write_formula(row_no, 3, formula, self.number(unit, total=True), closes)
+            self.totals[title, "liability"] = (f"'{title}'!D{row_no + 1}", closes)
+
+    def summary(self, sheet: Any) -> None:
+        """The headline, and every tie between sheets: both sides and their difference."""
+        money = self.data.money
+        sheet.write_string(0, 0, f"{self.data.name}, {self.data.period}", self.head)
+        sheet.write_string(0, 1, money.name, self.head_number)
+        month = [
+            ("Closing liability, face", (MONEY, "closing", 1)),
+            ("Breakage allowance (estimate)", ("Breakage allowance", "closing_allowance", -1)),
+        ]
+        cost = [
+            ("Accrued", (MONEY, "accrued", 1)),
+            ("Adjusted", (MONEY, "adjusted", 1)),
+            ("Clawed back", (MONEY, "clawed_back", 1)),
+            ("Provision on what was issued (estimate)", ("Breakage allowance", "provision", -1)),
+            ("Re-estimate (estimate)", ("Breakage allowance", "reestimate", -1)),
+        ]
+        row_no = 1
+        for lines, total in ((month, "Net liability"), (cost, "Rewards cost of the month")):
+            first, running = row_no, 0.0
+            for label, (title, name, sign) in lines:
+                reference, amount = self.totals[title, name]
+                formula = f"={'-' if sign < 0 else ''}{reference}"
+                sheet.write_string(row_no, 0, label)
+                sheet.write_formula(row_no, 1, formula, self.number(money), sign * amount + 0.0)
+                running += sign * amount
+                row_no += 1
+            sheet.write_string(row_no, 0, total, self.bold)
+            formula = f"=ROUND(SUM(B{first + 1}:B{row_no}),{money.scale})"
+            told = round(running, money.scale)
+            sheet.write_formula(row_no, 1, formula, self.number(money, total=True), told)
+            row_no += 2
+        for column, label in enumerate(
+            ["Ties", "One side", "Other side", "Difference (must be 0)"]
+        ):
+            sheet.write_string(row_no, column, label, self.head_number if column else self.head)
+        for label, left, right, unit in self._ties():
+            row_no += 1
+            sheet.write_string(row_no, 0, label)
+            for column, (formula, amount) in enumerate((left, right), start=1):
+                sheet.write_formula(row_no, column, f"={formula}", self.number(unit), amount)
+            difference = f"=ROUND(B{row_no + 1}-C{row_no + 1},{unit.scale})"
+            told = round(left[1] - right[1], unit.scale)
+            sheet.write_formula(row_no, 3, difference, self.number(unit), told)
+
+    def _ties(self) -> Iterator[tuple[str, tuple[str, float], tuple[str, float], Unit]]:
+        """What must agree between two sheets: label, both sides as formula and value, unit."""
+        money, points, totals = self.data.money, self.data.points, self.totals
+
+        def total(title: str, name: str) -> tuple[str, float]:
+            return totals.get((title, name), ("0", 0.0))
+
+        yield (
+            "Face: roll-forward and its shares by funding",
+            total(MONEY, "closing"),
+            total("Funding", "closing_minor"),
+            money,
+        )
+        yield (
+            "Face: roll-forward and members' balances",
+            total(MONEY, "closing"),
+            total("Negative balances", "liability"),
+            money,
+        )
+        yield (
+            "Points: roll-forward and open points by expiry",
+            total(POINTS, "closing"),
+            total("Expiry", "points"),
+            points,
+        )
+        accrued, clawed_back = total(POINTS, "accrued"), total(POINTS, "clawed_back")
+        moved = (f"{accrued[0]}+{clawed_back[0]}", accrued[1] + clawed_back[1])
+        yield (
+            "Points: accrued less clawed back, and what was decided by rule",
+            moved,
+            total("Rules", "points"),
+            points,
+        )
+        yield (
+            "General ledger: debits and credits",
+            total("GL entries", "debit_minor"),
+            total("GL entries", "credit_minor"),
+            money,
+        )
+        yield (
+            "Partner receivable: invoice and general ledger (1210)",
+            self._sum_if(
+                "Invoice", self.data.invoice_lines, "direction", "RECEIVABLE", "amount_minor"
+            ),
+            self._booked("1210"),
+            money,
+        )
+
+    def _sum_if(
+        self, title: str, frame: pl.DataFrame, where: str, value: str, name: str
+    ) -> tuple[str, float]:
+        """The sum of column `name` of a table's rows that have `value` in the column `where`."""
+        if frame.is_empty():
+            return "0", 0.0
+        ranges = [
+            f"'{title}'!{_letter(frame.columns.index(each))}2:"
+            f"{_letter(frame.columns.index(each))}{frame.height + 1}"
+            for each in (where, name)
+        ]
+        amount = self.data.money.decimal(int(frame.filter(pl.col(where) == value)[name].sum()))
+        return f'SUMIF({ranges[0]},"{value}",{ranges[1]})', _number(amount)
+
+    def _booked(self, account: str) -> tuple[str, float]:
+        """Debits less credits of an account in the month."""
+        entries = self.data.gl_entries
+        if entries.is_empty():
+            return "0", 0.0
+        last = entries.height + 1
+        sums = [
+            f"SUMIF('GL entries'!C2:C{last},\"{account}\",'GL entries'!{letter}2:{letter}{last})"
+            for letter in "EF"
+        ]
+        mine = entries.filter(account_code=account)
+        amount = int(mine["debit_minor"].sum()) - int(mine["credit_minor"].sum())
+        return f"{sums[0]}-{sums[1]}", _number(self.data.money.decimal(amount))
+
+    def sheet(self, title: str, frozen_columns: int, widths: Collection[int] = ()) -> Any:
+        """A new sheet with its first row frozen, printed on A4 as wide as one page."""
+        sheet = self.book.add_worksheet(title)
+        sheet.freeze_panes(1, frozen_columns)
+        sheet.set_paper(9)
+        sheet.set_landscape()
+        sheet.fit_to_pages(1, 0)
+        sheet.repeat_rows(0)
+        for column, width in enumerate(widths):
+            sheet.set_column(column, column, width)
+        return sheet
+
     def _months(
         self,
         title: str,
@@ -107,9 +266,7 @@ class _Sheets:
         from xlsxwriter.utility import xl_rowcol_to_cell
 
         months = self.data.rollforward.tail(MONTHS_SHOWN)
-        sheet = self.book.add_worksheet(title)
-        sheet.freeze_panes(1, 1)
-        sheet.set_column(0, 0, 26)
+        sheet = self.sheet(title, 1, [26])
         sheet.set_column(1, months.height, 14)
         sheet.write_string(0, 0, f"{self.data.name}, {unit.name}", self.head)
         last = len(lines)
@@ -120,7 +277,7 @@ class _Sheets:
         sheet.write_string(last + 3, 0, "Difference (must be 0)")
         plain, total = self.number(unit), self.number(unit, total=True)
         for column, row in enumerate(months.iter_rows(named=True), start=1):
-            sheet.write_string(0, column, row["period"], self.head)
+            sheet.write_string(0, column, row["period"], self.head_number)
             for offset, (name, _, sign) in enumerate(lines, start=1):
                 amount = _number(unit.decimal(sign * row[f"{name}_{suffix}"]))
                 if offset == 1 and column > 1:
@@ -128,11 +285,17 @@ class _Sheets:
                     sheet.write_formula(offset, column, f"={cell}", plain, amount)
                 else:
                     sheet.write_number(offset, column, amount, plain)
+                self.totals[title, name] = (
+                    f"'{title}'!{xl_rowcol_to_cell(offset, column)}",
+                    amount,
+                )
             first_cell = xl_rowcol_to_cell(1, column)
             last_cell = xl_rowcol_to_cell(last, column)
             closes = _number(unit.decimal(row[f"{closing[0]}_{suffix}"]))
             formula = f"=ROUND(SUM({first_cell}:{last_cell}),{unit.scale})"
             sheet.write_formula(last + 1, column, formula, total, closes)
+            cell = xl_rowcol_to_cell(last + 1, column)
+            self.totals[title, closing[0]] = (f"'{title}'!{cell}", closes)
             sheet.write_number(last + 2, column, closes, plain)
             difference = (
                 f"=ROUND({xl_rowcol_to_cell(last + 1, column)}"
@@ -143,13 +306,11 @@ class _Sheets:
     def ledger(self) -> None:
         """General ledger entries with totals of debits and credits and their difference."""
         unit = self.data.money
-        sheet = self.book.add_worksheet("GL entries")
-        sheet.freeze_panes(1, 0)
+        sheet = self.sheet("GL entries", 0, [44, 22, 9, 34, 14, 14, 9])
         headers = ["Entry", "Source", "Account", "Name", "Debit", "Credit", "Currency"]
         for column, header in enumerate(headers):
-            sheet.write_string(0, column, header, self.head)
-        for column, width in enumerate((44, 22, 9, 34, 14, 14, 9)):
-            sheet.set_column(column, column, width)
+            is_amount = header in ("Debit", "Credit")
+            sheet.write_string(0, column, header, self.head_number if is_amount else self.head)
         entries = list(self.data.gl_entries.iter_rows(named=True))
         for row_no, entry in enumerate(entries, start=1):
             for column, name in enumerate(("entry_id", "source", "account_code", "account_name")):
@@ -168,6 +329,7 @@ class _Sheets:
             total = _number(unit.decimal(sum(entry[name] for entry in entries)))
             formula = f"=ROUND(SUM({letter}2:{letter}{last}),{unit.scale})"
             sheet.write_formula(last, column, formula, self.number(unit, total=True), total)
+            self.totals["GL entries", name] = (f"'GL entries'!{letter}{last + 1}", total)
         sheet.write_string(last + 1, 0, "Difference (must be 0)")
         sheet.write_formula(
             last + 1, 4, f"=ROUND(E{last + 1}-F{last + 1},{unit.scale})", self.number(unit), 0
@@ -181,26 +343,27 @@ class _Sheets:
         points: Collection[str] = (),
     ) -> None:
         """`frame` as it is, columns of minor and program units in whole units, with their sum."""
-        sheet = self.book.add_worksheet(title)
-        sheet.freeze_panes(1, 0)
+        sheet = self.sheet(title, 0)
         units = {name: self.data.money for name in money} | {
             name: self.data.points for name in points
         }
         for column, name in enumerate(frame.columns):
             label = name.removesuffix("_minor").replace("_", " ")
-            sheet.write_string(0, column, label, self.head)
+            is_number = frame.schema[name].is_numeric()
+            sheet.write_string(0, column, label, self.head_number if is_number else self.head)
             longest = max([len(label), *(len(str(value)) for value in frame[name])])
             sheet.set_column(column, column, min(max(longest + 2, _MIN_WIDTH), _MAX_WIDTH))
             unit = units.get(name)
             for row_no, value in enumerate(frame[name], start=1):
                 self._cell(sheet, row_no, column, value, unit)
             if unit is not None and frame.height:
-                letter = chr(ord("A") + column)
+                letter = _letter(column)
                 total = _number(unit.decimal(int(frame[name].sum())))
                 formula = f"=ROUND(SUM({letter}2:{letter}{frame.height + 1}),{unit.scale})"
                 sheet.write_formula(
                     frame.height + 1, column, formula, self.number(unit, total=True), total
                 )
+                self.totals[title, name] = (f"'{title}'!{letter}{frame.height + 2}", total)
         if frame.height:
             sheet.autofilter(0, 0, frame.height, len(frame.columns) - 1)
 
@@ -218,6 +381,12 @@ class _Sheets:
             sheet.write_datetime(row, column, midnight, self.day)
         else:
             sheet.write_string(row, column, str(value))
+
+
+def _letter(column: int) -> str:
+    from xlsxwriter.utility import xl_col_to_name
+
+    return xl_col_to_name(column)
 
 
 def _number(amount: Decimal | float) -> float:

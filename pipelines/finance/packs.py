@@ -178,7 +178,7 @@ def _parameters(data: PackData) -> dict[str, Any]:
         "period_version": data.period_version,
         "as_of": {
             "effective_on": data.ends_on.isoformat(),
-            "recorded_at": data.known_at and data.known_at.isoformat(),
+            "recorded_at": data.known_at.isoformat(),
         },
         "ledger_entries": data.ledger_entries,
         "code": code_version(),
@@ -186,8 +186,14 @@ def _parameters(data: PackData) -> dict[str, Any]:
 
 
 def _content_hash(data: PackData, tables: dict[str, bytes]) -> str:
-    """SHA-256 over what the pack says: parameters and tables, not its version number."""
-    digest = hashlib.sha256(json.dumps(_parameters(data), sort_keys=True).encode())
+    """SHA-256 over what the pack says: parameters and tables, not its version number.
+
+    A day more without news of an open month is no other content.
+    """
+    parameters = _parameters(data)
+    if data.basis in (AS_IT_STANDS, RESTATED):
+        del parameters["as_of"]["recorded_at"]
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
     digest.update(json.dumps(data.terms, sort_keys=True, default=str).encode())
     for name, content in sorted(tables.items()):
         digest.update(f"\n{name} {len(content)}\n".encode())

@@ -301,7 +301,7 @@ def _write(
         "state": state,
         "version": version,
         "effective_on": period.ends_on,
-        "known_at": _known_at(con),
+        "known_at": ledger_known_at(con),
         "ledger_seq": seals[0] if seals else 0,
         "ledger_hash": seals[1] if seals else FIRST_HASH,
         "figures_sha256": figures_sha256(con, period.program_id, period.period),
@@ -322,7 +322,7 @@ def _entry_hash(row: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _known_at(con: duckdb.DuckDBPyConnection) -> datetime:
+def ledger_known_at(con: duckdb.DuckDBPyConnection) -> datetime:
     """The time up to which everything is in the ledger: the end of the last day worked."""
     row = con.execute("select max(through) from rewards.progress").fetchone()
     through = row[0] if row and row[0] else date.min

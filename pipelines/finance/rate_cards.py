@@ -9,13 +9,14 @@
       MARKETING_FUND: {rate: 250000, direction: RECEIVABLE}
 
 Rates and tiers are of a month and in minor units of the program's currency, accounts or ledger
-units of points.
+units of points. No feed says which fee is the annual one: a share of annual fees names the amounts
+that are (`fee_amounts`).
 """
 
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import duckdb
 import polars as pl
@@ -26,10 +27,12 @@ from pipelines.errors import CardlineError
 from pipelines.settings import Settings, get_settings
 from pipelines.warehouse import connect, transaction
 
-SHARES = ("NET_SALES_BPS", "INTERCHANGE_SHARE_BPS", "INTEREST_SHARE", "LOSS_SHARE")
+SHARES = (
+    "NET_SALES_BPS", "INTERCHANGE_SHARE_BPS", "ANNUAL_FEE_SHARE", "INTEREST_SHARE", "LOSS_SHARE",
+)  # fmt: skip
 Component = Literal[
-    "NET_SALES_BPS", "INTERCHANGE_SHARE_BPS", "INTEREST_SHARE", "LOSS_SHARE", "NEW_ACCOUNT",
-    "ACTIVATION", "POINT_PURCHASE", "MARKETING_FUND", "GUARANTEE_TRUE_UP",
+    "NET_SALES_BPS", "INTERCHANGE_SHARE_BPS", "ANNUAL_FEE_SHARE", "INTEREST_SHARE", "LOSS_SHARE",
+    "NEW_ACCOUNT", "ACTIVATION", "POINT_PURCHASE", "MARKETING_FUND", "GUARANTEE_TRUE_UP",
 ]  # fmt: skip
 _MICROS_A_BASIS_POINT = 100
 _MICROS = 1_000_000
@@ -39,8 +42,10 @@ _SCHEMA = pl.Schema(
         "program_id": pl.String, "component": pl.String, "direction": pl.String,
         "tier_from": pl.Int64, "tier_to": pl.Int64, "rate_micros": pl.Int64, "unit": pl.String,
         "valid_from": pl.Date, "valid_to": pl.Date, "version": pl.Int64,
+        "fee_amounts": pl.List(pl.Int64),
     }
 )  # fmt: skip
+_KEY = ("program_id", "version", "component", "tier_from")
 
 
 class Tier(BaseModel):
@@ -54,7 +59,10 @@ class Tier(BaseModel):
 
 
 class Terms(BaseModel):
-    """One component's rate, or its tiers, and who owes it."""
+    """One component's rate, or its tiers, and who owes it.
+
+    `fee_amounts`, of a share of annual fees only, are the fees (minor units) that are annual ones.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -62,6 +70,7 @@ class Terms(BaseModel):
     rate: Decimal | None = Field(None, ge=0)
     tiers: list[Tier] = Field(default_factory=list)
     direction: Literal["PAYABLE", "RECEIVABLE"] = "PAYABLE"
+    fee_amounts: list[Annotated[int, Field(gt=0)]] = Field(default_factory=list)
 
     def in_tiers(self) -> list[Tier]:
         """The tiers; a single rate is one from zero."""
@@ -93,6 +102,10 @@ class RateCard(BaseModel):
                     raise ValueError(f"{name}: a rate has six decimals at most")
             if name in ("MARKETING_FUND", "GUARANTEE_TRUE_UP") and len(tiers) > 1:
                 raise ValueError(f"{name}: has no tiers")
+            if (name == "ANNUAL_FEE_SHARE") != bool(terms.fee_amounts):
+                raise ValueError(
+                    f"{name}: `fee_amounts` tells which fees are annual ones, for ANNUAL_FEE_SHARE"
+                )
         return self
 
 
@@ -137,7 +150,7 @@ def rate_card_rows(cards: list[RateCard]) -> pl.DataFrame:
                         card.program, name, terms.direction, tier.start,
                         following.start if following else None, rate,
                         "BPS" if tier.bps is not None else "MINOR", card.valid_from, ends,
-                        card.version,
+                        card.version, sorted(terms.fee_amounts) or None,
                     )
                 )  # fmt: skip
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
@@ -151,8 +164,12 @@ def publish_rate_cards(settings: Settings | None = None) -> pl.DataFrame:
     settings = settings or get_settings()
     rows = rate_card_rows(read_rate_cards(settings.rate_cards))
     with connect(settings=settings) as con, transaction(con):
+        # Tables of an older home.
+        con.execute(
+            "alter table finance.partner_rate_cards add column if not exists fee_amounts bigint[]"
+        )
         standing = con.execute("select * from finance.partner_rate_cards").pl()
-        if standing.cast(dict(_SCHEMA)).sort(pl.all()).equals(rows.sort(pl.all())):  # pyright: ignore
+        if standing.cast(dict(_SCHEMA)).sort(_KEY).equals(rows.sort(_KEY)):  # pyright: ignore
             return rows
         _refuse_changes_of_billed(con, standing, rows)
         con.register("rate_cards", rows.to_arrow())
@@ -170,8 +187,8 @@ def _refuse_changes_of_billed(
     for program, version in billed:
         mine = (pl.col("program_id") == program) & (pl.col("version") == version)
         # That a version ends is told by the next one; it says nothing else about it.
-        before = standing.filter(mine).drop("valid_to").sort(pl.all())
-        if not before.equals(rows.filter(mine).drop("valid_to").sort(pl.all())):
+        before = standing.filter(mine).drop("valid_to").sort(_KEY)
+        if not before.equals(rows.filter(mine).drop("valid_to").sort(_KEY)):
             raise CardlineError(
                 f"rate card version {version} of {program} was changed after a closed month was "
                 "billed by it; restore it and add a new version instead"

@@ -121,30 +121,42 @@ def open_breaks(settings: Settings | None = None) -> pl.DataFrame:
 
 
 def verify_reconciliations(settings: Settings | None = None) -> list[CheckResult]:
-    """One result per reconciliation of the chain, as last run."""
+    """One result per reconciliation of the chain, as last run.
+
+    A break whose exception somebody has explained, or settled although it is still there, does not
+    fail it.
+    """
     with connect(read_only=True, settings=settings) as con:
         if "finance.reconciliations" not in _tables(con):
             return [CheckResult("reconciliation", False, "never run: `cardline run` runs it")]
-        runs = {
-            recon_id: (days, broken, breaks, str(first))
-            for recon_id, days, broken, breaks, first in con.execute(
-                "select recon_id, count(*), count(*) filter (where breaks > 0), "
-                "cast(sum(breaks) as bigint), min(business_on) filter (where breaks > 0) "
-                "from finance.reconciliations group by recon_id"
-            ).fetchall()
-        }
+        runs = {recon_id: told for recon_id, *told in con.execute(_RUNS).fetchall()}
+        unanswered = con.execute(
+            "select recon_id, type from finance.exceptions where state in ('OPEN', 'ASSIGNED')"
+        ).fetchall()
     results = []
     for reconciliation in CHAIN:
-        days, broken, breaks, first = runs.get(reconciliation.recon_id, (0, 0, 0, ""))
+        recon_id = reconciliation.recon_id
+        days, broken, breaks, first = runs.get(recon_id, (0, 0, 0, date.min))
+        waiting = sum(found == recon_id and type_ in reconciliation.types
+                      for found, type_ in unanswered)  # fmt: skip
         detail = f"{reconciliation.title.lower()}: {days} days agree"
         if broken:
             detail = (
                 f"{breaks} breaks on {broken} of {days} days, the first "
-                f"{'of no batch date' if first == str(date.min) else f'on {first}'}: see "
-                "finance.exceptions"
+                f"{'of no batch date' if first == date.min else f'on {first}'}, "
+                f"{waiting or 'none'} of them unexplained: see finance.exceptions"
             )
-        results.append(CheckResult(f"reconciliation {reconciliation.recon_id}", not broken, detail))
+        results.append(CheckResult(f"reconciliation {recon_id}", not waiting, detail))
     return results
+
+
+_RUNS = """
+select
+    recon_id, count(*), count(*) filter (where breaks > 0), cast(sum(breaks) as bigint),
+    min(business_on) filter (where breaks > 0)
+from finance.reconciliations
+group by recon_id
+"""
 
 
 @dataclass(frozen=True)

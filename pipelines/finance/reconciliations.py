@@ -10,6 +10,8 @@ be looked up, never what they stand for.
 
 from dataclasses import dataclass
 
+from pipelines.findings import SEQUENCE_STEPS
+
 
 @dataclass(frozen=True)
 class Reconciliation:
@@ -28,28 +30,49 @@ class Reconciliation:
 R0 = Reconciliation(
     recon_id="R0",
     title="Files delivered and the rows that the lake holds of them",
-    types=("COUNT", "TOTAL", "SCHEMA", "CONTENT", "QUARANTINED"),
+    types=("COUNT", "TOTAL", "SCHEMA", "CONTENT", "QUARANTINED", "ROWS_REFUSED", "SEQ_GAP"),
     reads=("landing.files",),
-    days="select distinct batch_date from landing.files where file_id in (table new_files)",
+    # A gap is seen when the file after it has come, and told under the day before it.
+    days=f"""
+select distinct batch_date from landing.files where file_id in (table new_files)
+union
+select date_before from ({SEQUENCE_STEPS}) where sequence_no > number_before + 1
+""",  # noqa: S608
     # A file that was delivered again under another name counts once: its state is DUPLICATE. A
     # delivery that was mended at the same path settles what was wrong with it before.
-    pairs="""
+    pairs=f"""
+with standing as (
+    select * from landing.files as files
+    where
+        files.batch_date in (select business_on from scope)
+        and files.state <> 'DUPLICATE'
+        and not ((files.state = 'QUARANTINED' or files.rows_quarantined > 0) and exists (
+            select * from landing.files as mended
+            where
+                mended.path = files.path and mended.state = 'LOADED'
+                and mended.load_no > files.load_no
+        ))
+),
+gaps as (
+    from ({SEQUENCE_STEPS})
+    where sequence_no > number_before + 1 and date_before in (select business_on from scope)
+)
 select
-    files.batch_date as business_on, files.file_id, files.feed, files.state, files.reason,
-    case when files.state = 'LOADED' then files.rows else 0 end as told_rows,
+    files.batch_date as business_on, files.feed || '/' || files.file_id as reference,
+    files.state, files.reason,
+    case when files.state = 'LOADED' then files.rows + coalesce(files.rows_quarantined, 0) else 0
+    end as told_rows,
+    case when files.state = 'LOADED' then coalesce(files.rows_quarantined, 0) else 0
+    end as refused_rows,
     case when files.state = 'LOADED' then coalesce(found.row_count, 0) else 0 end as found_rows
-from landing.files as files
+from standing as files
 left join rows_by_file as found on files.file_id = found.file_id and files.feed = found.feed
-where
-    files.batch_date in (select business_on from scope)
-    and files.state <> 'DUPLICATE'
-    and not (files.state = 'QUARANTINED' and exists (
-        select * from landing.files as mended
-        where
-            mended.path = files.path and mended.state = 'LOADED'
-            and mended.load_no > files.load_no
-    ))
-""",
+union all
+select
+    gaps.date_before, gaps.feed || '/' || gaps.stream || '/' || missing.number, 'MISSING',
+    'number ' || missing.number || ' of ' || gaps.stream || ' was never delivered', 0, 0, 0
+from gaps, range(gaps.number_before + 1, gaps.sequence_no) as missing (number)
+""",  # noqa: S608
     sides="""
 select
     business_on,
@@ -64,6 +87,7 @@ group by business_on
 select
     business_on,
     case
+        when state = 'MISSING' then 'SEQ_GAP'
         when state = 'LOADED' then 'COUNT'
         when reason like 'the manifest says % rows%' then 'COUNT'
         when reason like 'control total%' then 'TOTAL'
@@ -74,22 +98,36 @@ select
     'HIGH' as severity,
     null as amount_minor,
     null as currency,
-    feed || '/' || file_id as left_ref,
+    reference as left_ref,
     null as right_ref,
     case
         when state = 'LOADED'
-            then 'the inventory says ' || told_rows || ' rows, the lake holds ' || found_rows
+            then 'the inventory says ' || (told_rows - refused_rows) || ' rows, the lake holds '
+            || found_rows
         else reason
     end as detail
 from pairs
-where state <> 'LOADED' or told_rows <> found_rows
+where state <> 'LOADED' or told_rows <> found_rows + refused_rows
+union all
+select
+    business_on, 'ROWS_REFUSED', 'MEDIUM', null, null, reference, null,
+    refused_rows || ' of ' || told_rows || ' rows wait in quarantine'
+from pairs
+where refused_rows > 0
 """,
 )
 
 R1 = Reconciliation(
     recon_id="R1",
     title="Network totals and the settlement details under them",
-    types=("AMOUNT", "IDENTITY", "INTERCHANGE", "INCOMPLETE_FEED", "MISSING_TOTAL"),
+    types=(
+        "AMOUNT",
+        "IDENTITY",
+        "INTERCHANGE",
+        "INCOMPLETE_FEED",
+        "MISSING_DETAIL",
+        "MISSING_TOTAL",
+    ),
     reads=("marts.fct_settlement_totals", "marts.fct_settlement_details"),
     days="""
 select report_on from raw.settlement_totals where file_id in (table new_files)
@@ -161,8 +199,9 @@ from pairs
 where identity_difference <> 0
 union all
 select
-    business_on, 'AMOUNT', 'HIGH', abs(told_gross_minor - found_gross_minor), currency, reference,
-    null, 'gross of the totals ' || told_gross_minor || ', of the details ' || found_gross_minor
+    business_on, case when details = 0 then 'MISSING_DETAIL' else 'AMOUNT' end, 'HIGH',
+    abs(told_gross_minor - found_gross_minor), currency, reference, null,
+    'gross of the totals ' || told_gross_minor || ', of the details ' || found_gross_minor
 from pairs
 where totals > 0 and is_complete and told_gross_minor <> found_gross_minor
 union all
@@ -192,31 +231,158 @@ where totals = 0
 """,
 )
 
+_CLEARED = """
+('CLEARING', 'FINANCIAL_AUTHORIZATION', 'FINANCIAL_CREDIT_AUTHORIZATION', 'RETURN',
+'RETURN_REVERSAL')
+"""
+"""Messages that a network settles; corrections are the issuer's own."""
+
 R2 = Reconciliation(
     recon_id="R2",
     title="Settlement details and the transaction events that they settle",
-    types=("UNMATCHED_SETTLEMENT", "AMOUNT", "CURRENCY", "DUP_CLEARING"),
-    reads=("marts.fct_settlement_details", "marts.fct_transaction_events"),
-    days="select report_on from raw.settlement_details where file_id in (table new_files)",
-    pairs="""
+    types=("UNMATCHED_SETTLEMENT", "UNMATCHED_CLEARING", "AMOUNT", "CURRENCY", "DUP_CLEARING"),
+    reads=(
+        "marts.fct_settlement_details",
+        "marts.fct_settlement_totals",
+        "marts.fct_transaction_events",
+        "marts.fct_posted_events",
+    ),
+    # Days of new details, of new messages, and those for which the reports are now late enough.
+    days=f"""
+select report_on from raw.settlement_details where file_id in (table new_files)
+union
+select coalesce(posted_on, cast(event_at as date)) from raw.transactions
+where file_id in (table new_files) and event_type in {_CLEARED}
+union
+select cast(unnest(range(min(report_on) - 7, max(report_on) - 2, interval 1 day)) as date)
+from raw.settlement_totals where file_id in (table new_files) group by file_id
+""",  # noqa: S608
+    # Three passes. A detail names its message; or what is left of details and messages of one
+    # transaction comes to equal sums; or one message alone of the transaction's account and
+    # merchant has its amount within three days, and no other detail could be meant. A detail that
+    # names neither message nor transaction is held by R1 alone.
+    pairs=f"""
+with near as (
+    select distinct business_on + cast(unnest(range(-3, 4)) as integer) as day from scope
+),
+details as (
+    select
+        told.*,
+        case when told.direction = 'DEBIT' then told.amount_minor else -told.amount_minor end
+            as signed_minor,
+        events.event_id as named_event_id, events.amount_minor as named_minor,
+        events.currency as named_currency, events.direction as named_direction
+    from marts.fct_settlement_details as told
+    left join marts.fct_transaction_events as events on told.event_id = events.event_id
+    where
+        told.report_on in (select day from near)
+        and told.type in ('CLEARING', 'FINANCIAL')
+        and coalesce(told.event_id, told.transaction_id) is not null
+),
+open_details as (select * from details where named_event_id is null),
+free as (
+    select
+        *,
+        case when direction = 'DEBIT' then amount_minor else -amount_minor end as signed_minor
+    from marts.fct_posted_events as posted
+    where
+        posted_on in (select day from near) and event_type in {_CLEARED}
+        and not exists (
+            select 1 from marts.fct_settlement_details as named
+            where named.event_id = posted.event_id
+        )
+),
+by_transaction as (
+    select transaction_id, currency
+    from (
+        select transaction_id, currency, signed_minor as difference, 1 as details, 0 as events
+        from open_details
+        union all
+        select transaction_id, currency, -signed_minor, 0, 1 from free
+    )
+    where transaction_id is not null
+    group by transaction_id, currency
+    having sum(difference) = 0 and sum(details) > 0 and sum(events) > 0
+),
+left_over as (
+    select open_details.*, known.account_id, known.merchant_id
+    from open_details
+    anti join by_transaction using (transaction_id, currency)
+    inner join (
+        select transaction_id, min(account_id) as account_id, min(merchant_id) as merchant_id
+        from marts.fct_transaction_events
+        where transaction_id in (select transaction_id from open_details)
+        group by transaction_id
+    ) as known using (transaction_id)
+),
+by_merchant as (
+    select left_over.detail_id, candidates.event_id
+    from left_over
+    inner join (from free anti join by_transaction using (transaction_id, currency)) as candidates
+        on
+            left_over.account_id = candidates.account_id
+            and left_over.merchant_id = candidates.merchant_id
+            and left_over.amount_minor = candidates.amount_minor
+            and left_over.currency = candidates.currency
+            and left_over.direction = candidates.direction
+            and abs(date_diff('day', left_over.report_on, candidates.posted_on)) <= 3
+    qualify
+        count(*) over (partition by left_over.detail_id) = 1
+        and count(*) over (partition by candidates.event_id) = 1
+),
+-- A message is late where the reports of its day and of three days after it are complete, and
+-- others of its program have settled.
+due as (
+    select report_on as day
+    from marts.fct_settlement_totals
+    where report_on in (select business_on from scope)
+    group by report_on
+    having
+        bool_and(coalesce(is_complete, true))
+        and report_on + 3 <= (
+            select max(report_on) from marts.fct_settlement_totals
+            where coalesce(is_complete, true)
+        )
+),
+settling as (
+    select distinct program_id from marts.fct_posted_events
+    where event_id in (select named_event_id from details)
+)
 select
-    details.report_on as business_on, details.detail_id, details.event_id,
-    details.amount_minor, details.currency, details.direction,
-    events.event_id as found_event_id, events.amount_minor as found_minor,
-    events.currency as found_currency, events.direction as found_direction
-from marts.fct_settlement_details as details
-left join marts.fct_transaction_events as events on details.event_id = events.event_id
+    details.report_on as business_on, details.detail_id, details.event_id, details.amount_minor,
+    details.currency, details.direction,
+    coalesce(details.named_event_id, by_merchant.event_id, by_transaction.transaction_id)
+        as found_event_id,
+    case when details.named_event_id is null then details.amount_minor else details.named_minor
+    end as found_minor,
+    coalesce(details.named_currency, details.currency) as found_currency,
+    coalesce(details.named_direction, details.direction) as found_direction
+from details
+left join by_transaction
+    on
+        details.named_event_id is null
+        and details.transaction_id = by_transaction.transaction_id
+        and details.currency = by_transaction.currency
+left join by_merchant on details.detail_id = by_merchant.detail_id
+where details.report_on in (select business_on from scope)
+union all
+select
+    posted_on, null, event_id, amount_minor, currency, direction, event_id, amount_minor, currency,
+    direction
+from free
+anti join by_transaction using (transaction_id, currency)
+anti join by_merchant using (event_id)
 where
-    details.report_on in (select business_on from scope)
-    and details.event_id is not null and details.type in ('CLEARING', 'FINANCIAL')
-""",
+    posted_on in (select day from due) and posted_on in (select business_on from scope)
+    and program_id in (select program_id from settling)
+""",  # noqa: S608
     sides="""
 select
     business_on,
-    count(*) as left_count,
-    sum(amount_minor) as left_sum,
+    count(detail_id) as left_count,
+    coalesce(sum(amount_minor) filter (where detail_id is not null), 0) as left_sum,
     count(found_event_id) as right_count,
-    coalesce(sum(found_minor), 0) as right_sum
+    coalesce(sum(found_minor) filter (where found_event_id is not null), 0) as right_sum
 from pairs
 group by business_on
 """,
@@ -229,22 +395,36 @@ select
         else 'AMOUNT'
     end as type,
     'HIGH' as severity,
-    abs(amount_minor - coalesce(found_minor, 0)) as amount_minor,
+    case
+        when found_event_id is null then amount_minor else abs(amount_minor - found_minor)
+    end as amount_minor,
     currency,
     detail_id as left_ref,
     event_id as right_ref,
     'settled ' || amount_minor || ' ' || currency || ' ' || direction || ', event '
-    || coalesce(found_minor || ' ' || found_currency || ' ' || found_direction, 'unknown')
-        as detail
+    || case
+        when found_event_id is null then 'unknown'
+        else found_minor || ' ' || found_currency || ' ' || found_direction
+    end as detail
 from pairs
 where
-    found_event_id is null or currency <> found_currency or amount_minor <> found_minor
-    or direction <> found_direction
+    detail_id is not null
+    and (
+        found_event_id is null or currency <> found_currency or amount_minor <> found_minor
+        or direction <> found_direction
+    )
+union all
+select
+    business_on, 'UNMATCHED_CLEARING', 'MEDIUM', amount_minor, currency, null, event_id,
+    'posted ' || amount_minor || ' ' || currency || ' ' || direction || ', settled by no report'
+from pairs
+where detail_id is null
 union all
 select
     business_on, 'DUP_CLEARING', 'HIGH', max(amount_minor), max(currency), min(detail_id),
     event_id, 'settled ' || count(*) || ' times on one day'
 from pairs
+where event_id is not null
 group by business_on, event_id
 having count(*) > 1
 """,
@@ -252,9 +432,9 @@ having count(*) > 1
 
 R3 = Reconciliation(
     recon_id="R3",
-    title="Statement movements and statement balances",
-    types=("IDENTITY", "CONTINUITY"),
-    reads=("marts.fct_statements",),
+    title="Posted transactions, statement movements and statement balances",
+    types=("IDENTITY", "CONTINUITY", "MISSING_POST", "WRONG_PERIOD"),
+    reads=("marts.fct_statements", "intermediate.int_statements__compared"),
     days="""
 with arrived as (
     select account_id, period_end_on from raw.statements where file_id in (table new_files)
@@ -268,6 +448,17 @@ inner join arrived
     on
         following.account_id = arrived.account_id
         and following.period_start_on = arrived.period_end_on + interval 1 day
+union
+-- What posts late belongs to a statement that may have come long ago.
+select statements.period_end_on
+from marts.fct_statements as statements
+inner join (
+    select distinct account_id, coalesce(posted_on, cast(event_at as date)) as posted_on
+    from raw.transactions where file_id in (table new_files)
+) as posted
+    on
+        statements.account_id = posted.account_id
+        and posted.posted_on between statements.period_start_on and statements.period_end_on
 """,
     # Sources that state balances only, without what moved them, have nothing to compare.
     pairs="""
@@ -281,8 +472,26 @@ select
     - coalesce(statements.payments_minor, 0) - coalesce(statements.credits_minor, 0)
         as computed_minor,
     before.statement_id as before_id,
-    before.closing_balance_minor as before_closing_minor
+    before.closing_balance_minor as before_closing_minor,
+    greatest(compared.purchases_minor - compared.posted_purchases_minor, 0)
+    + greatest(compared.cash_advances_minor - compared.posted_cash_advances_minor, 0)
+    + greatest(compared.balance_transfers_minor - compared.posted_balance_transfers_minor, 0)
+    + greatest(compared.fees_minor - compared.posted_fees_minor, 0)
+    + greatest(compared.interest_minor - compared.posted_interest_minor, 0)
+    + greatest(compared.credits_minor - compared.posted_credits_minor, 0)
+        as unposted_minor,
+    greatest(compared.posted_purchases_minor - compared.purchases_minor, 0)
+    + greatest(compared.posted_cash_advances_minor - compared.cash_advances_minor, 0)
+    + greatest(compared.posted_balance_transfers_minor - compared.balance_transfers_minor, 0)
+    + greatest(compared.posted_fees_minor - compared.fees_minor, 0)
+    + greatest(compared.posted_interest_minor - compared.interest_minor, 0)
+    + greatest(compared.posted_credits_minor - compared.credits_minor, 0)
+        as unstated_minor
 from marts.fct_statements as statements
+left join intermediate.int_statements__compared as compared
+    on
+        statements.statement_id = compared.statement_id
+        and compared.posted_event_count > 0
 left join marts.fct_statements as before
     on
         statements.account_id = before.account_id
@@ -322,6 +531,15 @@ select
     || before_closing_minor
 from pairs
 where opening_balance_minor <> before_closing_minor
+union all
+select
+    business_on,
+    case when unposted_minor > 0 then 'MISSING_POST' else 'WRONG_PERIOD' end,
+    'HIGH', unposted_minor + unstated_minor, currency, statement_id, null,
+    'of what the statement says ' || unposted_minor || ' has not posted in its period, and '
+    || unstated_minor || ' posted that it does not say'
+from pairs
+where unposted_minor + unstated_minor <> 0
 """,
 )
 
@@ -492,7 +710,7 @@ where difference <> 0
 R6 = Reconciliation(
     recon_id="R6",
     title="Rewards liability and the general ledger entries",
-    types=("ACCOUNT_MAP",),
+    types=("ACCOUNT_MAP", "MISSING_JE"),
     reads=("finance.liability_rollforward", "finance.gl_entries"),
     days="""
 select distinct last_day(cast(period || '-01' as date)) from finance.liability_rollforward
@@ -504,6 +722,7 @@ select
     rollforward.program_id || '/' || rollforward.period as reference,
     rollforward.currency,
     rollforward.closing_minor,
+    count(entries.entry_id) as entries,
     coalesce(sum(entries.credit_minor - entries.debit_minor), 0) as booked_minor
 from finance.liability_rollforward as rollforward
 left join finance.gl_entries as entries
@@ -525,7 +744,9 @@ group by business_on
 """,
     breaks="""
 select
-    business_on, 'ACCOUNT_MAP' as type, 'HIGH' as severity,
+    business_on,
+    case when entries = 0 then 'MISSING_JE' else 'ACCOUNT_MAP' end as type,
+    'HIGH' as severity,
     abs(closing_minor - booked_minor) as amount_minor, currency, reference as left_ref,
     null as right_ref, 'roll-forward ' || closing_minor || ', booked ' || booked_minor as detail
 from pairs

@@ -11,6 +11,17 @@ with components as (
     from {{ source('partner_terms', 'partner_rate_cards') }}
 ),
 
+-- Which fees are annual ones in a month, by the card in force on its last day.
+annual_fees as (
+    select
+        program_id,
+        valid_from,
+        valid_to,
+        fee_amounts
+    from {{ source('partner_terms', 'partner_rate_cards') }}
+    where component = 'ANNUAL_FEE_SHARE' and tier_from = 0
+),
+
 posted as (
     select
         *,
@@ -50,6 +61,25 @@ details as (
         cast(signed_minor as hugeint) * 1000000 as quantity_micros
     from posted
     where transaction_class = 'INTEREST'
+
+    union all
+
+    -- Annual fees, less those that were given back.
+    select
+        posted.program_id,
+        strftime(posted.posted_on, '%Y-%m') as period,
+        'ANNUAL_FEE_SHARE' as component,
+        'TRANSACTION' as reference_kind,
+        posted.transaction_id as reference,
+        cast(posted.signed_minor as hugeint) * 1000000 as quantity_micros
+    from posted
+    inner join annual_fees
+        on
+            posted.program_id = annual_fees.program_id
+            and last_day(posted.posted_on) >= annual_fees.valid_from
+            and last_day(posted.posted_on) <= coalesce(annual_fees.valid_to, date '9999-12-31')
+            and list_contains(annual_fees.fee_amounts, posted.amount_minor)
+    where posted.transaction_class = 'FEE'
 
     union all
 

@@ -1,5 +1,9 @@
 """Faults put into the landing files of a world, each with the finding that it must cause.
 
+Where a fault keeps money from reconciling, the truth names the exceptions of the chain too: what is
+found about a delivery (`landing.findings`) and what no longer agrees because of it
+(`finance.exceptions`) are two things.
+
 `inject` damages a landing folder and writes the truth, `faults.json`, beside the other truths. A
 fault touches a file that no other fault touches, and damages rows that no other row refers to, so
 that it causes its own finding and no second one. Files that come late are held back in
@@ -8,7 +12,7 @@ that it causes its own finding and no second one. Files that come late are held 
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -39,7 +43,8 @@ class Fault:
     """What was done to `path` (relative to landing), and the finding that tells of it.
 
     `finding` is a kind of `landing.findings` or `NOTHING`; `record_key` and `line_no` are given
-    where it names a row, `says` is a part of its detail.
+    where it names a row, `says` is a part of its detail. `exceptions` are what the chain must find,
+    as `R1/AMOUNT/<what it is about>`; of files only the type is known.
     """
 
     fault_id: str
@@ -51,6 +56,7 @@ class Fault:
     record_key: str | None = None
     line_no: int | None = None
     says: str = ""
+    exceptions: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -135,15 +141,46 @@ def _changed(case: _Case) -> list[Fault]:
     case.write(changed, target, sequence_no=1)
     case.path = target
     return [
-        case.told("CORRECTION", record_key=case.key_of(row), says="version 2")
+        case.told(
+            "CORRECTION", record_key=case.key_of(row), says="version 2",
+            exceptions=tuple(_restated(case.landing, row)),
+        )
         for row in changed.iter_rows(named=True)
-    ]
+    ]  # fmt: skip
+
+
+_STATED = (
+    "PURCHASE", "CASH_ADVANCE", "QUASI_CASH", "CONVENIENCE_CHECK", "BALANCE_TRANSFER", "FEE",
+    "INTEREST",
+)  # fmt: skip
+"""Classes that a statement totals whichever way they go; credits it totals as they are given."""
+
+
+def _restated(landing: Path, row: dict[str, Any]) -> Iterator[str]:
+    """What no longer agrees with a message of another amount: its settlement, its statement."""
+    if row["posted_on"] is None:
+        return
+    # A fault may have made a report a CSV file before.
+    for path in sorted((landing / "settlement_details").glob("*/part-*")):
+        if path.suffix in (".parquet", ".csv"):
+            read = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path)
+            settled = read.filter(pl.col("event_id") == row["event_id"])
+            yield from (f"R2/AMOUNT/{detail}" for detail in settled["detail_id"])
+    if row["transaction_class"] not in _STATED and row["direction"] == "DEBIT":
+        return
+    statements = pl.scan_parquet(landing / "statements" / "*" / "part-*.parquet")
+    stated = statements.filter(
+        pl.col("account_id") == row["account_id"],
+        pl.col("period_start_on") <= row["posted_on"],
+        pl.col("period_end_on") >= row["posted_on"],
+    ).collect()
+    yield from (f"R3/WRONG_PERIOD/{statement}" for statement in stated["statement_id"].unique())
 
 
 def _truncated(case: _Case) -> list[Fault]:
     content = case.path.read_bytes()
     case.path.write_bytes(content[: len(content) * 3 // 5])
-    return [case.told("FILE_REFUSED", says="sha256 differs")]
+    return [case.told("FILE_REFUSED", says="sha256 differs", exceptions=("R0/CONTENT",))]
 
 
 def _wrong_total(case: _Case) -> list[Fault]:
@@ -156,14 +193,20 @@ def _wrong_total(case: _Case) -> list[Fault]:
     else:
         manifest["control_totals"] = {"amount_minor": int(rows["amount_minor"].sum()) - 1}
     path.write_text(json.dumps(manifest), encoding="utf-8")
-    return [case.told("FILE_REFUSED", says="control total amount_minor")]
+    says = "control total amount_minor"
+    return [case.told("FILE_REFUSED", says=says, exceptions=("R0/TOTAL",))]
 
 
 def _missing_file(case: _Case) -> list[Fault]:
     number = case._sequence()["sequence_no"]
     _manifest_of(case.path).unlink()
     case.path.unlink()
-    return [case.told("FILE_MISSING", record_key=str(number), says=case.path.stem)]
+    return [
+        case.told(
+            "FILE_MISSING", record_key=str(number), says=case.path.stem,
+            exceptions=(f"R0/SEQ_GAP/{case.feed}/{case.path.stem}/{number}",),
+        )
+    ]  # fmt: skip
 
 
 def _held(case: _Case, days: int) -> list[Fault]:
@@ -201,7 +244,8 @@ def _missing_column(case: _Case) -> list[Fault]:
     names = [name for name in FEEDS[case.feed].required_columns if name not in FEEDS[case.feed].key]
     name = names[case.draw(len(names))]
     case.write(case.rows.drop(name))
-    return [case.told("FILE_REFUSED", says=f"required column missing: {name}")]
+    says = f"required column missing: {name}"
+    return [case.told("FILE_REFUSED", says=says, exceptions=("R0/SCHEMA",))]
 
 
 def _wrong_type(case: _Case) -> list[Fault]:
@@ -212,13 +256,14 @@ def _wrong_type(case: _Case) -> list[Fault]:
     cells[row] = "12,50 USD"
     case.as_csv(written.with_columns(amount_minor=pl.Series(cells)))
     says = "amount_minor is no integer"
-    return [case.told("ROW_REFUSED", line_no=row + 2, says=says)]
+    kept = ("R0/ROWS_REFUSED", *_unsettled(rows.row(row, named=True)))
+    return [case.told("ROW_REFUSED", line_no=row + 2, says=says, exceptions=kept)]
 
 
 def _wrong_encoding(case: _Case) -> list[Fault]:
     text = case.as_csv(case.rows.with_columns(pl.lit("café").alias("note"))).read_bytes()
     case.path.write_bytes(text.decode("utf-8").encode("latin-1"))
-    return [case.told("FILE_REFUSED", says="not UTF-8")]
+    return [case.told("FILE_REFUSED", says="not UTF-8", exceptions=("R0/QUARANTINED",))]
 
 
 def _duplicated_rows(case: _Case) -> list[Fault]:
@@ -230,6 +275,17 @@ def _duplicated_rows(case: _Case) -> list[Fault]:
     ]
 
 
+def _unsettled(row: dict[str, Any]) -> list[str]:
+    """What the chain misses where the row of a settlement report is refused."""
+    if row.get("event_id") is None:
+        return []
+    report = f"{row['network']}/{row['report_on']}/{row['currency']}"
+    broken = [f"R1/AMOUNT/{report}", f"R2/UNMATCHED_CLEARING/{row['event_id']}"]
+    if row["interchange_micros"]:
+        broken.append(f"R1/INTERCHANGE/{report}")
+    return broken
+
+
 def _one_cell(case: _Case, name: str, value: Any, finding: str, says: str) -> list[Fault]:
     """Replace one cell of one row."""
     rows = case.rows
@@ -237,8 +293,10 @@ def _one_cell(case: _Case, name: str, value: Any, finding: str, says: str) -> li
     column = rows[name].to_list()
     column[row] = value
     case.write(rows.with_columns(pl.Series(name, column, dtype=rows.schema[name])))
-    line = row + 1 if finding == "ROW_REFUSED" else None
-    return [case.told(finding, line_no=line, says=says)]
+    if finding != "ROW_REFUSED":
+        return [case.told(finding, says=says, exceptions=("R0/QUARANTINED",))]
+    kept = ("R0/ROWS_REFUSED", *_unsettled(rows.row(row, named=True)))
+    return [case.told(finding, line_no=row + 1, says=says, exceptions=kept)]
 
 
 def _negative(case: _Case) -> list[Fault]:
@@ -275,7 +333,7 @@ def _empty(case: _Case) -> list[Fault]:
     case.path.write_bytes(b"")
     number = json.dumps(case._sequence())
     _manifest_of(case.path).write_text(number, encoding="utf-8")
-    return [case.told("FILE_REFUSED", says="the file is empty")]
+    return [case.told("FILE_REFUSED", says="the file is empty", exceptions=("R0/QUARANTINED",))]
 
 
 def _half_written(case: _Case) -> list[Fault]:

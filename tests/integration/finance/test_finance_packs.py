@@ -174,6 +174,79 @@ def test_libreoffice_calculates_the_same_cents(pack: Path, tmp_path: Path) -> No
             assert round(found, 2) == round(expected, 2), (sheet.title, cell.coordinate)
             compared += 1
     assert compared > 100
+    assert told_by(calculated) == told_by_csv(pack)
+    summary = [row for row in calculated["Summary"].iter_rows(values_only=True)]
+    ties = [row for row in summary if row[3] is not None and row[0] != "Ties"]
+    assert len(ties) == 6
+    assert [row[3] for row in ties] == [0] * 6
+
+
+def told_by(book: openpyxl.Workbook) -> dict[str, list[int]]:
+    """Cents that a workbook's formulas come to: closing balances, debts, ledger totals."""
+
+    def cents(value: object) -> int:
+        return round(float(str(value)) * 100)
+
+    sheets = ("Roll-forward money", "Breakage allowance")
+    told = {
+        title: [cents(cell.value) for cell in book[title][book[title].max_row - 2][1:]]
+        for title in sheets
+    }
+    debts, ledger = book["Negative balances"], book["GL entries"]
+    told["liability"] = [cents(row[3].value) for row in debts.iter_rows(min_row=2)]
+    total = ledger[ledger.max_row - 1]
+    return told | {"ledger": [cents(total[4].value), cents(total[5].value)]}
+
+
+def told_by_csv(pack: Path) -> dict[str, list[int]]:
+    """The same, added up from the CSVs in whole cents."""
+    months, entries = rows(pack, "liability_rollforward.csv"), rows(pack, "gl_entries.csv")
+    return {
+        "Roll-forward money": [int(row["closing_minor"]) for row in months],
+        "Breakage allowance": [int(row["closing_allowance_minor"]) for row in months],
+        "liability": [
+            int(row["owed_to_members_minor"]) - int(row["owed_by_members_minor"])
+            for row in rows(pack, "negative_balances.csv")
+        ],
+        "ledger": [
+            sum(int(row[name]) for row in entries) for name in ("debit_minor", "credit_minor")
+        ],
+    }
+
+
+def test_members_below_zero_are_told_apart_and_why(finance_home: Settings) -> None:
+    pack = build_pack("miles", PERIOD, settings=finance_home)
+    closing = rows(pack, "liability_rollforward.csv")[-1]
+    owed = rows(pack, "negative_balances.csv")[-1]
+    for unit in ("points", "minor"):
+        owing = int(owed[f"owed_by_members_{unit}"])
+        assert int(owed[f"owed_to_members_{unit}"]) - owing == int(closing[f"closing_{unit}"])
+        assert owing > 0
+    page = (pack / "report.html").read_text()
+    assert "of which members below zero owe (1220)" in page
+    assert "What these members earn next fills that first" in page
+
+
+def test_an_open_month_is_known_through_the_last_day_worked(changed: Settings, pack: Path) -> None:
+    """Not merely through its last entry; and a further day without news is no other version."""
+    with connect(settings=changed) as con, transaction(con):
+        con.execute("insert into rewards.progress values (date '2025-09-14')")
+    try:
+        told = build_pack(PROGRAM, PERIOD, settings=changed)
+        manifest = json.loads((told / "manifest.json").read_text())
+        assert manifest["as_of"]["recorded_at"] == "2025-09-14T23:59:59.999999"
+        page = (told / "report.html").read_text()
+        assert re.search(r"Recorded through</dt><dd>2025-09-14 23:59:59 UTC", page)
+        # The page says how an exception can be open though the reconciliations agree.
+        assert ", 1 cases of the engine, of all programs" in page
+        assert "was put forward by the rewards engine" in page
+        with connect(settings=changed) as con, transaction(con):
+            con.execute("update rewards.progress set through = date '2025-09-15'")
+        assert build_pack(PROGRAM, PERIOD, settings=changed) == told
+    finally:
+        with connect(settings=changed) as con, transaction(con):
+            con.execute("delete from rewards.progress")
+        shutil.rmtree(pack.with_name("v2"), ignore_errors=True)
 
 
 def test_cohorts_and_their_estimate_tie_to_the_liability(pack: Path) -> None:

@@ -21,6 +21,7 @@ valid_from: 2024-01-01
 components:
   NET_SALES_BPS: {tiers: [{from: 0, bps: 10}, {from: 100000, bps: 15}]}
   INTERCHANGE_SHARE_BPS: {bps: 2000}
+  ANNUAL_FEE_SHARE: {bps: 2500, fee_amounts: [9500, 9999, 4457]}
   LOSS_SHARE: {bps: 3000, direction: RECEIVABLE}
   NEW_ACCOUNT: {rate: 7500}
   ACTIVATION: {rate: 1000}
@@ -30,8 +31,11 @@ components:
 """
 
 
-def posted(con, number: int, amount: int, on: date, class_: str = "PURCHASE") -> None:
-    direction = "CREDIT" if class_ in ("REFUND", "WRITE_OFF") else "DEBIT"
+def posted(
+    con, number: int, amount: int, on: date, class_: str = "PURCHASE", direction: str = "DEBIT"
+) -> None:
+    if class_ in ("REFUND", "WRITE_OFF"):
+        direction = "CREDIT"
     con.execute(
         "insert into marts.fct_posted_transactions values (?, 'a0', 'lab', ?, ?, ?, ?)",
         [f"t{number}", on, amount, direction, class_],
@@ -40,8 +44,8 @@ def posted(con, number: int, amount: int, on: date, class_: str = "PURCHASE") ->
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """March with sales of 1,234.57, interchange of 180.4 units, a write-off, one new account and
-    80 points sent to the partner."""
+    """March with sales of 1,234.57, interchange of 180.4 units, fees, a write-off, one new account
+    and 80 points sent to the partner."""
     folder = tmp_path_factory.mktemp("cards")
     (folder / "cards").mkdir()
     (folder / "cards" / "lab.yaml").write_text(CARD)
@@ -53,6 +57,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         posted(con, 2, 4_457, date(2024, 3, 9))
         posted(con, 3, 1_000, date(2024, 3, 20), "REFUND")
         posted(con, 4, 9_999, date(2024, 3, 21), "FEE")
+        posted(con, 7, 9_500, date(2024, 3, 22), "FEE")
+        posted(con, 8, 9_500, date(2024, 3, 23), "FEE", "CREDIT")
+        posted(con, 9, 4_000, date(2024, 3, 24), "FEE")
+        posted(con, 10, 9_500, date(2024, 3, 25), "FEE")
         posted(con, 6, 20_005, date(2024, 3, 28), "WRITE_OFF")
         for number, direction, micros in ((1, "DEBIT", 200_400_000), (3, "CREDIT", 20_000_000)):
             con.execute(
@@ -93,20 +101,23 @@ def test_components_are_priced_by_hand_worked_figures_and_billed_for_good(home: 
         # 100,000 at 10 bps and 23,457 at 15 bps.
         "NET_SALES_BPS": ("PAYABLE", Decimal("135.1855"), 135),
         "INTERCHANGE_SHARE_BPS": ("PAYABLE", Decimal("36.08"), 36),
+        # 9,999 and 9,500, another 9,500 and its return; a late fee and a purchase are none.
+        "ANNUAL_FEE_SHARE": ("PAYABLE", Decimal("4874.75"), 4_875),
         "LOSS_SHARE": ("RECEIVABLE", Decimal("6001.5"), 6_002),
         "NEW_ACCOUNT": ("PAYABLE", Decimal("7500").normalize(), 7_500),
         "ACTIVATION": ("PAYABLE", Decimal("1000").normalize(), 1_000),
         "MARKETING_FUND": ("RECEIVABLE", Decimal("2500.5"), 2_501),
         # 50 points at 1.25 and 30 at 1.1.
         "POINT_PURCHASE": ("PAYABLE", Decimal("95.5"), 96),
-        "GUARANTEE_TRUE_UP": ("PAYABLE", Decimal("41233.2345"), 41_233),
+        "GUARANTEE_TRUE_UP": ("PAYABLE", Decimal("36358.4845"), 36_358),
     }
     details = home.frame(
         f"select component, sum(quantity_micros)::bigint as q, count(*) as n "
         f"from finance.partner_share_details where period = '{MARCH}' group by all order by all"
     ).rows()
     assert details == [
-        ("ACTIVATION", 1_000_000, 1), ("INTERCHANGE_SHARE_BPS", 180_400_000, 2),
+        ("ACTIVATION", 1_000_000, 1), ("ANNUAL_FEE_SHARE", 19_499_000_000, 4),
+        ("INTERCHANGE_SHARE_BPS", 180_400_000, 2),
         ("LOSS_SHARE", 20_005_000_000, 1), ("NET_SALES_BPS", 123_457_000_000, 3),
         ("NEW_ACCOUNT", 1_000_000, 1), ("POINT_PURCHASE", 80_000_000, 1),
     ]  # fmt: skip
@@ -155,7 +166,10 @@ def test_components_are_priced_by_hand_worked_figures_and_billed_for_good(home: 
         (("bps: 2000", "rate: 20"), "priced by `bps`"),
         (("{from: 0, bps: 10}", "{from: 5, bps: 10}"), "start at 0 and rise"),
         (("rate: 7500", "rate: 0.0000001"), "six decimals"),
-        (("NEW_ACCOUNT", "ANNUAL_FEE_SHARE"), "NET_SALES_BPS"),
+        (("NEW_ACCOUNT", "YEARLY_BONUS"), "NET_SALES_BPS"),
+        ((", fee_amounts: [9500, 9999, 4457]", ""), "fee_amounts"),
+        (("{bps: 2000}", "{bps: 2000, fee_amounts: [9500]}"), "fee_amounts"),
+        (("fee_amounts: [9500, 9999, 4457]", "fee_amounts: [0]"), "greater than 0"),
         (("version: 1", "version: 0"), "version"),
     ],
 )

@@ -1,0 +1,22 @@
+"""What the warehouse answers, whatever DuckLake keeps of its columns."""
+
+from pathlib import Path
+
+from pipelines.settings import Settings
+from pipelines.warehouse import connect, transaction
+
+
+def test_no_row_is_lost_where_a_first_commit_began_without_values(tmp_path: Path) -> None:
+    """The first file has no value of `a`: DuckLake's bounds of it are then those of later files."""
+    settings = Settings(home=tmp_path)  # pyright: ignore[reportCallIssue]
+    with connect(settings=settings) as con:
+        con.execute("create table ops.bounded (a bigint)")
+        with transaction(con):
+            con.execute("insert into ops.bounded values (null)")
+            con.execute("insert into ops.bounded values (1)")
+    with connect(settings=settings) as con:
+        con.execute("insert into ops.bounded values (5)")
+        found = con.execute("select a from ops.bounded where a <= 1").fetchall()
+        grouped = con.execute("select a from ops.bounded group by a order by a").fetchall()
+    assert found == [(1,)]
+    assert grouped == [(1,), (5,), (None,)]
