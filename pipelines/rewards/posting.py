@@ -1,15 +1,18 @@
 """Decisions and members' instructions become journal entries, legs and lots.
 
-Within a known day an account's entries come in this order: what posted events give and take (in the
-engine's order, a correction's reversal first), then points that a statement or their day releases,
-then instructions of members and those that follow from a closure, then lots that expire at the end
-of that day, then the month-end transfer of a program whose points the partner posts, then reserved
-redemptions that nobody has cancelled in their days. An instruction that the balance does not allow
-is refused for good. Days are worked one after the other, so one pass over many days writes what a
-pass for each day would have written.
+Within a known day an account's entries come in the order of the days that they are about, and of
+one such day in this order: what posted events give and take (in the engine's order, a correction's
+reversal first), then points that a statement or their day releases, then instructions of members
+and those that follow from a closure, then lots that expire at its end. So what is delivered
+together is worked as if it had come day by day. Then come, at the end of the known day, the month-
+end transfer of a program whose points the partner posts, and reserved redemptions that nobody has
+cancelled in their days. An instruction that the balance does not allow is refused for good. Days
+are worked one after the other, so one pass over many days writes what a pass for each day would
+have written.
 """
 
 from calendar import monthrange
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -187,6 +190,17 @@ def _waits(program: Program, issued_on: date) -> bool:
     return terms_on(program, issued_on).accrual.settlement == "STATEMENT"
 
 
+def _in_time(actions: list[dict[str, object]]) -> Iterator[tuple[dict[str, object], date]]:
+    """Each action with the day that it is about, in no order. A correction's reversal goes with the
+    entry that comes after it, so that the order of places holds."""
+    about, day = date.max, date.max
+    for action in sorted(actions, key=lambda each: (each["day"], each["place"]), reverse=True):  # pyright: ignore
+        if action["day"] != day:
+            about, day = date.max, action["day"]  # pyright: ignore[reportAssignmentType]
+        about = min(about, action["effective_on"])  # pyright: ignore[reportArgumentType]
+        yield action, about
+
+
 def _first_reserved(account: Account) -> Redemption | None:
     """The reserved redemption that settles next."""
     waiting = [each for each in account.redemptions.values() if each.settles_on]
@@ -213,19 +227,20 @@ class AccountPosting:
         """Everything that is due for `account`; returns its balance afterwards."""
         self._transfer_index = 0
         self._floor = self.after
-        todo: list[tuple[date, int, tuple[object, ...], object]] = []
-        for action in account.actions:
-            todo.append((action["day"], PHASE_EVENT, (action["place"],), action))  # pyright: ignore
+        todo: list[tuple[date, date, int, tuple[object, ...], object]] = []
+        for action, about in _in_time(account.actions):
+            todo.append((action["day"], about, PHASE_EVENT, (action["place"],), action))  # pyright: ignore
         for day, active_on in account.activity:
-            todo.append((day, PHASE_EVENT, (-1,), active_on))
+            todo.append((day, date.min, PHASE_EVENT, (-1,), active_on))
         for day, ends_on in account.statements:
-            todo.append((day, PHASE_RELEASE, (ends_on,), ends_on))
+            todo.append((day, ends_on, PHASE_RELEASE, (ends_on,), ends_on))
         for each in account.instructions:
-            todo.append((each.day, PHASE_INSTRUCTION, each.sort_key, each))
-        todo.sort(key=lambda entry: entry[:3])
-        for day, phase, _, what in todo:
+            todo.append((each.day, each.effective_on, PHASE_INSTRUCTION, each.sort_key, each))
+        todo.sort(key=lambda entry: entry[:4])
+        for day, about, phase, _, what in todo:
             self._end_days(account, day - timedelta(days=1))
             self._floor = max(self._floor, day)
+            self._expire_before(account, min(about, day), day)
             if isinstance(what, date) and phase == PHASE_EVENT:
                 account.active_on = max(account.active_on or what, what)
             elif phase == PHASE_EVENT:
@@ -233,8 +248,8 @@ class AccountPosting:
             elif phase == PHASE_RELEASE:
                 self._release(account, day, what)  # pyright: ignore[reportArgumentType]
             else:
-                self._release_waited(account, day)
-                self._take_bonus(account, day)
+                self._release_waited(account, day, min(about, day))
+                self._take_bonus(account, day, min(about, day))
                 self._post_instruction(account, what)  # pyright: ignore[reportArgumentType]
         self._end_days(account, self.through)
         return account.lots.balance
@@ -261,9 +276,9 @@ class AccountPosting:
             if day > until:
                 return
             if what == -2:
-                self._release_waited(account, day)
+                self._release_waited(account, day, day)
             elif what == -1:
-                self._take_bonus(account, day)
+                self._take_bonus(account, day, day)
             elif what == 0:
                 assert expiry is not None
                 self._expire(account, expiry, day)
@@ -276,11 +291,11 @@ class AccountPosting:
                 self._transfer_index += 1
                 self._transfer_month(account, day)
 
-    def _take_bonus(self, account: Account, day: date) -> None:
-        """An early closure takes the sign-up bonus back; what it took of one that is no longer
-        given, it gives back."""
-        points, closed_on = account.bonus, account.early_closure[0]
-        if not points or day < max(account.early_closure):
+    def _take_bonus(self, account: Account, day: date, about: date) -> None:
+        """An early closure by the day `about` takes the sign-up bonus back; what it took of one
+        that is no longer given, it gives back."""
+        points, (closed_on, known_on) = account.bonus, account.early_closure
+        if not points or about < closed_on or day < known_on:
             return
         account.bonus = 0
         source = f"{account.account_id}:{day}"
@@ -325,11 +340,11 @@ class AccountPosting:
         source = f"{account.account_id}:{ends_on}:{day}"
         self._release_entry(account, day, "STATEMENT", lots, ends_on, source)
 
-    def _release_waited(self, account: Account, day: date) -> None:
-        """Points that were to wait until a day may be spent from it on."""
-        lots = account.lots.release_on(day)
+    def _release_waited(self, account: Account, day: date, until: date) -> None:
+        """Points that were to wait until a day, `until` at most, may be spent from it on."""
+        lots = account.lots.release_on(until)
         due_on = max((lot.available_on for lot in lots if lot.available_on), default=day)
-        source = f"{account.account_id}:waited:{day}"
+        source = f"{account.account_id}:waited:{due_on}:{day}"
         self._release_entry(account, day, "WAITING_TIME", lots, due_on, source)
 
     def _release_entry(
@@ -349,6 +364,11 @@ class AccountPosting:
                 (self._journal_id, leg_no, name, account.account_id, lot.lot_id, way,
                  lot.points_open)
             )  # fmt: skip
+
+    def _expire_before(self, account: Account, about: date, day: date) -> None:
+        """Lots whose last day is before `about`, of what is known on `day` only."""
+        while (expiry := account.lots.next_expiry()) is not None and expiry < about:
+            self._expire(account, expiry, day)
 
     def _expire(self, account: Account, expiry: date, day: date) -> None:
         movements = account.lots.expire(expiry)

@@ -7,6 +7,7 @@ again. Lots are dictionaries in a list.
 
 from calendar import monthrange
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from fnmatch import fnmatchcase
@@ -101,9 +102,11 @@ class ReferenceLedger:
         return self._held(True) + self._held(False) - self.deficit
 
     def _work(self, day: date) -> None:
+        """What becomes known on a day, in the order of the days that it is about."""
         feeds = (self.events, self.instructions, self.records, self.statements)
+        todo: list[tuple[date, int, Any, Any]] = []
         if any(row["known_on"] == day for rows in feeds for row in rows):
-            self._decide(day)
+            todo = self._decide(day)
         for row in self.events:
             if row["known_on"] == day:
                 self.active_on = max(self.active_on or row["posted_on"], row["posted_on"])
@@ -111,24 +114,38 @@ class ReferenceLedger:
             if row["known_on"] == day:
                 made_on = self._local(row["event_at"])
                 self.active_on = max(self.active_on or made_on, made_on)
-        for lot in self.lots:
-            if lot["waits_until"] and lot["waits_until"] <= day:
-                lot["pending"] = False
         if any(v.get("accrual", {}).get("settlement") == "STATEMENT" for v in self.versions):
             for row in self.statements:
                 if row["known_on"] == day:
-                    self._release(row["period_end_on"])
-        self._take_bonus(day)
-        for _, _, act in sorted(self._asked(day), key=lambda each: each[:2]):
+                    until = row["period_end_on"]
+                    todo.append((until, 1, (), lambda until=until: self._release(until)))
+        for on, at, name, act in self._asked(day):
+            todo.append((on, 2, (at, name), lambda on=on, act=act: self._act(day, on, act)))
+        for on, _, _, act in sorted(todo, key=lambda each: each[:3]):
+            self._expire(min(on, day) - timedelta(days=1))
             act()
+        self._stop_waiting(day)
+        self._take_bonus(day, day)
         self._end(day)
+
+    def _act(self, day: date, on: date, act: Any) -> None:
+        self._stop_waiting(min(on, day))
+        self._take_bonus(day, min(on, day))
+        act()
+
+    def _stop_waiting(self, day: date) -> None:
+        for lot in self.lots:
+            if lot["waits_until"] and lot["waits_until"] <= day:
+                lot["pending"] = False
 
     def _local(self, at: datetime) -> date:
         return Reference(self.versions)._local(at)
 
     # What events give and take
 
-    def _decide(self, day: date) -> None:
+    def _decide(self, day: date) -> list[tuple[date, int, Any, Any]]:
+        """What is entered anew, with the day that it is about."""
+        todo: list[tuple[date, int, Any, Any]] = []
         events = [event for event in self.events if event["known_on"] <= day]
         found = Reference(self.versions, self._known(day)).run(events)
         kinds = {
@@ -154,9 +171,15 @@ class ReferenceLedger:
                 frozenset(found.touched.get(name, [])), 1,
                 sum(points for rule, points in rules if rule == "welcome"),
             )  # fmt: skip
-            self._replace(name, now, sorted((p, kinds.get(rule, (0, 0))) for rule, p in rules))
+            content = sorted((p, kinds.get(rule, (0, 0))) for rule, p in rules)
+            for on, act in self._replaced(name, now, content):
+                todo.append((on, 0, len(todo), act))
+        # What an event gave before is taken back where the order of events has it now.
+        for n in range(len(todo) - 1, 0, -1):
+            todo[n - 1] = (min(todo[n - 1][0], todo[n][0]), *todo[n - 1][1:])
+        return todo
 
-    def _replace(self, name: str, now: Entry, content: list[Any]) -> None:
+    def _replaced(self, name: str, now: Entry, content: list[Any]) -> Iterator[tuple[date, Any]]:
         """What an event gave is taken back and given anew, if it is not the same."""
         before = self.entries.get(name)
         if before is not None and self.said[name] == content:
@@ -164,10 +187,10 @@ class ReferenceLedger:
         if before is not None:
             now.revision = before.revision + 1
             if before.points:
-                self._enter(name, before, is_reversal=True)
+                yield before.on, lambda: self._enter(name, before, is_reversal=True)
         self.entries[name], self.said[name] = now, content
         if now.points:
-            self._enter(name, now, is_reversal=False)
+            yield now.on, lambda: self._enter(name, now, is_reversal=False)
 
     def _known(self, day: date) -> Known:
         at: dict[datetime, Row] = {}
@@ -281,12 +304,13 @@ class ReferenceLedger:
 
     # What is asked of the account, and what its closure asks
 
-    def _asked(self, day: date) -> list[tuple[datetime, str, Any]]:
+    def _asked(self, day: date) -> list[tuple[date, datetime, str, Any]]:
         todo = [
-            (row["event_at"], row["reward_event_id"], lambda row=row: self._instruct(row, day))
+            (self._local(row["event_at"]), row["event_at"], row["reward_event_id"],
+             lambda row=row: self._instruct(row, day))
             for row in self.instructions
             if row["known_on"] == day and row["kind"] != "ACTIVATE"
-        ]
+        ]  # fmt: skip
         row = self._closure()
         closure = self._on(row["closed_on"]).get("closure") if row else None
         if row and closure and self._covers(closure, row):
@@ -300,7 +324,8 @@ class ReferenceLedger:
                     continue
                 due_on = row["closed_on"] + timedelta(days=days)
                 if day == max(due_on, row["known_on"]):
-                    todo.append((datetime.combine(due_on, time()), f"closure:{name.lower()}", act))
+                    at = datetime.combine(due_on, time())
+                    todo.append((due_on, at, f"closure:{name.lower()}", act))
         return todo
 
     def _closure(self) -> Row | None:
@@ -308,10 +333,10 @@ class ReferenceLedger:
         closed = [row for row in self.records if row["status"] == "CLOSED"]
         return min(closed, key=lambda row: (row["known_on"], row["updated_at"]), default=None)
 
-    def _take_bonus(self, day: date) -> None:
+    def _take_bonus(self, day: date, on: date) -> None:
         """A closure within the agreed days takes the bonus, or gives back what no longer is one."""
         row = self._closure()
-        if row is None or day < max(row["closed_on"], row["known_on"]):
+        if row is None or on < row["closed_on"] or day < row["known_on"]:
             return
         limits = [
             bonus.get("clawback", {}).get("if_closed_within_days")
@@ -421,11 +446,14 @@ class ReferenceLedger:
 
     # What the end of a day brings
 
-    def _end(self, day: date) -> None:
+    def _expire(self, day: date) -> None:
         for lot in self.lots:
             if lot["open"] and lot["expires_on"] <= day:
                 self.counters["EXPIRED"] += lot["open"]
                 lot["open"] = 0
+
+    def _end(self, day: date) -> None:
+        self._expire(day)
         self._lapse(day)
         is_last = (day + timedelta(days=1)).day == 1
         if is_last and self.versions[0].get("settlement_model") == "PARTNER_POSTED":
