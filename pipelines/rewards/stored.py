@@ -123,6 +123,8 @@ def decisions_on(
 
 def add_decisions(con: duckdb.DuckDBPyConnection, program_id: str, decisions: pl.DataFrame) -> None:
     """Append `decisions` in the order of days, and the days on which purchases are found again."""
+    if decisions.is_empty():
+        return
     append(
         con, "decisions",
         decisions.sort("effective_on", maintain_order=True).with_columns(
