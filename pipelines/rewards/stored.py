@@ -123,6 +123,8 @@ def decisions_on(
 
 def add_decisions(con: duckdb.DuckDBPyConnection, program_id: str, decisions: pl.DataFrame) -> None:
     """Append `decisions` in the order of days, and the days on which purchases are found again."""
+    if decisions.is_empty():
+        return
     append(
         con, "decisions",
         decisions.sort("effective_on", maintain_order=True).with_columns(
@@ -131,10 +133,22 @@ def add_decisions(con: duckdb.DuckDBPyConnection, program_id: str, decisions: pl
     )  # fmt: skip
     with given(con, decided=decisions.select("transaction_id", "event_class", "effective_on")):
         con.execute(
-            "insert into rewards.purchase_days "
-            "select distinct ?, md5_number_lower(transaction_id), effective_on "
-            "from decided where event_class = 'EARN' order by effective_on",
-            [program_id],
+            """
+            insert into rewards.purchase_days
+            with bought as (
+                select distinct
+                    $program as program_id, md5_number_lower(transaction_id) as transaction_key,
+                    effective_on
+                from decided where event_class = 'EARN'
+            )
+            select * from bought
+            except
+            select * from rewards.purchase_days
+            where program_id = $program
+                and transaction_key in (select transaction_key from bought)
+            order by effective_on
+            """,
+            {"program": program_id},
         )
 
 
