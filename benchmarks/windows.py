@@ -6,9 +6,10 @@ The reference is one DuckDB query: count and sum over four windows (1 hour, 24 h
 days) by card, the row itself left out. Ours are the dbt models as the daily run has them, built
 whole into tables: windows of days by card, account and merchant (counts, declines, amounts,
 squares, maxima, known frauds, different merchants, categories, countries and cards) at every
-change, and each card's log for windows that are counted at the request. Both read the same table, in the same process; peak memory is the process's after
-ours, before the reference. A card has about 300 transactions in a year, one in a thousand is a
-fraud that becomes known, one in fifty arrives late.
+change, and each card's log for windows that are counted at the request. Both read the same table,
+in the same process; peak memory is the process's after ours, before the reference. A card has about
+300 transactions in a year, one in a thousand is a fraud that becomes known, one in fifty arrives
+late.
 """
 
 import argparse
