@@ -273,10 +273,10 @@ def mend(books: Books, faults: list[Fault], made: Path) -> None:
 
 
 def _correct_back(books: Books, fault: Fault) -> None:
+    """A further version with the amount as it was; exactly the first one would be a repetition."""
     changed = pl.read_parquet(books.settings.landing_dir / fault.path)
     row = changed.filter(pl.col("event_id") == fault.record_key)
     day = date.fromisoformat(fault.batch_date) + timedelta(days=2)
-    known = datetime.combine(day, time(12))
     target = (
         books.settings.landing_dir
         / "transactions"
@@ -284,4 +284,8 @@ def _correct_back(books: Books, fault: Fault) -> None:
         / f"back-{fault.record_key}.parquet"
     )
     target.parent.mkdir(parents=True, exist_ok=True)
-    row.with_columns(pl.col("amount_minor") - 137, received_at=pl.lit(known)).write_parquet(target)
+    row.with_columns(
+        pl.col("amount_minor") - 137,
+        device_id=pl.lit("corrected"),
+        received_at=pl.lit(datetime.combine(day, time(12))),
+    ).write_parquet(target)
