@@ -267,7 +267,7 @@ def _stock(kind: str) -> Any:
     store.apply(list(load_definitions().objects))
     references = [f"{view}:{feature}" for view, feature in _stored()]
     entities: pd.DataFrame = _entities().to_pandas()
-    known = {"filter_by_created_timestamp": True} if kind == "duckdb" else {}
+    known: dict[str, Any] = {"filter_by_created_timestamp": True} if kind == "duckdb" else {}
 
     def work(frame: "pd.DataFrame" = entities) -> tuple[int, int]:
         job = store.get_historical_features(frame, references, **known)

@@ -195,7 +195,20 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         ("R02", "Credit application incomplete"),
     ),
     CatalogueEntry(r"att_(at20s|bc20s)", -1, "R07", "Limited credit experience", _NO_FILE),
-    CatalogueEntry(r"att_(at20s|bc20s)_is_\w+", 1, "R07", "Limited credit experience", _NO_FILE),
+    CatalogueEntry(
+        r"att_(at20s|bc20s|at103s|rvlr01|balmag01)_is_\w+",
+        1,
+        "R07",
+        "Limited credit experience",
+        _NO_FILE,
+    ),
+    CatalogueEntry(
+        r"att_at36s_is_no_delinquency",
+        -1,
+        "R09",
+        "Delinquent past or present credit obligations with others",
+        _NO_FILE,
+    ),
     CatalogueEntry(
         r"att_at36s",
         -1,

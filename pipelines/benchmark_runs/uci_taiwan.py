@@ -70,7 +70,8 @@ def run(source: Path, out: Path) -> dict[str, Any]:
     raw = tuple(c for c in frame.columns if c not in ("ID", TARGET))
     frame = with_behaviour(frame)
     behaviour = tuple(c for c in frame.columns if c not in ("ID", TARGET))
-    train, test = train_test_split(np.arange(frame.height), test_size=0.25, random_state=SEED)
+    divided = train_test_split(np.arange(frame.height), test_size=0.25, random_state=SEED)
+    train, test = (np.asarray(part) for part in divided)
     ours: dict[str, Any] = {}
     # Trees of this size are grown in bursts: threads would wait for each other, on a busy machine
     # for longer than one of them works.

@@ -7,6 +7,7 @@ one ASOF join takes the last before each entity row. Only the rows that were tak
 full. The answer is the same; everything else is Feast's.
 """
 
+from pathlib import Path
 from typing import Any
 
 import ibis
@@ -27,6 +28,7 @@ from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMeta
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
 
+from pipelines.errors import CardlineError
 from pipelines.warehouse import scratch
 
 _ROW = "__row"
@@ -72,6 +74,7 @@ left join (
 ) as rows on taken.file_row = rows.file_row
 """
 _FILE_ROW = "(file_index << 40) + file_row_number"
+_ATTEMPTS = 5
 
 
 class AsofDuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):
@@ -165,15 +168,35 @@ def _join_all(
                 continue
             source = view.batch_source
             assert isinstance(source, FileSource)
-            con.execute(_taken(view, source, at), [source.path])
-            columns = ", ".join(f"rows.{_quote(feature)}" for feature in features)
-            read = _READ.format(columns=columns, file_row=_FILE_ROW)
-            table = con.execute(read, [source.path]).to_arrow_table()
-            table = table.take(pc.sort_indices(table["row_no"]))  # pyright: ignore
+            table = _read(con, _taken(view, source, at), features, source.path)
             for feature in features:
                 column = f"{name}__{feature}" if full_names else feature
                 joined = joined.append_column(column, table[feature])
     return joined, at
+
+
+def _read(con: Any, taken: str, features: list[str], path: str) -> pa.Table:
+    """The features of the rows that `taken` chooses, in the order of the entities.
+
+    Rows are found again by their place in their file: files that are published meanwhile are read
+    anew. Raises `CardlineError` where that does not end.
+    """
+    columns = ", ".join(f"rows.{_quote(feature)}" for feature in features)
+    for _ in range(_ATTEMPTS):
+        files = _files(path)
+        con.execute(taken, [list(files)])
+        read = _READ.format(columns=columns, file_row=_FILE_ROW)
+        table = con.execute(read, [list(files)]).to_arrow_table()
+        if _files(path) == files:
+            return table.take(pc.sort_indices(table["row_no"]))  # pyright: ignore
+    raise CardlineError(f"{path} is being published all the time: try again")
+
+
+def _files(path: str) -> dict[str, tuple[int, int]]:
+    """The files of a glob, and what changes when one is replaced."""
+    anchor = Path(path).anchor
+    states = {str(f): f.stat() for f in sorted(Path(anchor).glob(path.removeprefix(anchor)))}
+    return {file: (state.st_ino, state.st_mtime_ns) for file, state in states.items()}
 
 
 def _taken(view: FeatureView, source: FileSource, at: str) -> str:

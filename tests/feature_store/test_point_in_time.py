@@ -4,7 +4,9 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 
 import polars as pl
@@ -199,6 +201,30 @@ def test_equals_brute_force_and_stock_feast(fill: Fill, publish_all: Any) -> Non
         store.registry, store.project, filter_by_created_timestamp=True,
     )  # fmt: skip
     assert pl.from_arrow(stock.to_arrow()).sort("row_no")[FEATURE].to_list() == brute
+
+
+def test_files_that_are_replaced_while_they_are_read_are_read_again(
+    fill: Fill, publish_all: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.features import offline_store
+
+    fill(card_velocity_features=[card_row("c1", START, START, 7)])
+    publish_all()
+    files = offline_store._files
+
+    def changed_by(numbers: Iterator[int]) -> None:
+        monkeypatch.setattr(
+            offline_store,
+            "_files",
+            lambda path: {file: (next(numbers, 0), 0) for file in files(path)},
+        )
+
+    feature_store()
+    changed_by(iter([1, 2]))
+    assert values_of(("c1", START + DAY)) == [7]
+    changed_by(count())
+    with pytest.raises(CardlineError, match="being published"):
+        values_of(("c1", START + DAY))
 
 
 def test_rows_known_later_do_not_matter(fill: Fill, publish_all: Any) -> None:
