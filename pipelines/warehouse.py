@@ -34,7 +34,7 @@ create table if not exists landing.files (
     sequence_no bigint
 );
 create table if not exists quarantine.files (
-    feed varchar, file_id varchar, batch_date date, path varchar, reason varchar,
+    feed varchar, file_id varchar, line_no bigint, batch_date date, path varchar, reason varchar,
     payload varchar, received_at timestamp, load_no bigint
 );
 create table if not exists quarantine.rows (
@@ -73,6 +73,7 @@ create table if not exists finance.period_log (
 _LATEST_TABLE = "finance.closed_invoice_lines"
 _LATER_COLUMNS = """
 alter table landing.files add column if not exists sequence_no bigint;
+alter table quarantine.files add column if not exists line_no bigint;
 alter table finance.exceptions add column if not exists owner varchar;
 alter table finance.exceptions add column if not exists resolution_code varchar;
 alter table finance.exceptions add column if not exists resolved_by varchar;

@@ -1,9 +1,13 @@
 """What the warehouse answers, whatever DuckLake keeps of its columns."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
+import pytest
+
 from pipelines.settings import Settings
-from pipelines.warehouse import connect, transaction
+from pipelines.warehouse import connect, memory, scratch, transaction
 
 
 def test_no_row_is_lost_where_a_first_commit_began_without_values(tmp_path: Path) -> None:
@@ -20,3 +24,14 @@ def test_no_row_is_lost_where_a_first_commit_began_without_values(tmp_path: Path
         grouped = con.execute("select a from ops.bounded group by a order by a").fetchall()
     assert found == [(1,)]
     assert grouped == [(1,), (5,), (None,)]
+
+
+@pytest.mark.parametrize(
+    "opened", [memory, scratch, connect, lambda: connect(alone=True)],
+    ids=["memory", "scratch", "warehouse", "alone"],
+)  # fmt: skip
+def test_no_progress_goes_between_the_lines_of_an_answer(
+    home: Path, opened: Callable[[], duckdb.DuckDBPyConnection]
+) -> None:
+    with opened() as con:
+        assert con.execute("select current_setting('enable_progress_bar')").fetchone() == (False,)
