@@ -608,6 +608,58 @@ class TestGoodwill:
         assert held == (0, 250)
 
 
+class TestOneDelivery:
+    """A history that comes in one delivery ends as it does when it comes day by day."""
+
+    def ends(self, terms: Program, **feeds: list[dict[str, Any]]) -> tuple[int, int, set[str]]:
+        """Available points and deficit, and what was refused; the same of both ways."""
+        last = max(row["known_on"] for rows in feeds.values() for row in rows)
+        together = {
+            name: [{**row, "known_on": last} for row in rows] for name, rows in feeds.items()
+        }
+        found = []
+        for lab in (both_ways(terms, **feeds), both_ways(terms, **together)):
+            [held] = lab.frame("select available, deficit from rewards.balances").rows()
+            refused = lab.frame("select left_ref from finance.exceptions "
+                                "where type = 'INSTRUCTION_REFUSED'")  # fmt: skip
+            lots = lab.frame("select lot_id, points_open from rewards.lots order by all").rows()
+            found.append(((*held, set(refused["left_ref"])), lots))
+        assert found[0] == found[1]
+        return found[0][0]
+
+    def test_a_redemption_comes_before_the_refund_of_a_later_day(self):
+        bought = [event(1, 10_000, on(1)), event(2, 5_000, on(2)), event(3, 7_500, on(3))]
+        asked = [instruction("r", "a", "REDEEM", on(4), 180)]
+        assert self.ends(
+            program(), events=[*bought, refund(4, 1, 6_000, on(5))], instructions=asked
+        ) == (0, 15, set())
+
+    def test_a_redemption_does_not_spend_what_is_earned_later(self):
+        history = [event(1, 10_000, on(1)), refund(2, 1, 6_000, on(3)), event(3, 10_000, on(5))]
+        asked = [instruction("r1", "a", "REDEEM", on(2), 100),
+                 instruction("r2", "a", "REDEEM", on(4), 1)]  # fmt: skip
+        available, deficit, refused = self.ends(program(), events=history, instructions=asked)
+        assert (available, deficit, len(refused)) == (40, 0, 1)
+
+    def test_a_redemption_does_not_spend_what_has_expired(self):
+        terms = program(expiry={"kind": "LOT", "months": 1})
+        asked = [instruction("r", "a", "REDEEM", on(40), 150)]
+        available, _, refused = self.ends(
+            terms, events=[event(1, 10_000, on(1)), event(2, 10_000, on(39))], instructions=asked
+        )
+        assert (available, len(refused)) == (100, 1)
+
+    def test_a_closure_takes_what_was_earned_before_it(self):
+        terms = program(closure={"on": ["BANK_REQUEST"], "action": "FORFEIT"})
+        closed = account("a", on(0), status="CLOSED", closed_on=on(10), known_on=on(10),
+                         close_reason="BANK_REQUEST",
+                         updated_at=datetime.combine(on(10), time()))  # fmt: skip
+        assert self.ends(
+            terms, events=[event(1, 10_000, on(1)), event(2, 5_000, on(12))],
+            accounts=[account("a", on(0)), closed],
+        ) == (50, 0, set())  # fmt: skip
+
+
 class TestReservation:
     terms = program(redemption={"settle_after_days": 3}, expiry={"kind": "LOT", "months": 1})
 
