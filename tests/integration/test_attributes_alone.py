@@ -13,6 +13,8 @@ import pytest
 
 from pipelines.sources.landing import LandingWriter
 
+pytestmark = pytest.mark.slow
+
 BATCH = date(2025, 6, 30)
 ROWS = 600
 

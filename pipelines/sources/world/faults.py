@@ -163,7 +163,8 @@ def _restated(landing: Path, row: dict[str, Any]) -> Iterator[str]:
     # A fault may have made a report a CSV file before.
     for path in sorted((landing / "settlement_details").glob("*/part-*")):
         if path.suffix in (".parquet", ".csv"):
-            read = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path)
+            is_parquet = path.suffix == ".parquet"
+            read = pl.read_parquet(path) if is_parquet else pl.read_csv(path, infer_schema=False)
             settled = read.filter(pl.col("event_id") == row["event_id"])
             yield from (f"R2/AMOUNT/{detail}" for detail in settled["detail_id"])
     if row["transaction_class"] not in _STATED and row["direction"] == "DEBIT":
