@@ -171,8 +171,8 @@ def as_markdown(rows: list[CatalogueRow], fraud_rows: list[FraudRow]) -> str:
 
 
 def _vendor_attributes() -> list[str]:
-    from models.underwriting.attributes import COLUMN, PREFIX
-    from models.underwriting.catalogue import CATALOGUE
+    from models.underwriting.attributes import COLUMN
+    from models.underwriting.catalogue import CATALOGUE, PREFIX
 
     return [
         "",

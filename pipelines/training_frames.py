@@ -130,8 +130,10 @@ def underwriting_features(service: str) -> list[str]:
 
     Vendor attributes come besides, as they arrive: see `models.underwriting.attributes`.
     """
+    from models.underwriting.attributes import COLUMN
+
     stated = list(STATED) if service == UNDERWRITING_SERVICE else []
-    return [*(name for name in feature_names(service) if name != "bur_attributes"), *stated]
+    return [*(name for name in feature_names(service) if name != COLUMN), *stated]
 
 
 def fraud_features() -> list[str]:

@@ -70,7 +70,8 @@ create table if not exists finance.period_log (
     entry_hash varchar
 );
 """
-_LATEST_TABLE = "finance.closed_invoice_lines"
+_LATEST_COLUMN = "quarantine.files.line_no"
+"""What came last: a warehouse that has it has all that this module makes."""
 _LATER_COLUMNS = """
 alter table landing.files add column if not exists sequence_no bigint;
 alter table quarantine.files add column if not exists line_no bigint;
@@ -79,6 +80,7 @@ alter table finance.exceptions add column if not exists resolution_code varchar;
 alter table finance.exceptions add column if not exists resolved_by varchar;
 alter table finance.exceptions add column if not exists evidence_ref varchar;
 alter table finance.exceptions add column if not exists journal_id varchar;
+alter table finance.partner_rate_cards add column if not exists fee_amounts bigint[];
 """
 
 
@@ -247,11 +249,13 @@ def _ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
         f"{schema}.{name}"
         for schema, name in con.execute(
             "select schema_name, table_name from duckdb_tables() where database_name = ? "
-            "union all select schema_name, view_name from duckdb_views() where database_name = ?",
-            [CATALOG, CATALOG],
+            "union all select schema_name, view_name from duckdb_views() where database_name = ? "
+            "union all select schema_name, table_name || '.' || column_name from duckdb_columns() "
+            "where database_name = ? and schema_name = 'quarantine'",
+            [CATALOG, CATALOG, CATALOG],
         ).fetchall()
     }
-    if {FINDINGS, _LATEST_TABLE} <= existing and all(f"raw.{name}" in existing for name in FEEDS):
+    if {FINDINGS, _LATEST_COLUMN} <= existing and all(f"raw.{name}" in existing for name in FEEDS):
         return
     with transaction(con):
         for schema in SCHEMAS:

@@ -12,10 +12,9 @@ from collections.abc import Iterable
 import polars as pl
 
 from models.common.errors import ModelError
-from models.underwriting.catalogue import prohibited_features
+from models.underwriting.catalogue import PREFIX, prohibited_features
 
 COLUMN = "bur_attributes"
-PREFIX = "att_"
 
 
 def with_attributes(frame: pl.DataFrame) -> pl.DataFrame:

@@ -21,6 +21,8 @@ _PROHIBITED = (
     r"^(applicant|customer|person|member|app|cust)?_?age(_?(years?|y|n|band|group|bucket))?$",
     r"(^|_)aged?_?(over|under|\d+)",
 )
+PREFIX = "att_"
+"""Of the features that are a vendor's attributes."""
 _PROHIBITED_PATTERN = re.compile("|".join(_PROHIBITED), re.IGNORECASE)
 
 
@@ -31,7 +33,7 @@ def prohibited_features(names: list[str] | tuple[str, ...]) -> list[str]:
     `age` and `birth_year` are not. Education and residence are kept out as proxies. An attribute of
     a vendor is judged by the vendor's name of it.
     """
-    return [name for name in names if _PROHIBITED_PATTERN.search(name.removeprefix("att_"))]
+    return [name for name in names if _PROHIBITED_PATTERN.search(name.removeprefix(PREFIX))]
 
 
 def refuse_prohibited(names: list[str] | tuple[str, ...]) -> None:

@@ -164,10 +164,6 @@ def publish_rate_cards(settings: Settings | None = None) -> pl.DataFrame:
     settings = settings or get_settings()
     rows = rate_card_rows(read_rate_cards(settings.rate_cards))
     with connect(settings=settings) as con, transaction(con):
-        # Tables of an older home.
-        con.execute(
-            "alter table finance.partner_rate_cards add column if not exists fee_amounts bigint[]"
-        )
         standing = con.execute("select * from finance.partner_rate_cards").pl()
         if standing.cast(dict(_SCHEMA)).sort(_KEY).equals(rows.sort(_KEY)):  # pyright: ignore
             return rows

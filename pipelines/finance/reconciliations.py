@@ -430,6 +430,15 @@ having count(*) > 1
 """,
 )
 
+_TOTALS = ("purchases", "cash_advances", "balance_transfers", "fees", "interest", "credits")
+"""What statements total of the transactions that posted, as int_statements__compared has it."""
+
+
+def _beyond(more: str, less: str) -> str:
+    """By how much totals named by `more` are above those named by `less`, each for itself."""
+    return " + ".join(f"greatest({more} - {less}, 0)".format(total) for total in _TOTALS)
+
+
 R3 = Reconciliation(
     recon_id="R3",
     title="Posted transactions, statement movements and statement balances",
@@ -461,7 +470,7 @@ inner join (
         and posted.posted_on between statements.period_start_on and statements.period_end_on
 """,
     # Sources that state balances only, without what moved them, have nothing to compare.
-    pairs="""
+    pairs=f"""
 select
     statements.period_end_on as business_on, statements.statement_id, statements.currency,
     statements.opening_balance_minor, statements.closing_balance_minor,
@@ -473,20 +482,8 @@ select
         as computed_minor,
     before.statement_id as before_id,
     before.closing_balance_minor as before_closing_minor,
-    greatest(compared.purchases_minor - compared.posted_purchases_minor, 0)
-    + greatest(compared.cash_advances_minor - compared.posted_cash_advances_minor, 0)
-    + greatest(compared.balance_transfers_minor - compared.posted_balance_transfers_minor, 0)
-    + greatest(compared.fees_minor - compared.posted_fees_minor, 0)
-    + greatest(compared.interest_minor - compared.posted_interest_minor, 0)
-    + greatest(compared.credits_minor - compared.posted_credits_minor, 0)
-        as unposted_minor,
-    greatest(compared.posted_purchases_minor - compared.purchases_minor, 0)
-    + greatest(compared.posted_cash_advances_minor - compared.cash_advances_minor, 0)
-    + greatest(compared.posted_balance_transfers_minor - compared.balance_transfers_minor, 0)
-    + greatest(compared.posted_fees_minor - compared.fees_minor, 0)
-    + greatest(compared.posted_interest_minor - compared.interest_minor, 0)
-    + greatest(compared.posted_credits_minor - compared.credits_minor, 0)
-        as unstated_minor
+    {_beyond("compared.{0}_minor", "compared.posted_{0}_minor")} as unposted_minor,
+    {_beyond("compared.posted_{0}_minor", "compared.{0}_minor")} as unstated_minor
 from marts.fct_statements as statements
 left join intermediate.int_statements__compared as compared
     on
@@ -503,7 +500,7 @@ where
         statements.balance_transfers_minor, statements.fees_minor, statements.interest_minor,
         statements.other_debits_minor, statements.payments_minor, statements.credits_minor
     ) is not null
-""",
+""",  # noqa: S608
     sides="""
 select
     business_on,

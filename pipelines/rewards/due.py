@@ -198,28 +198,24 @@ def _one_by_one(
     parts = [
         actions.filter(~plain)["account_id"],
         instructions["account_id"],
-        pl.Series(
-            "account_id",
-            stored.accounts_with_lots_lapsing(con, program.program_id, after, through),
-            dtype=pl.String,
-        ),
+        stored.accounts_with_lots_due(con, program.program_id, "expires_on", after, through),
         actions.filter(pl.col("effective_on").is_in(_lapsing(program, actions, through)))[
             "account_id"
         ],
     ]
+    # What waits, for its statement or a day, is not transferred.
+    transfers = bool(ends) and program.latest.settlement_model == "PARTNER_POSTED"
     if any(version.terms.accrual.settlement == "STATEMENT" for version in program.versions):
         held = pl.concat([actions["account_id"], states["account_id"]])
         new = statements.filter("is_new")["account_id"]
         parts.append(new.filter(new.is_in(held.implode())))
-        if ends and program.latest.settlement_model == "PARTNER_POSTED":
-            # What waits for its statement is not transferred.
+        if transfers:
             parts += [actions["account_id"], states.filter(pl.col("balance") > 0)["account_id"]]
     if program.waits:
-        # What waits is not transferred.
-        transfers = ends and program.latest.settlement_model == "PARTNER_POSTED"
         until = date.max if transfers else through
-        waiting = stored.accounts_with_points_waiting(con, program.program_id, after, until)
-        parts.append(pl.Series("account_id", waiting, dtype=pl.String))
+        parts.append(
+            stored.accounts_with_lots_due(con, program.program_id, "available_on", after, until)
+        )
     if _reserves(program):
         parts.append(stored.reserved(con, program.program_id)["account_id"])
     months = [

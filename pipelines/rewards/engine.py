@@ -242,19 +242,22 @@ def _plans(
 ) -> tuple[list[Plan], np.ndarray, pl.DataFrame, pl.DataFrame]:
     """The distinct plans, for each event which one applies, net spend by month, and the places
     that merchants have taken under limits."""
+
+    def planned(told: pl.DataFrame) -> tuple[list[Plan], np.ndarray, pl.DataFrame]:
+        plans, plan_of = _plans_for(events, book, told)
+        if book.has_limits:
+            return held_to_limits(events, plans, plan_of, state.places)
+        return plans, plan_of, state.places.clear()
+
     told = _told(events, book, state.facts)
-    plans, plan_of = _plans_for(events, book, told)
-    spend, places = state.spend.clear(), state.places.clear()
-    if book.has_limits:
-        plans, plan_of, places = held_to_limits(events, plans, plan_of, state.places)
+    plans, plan_of, places = planned(told)
+    spend = state.spend.clear()
     if "NET_SPEND_12M" in book.tier_metrics:
         # What is eligible does not depend on the tier, so it can be counted first.
         moves = net_spend(events, plans, plan_of)
         spend = by_month(state.spend, moves)
         tier = tier_of(events, state.spend, moves, book).alias("tier")
-        plans, plan_of = _plans_for(events, book, told.with_columns(tier))
-        if book.has_limits:
-            plans, plan_of, places = held_to_limits(events, plans, plan_of, state.places)
+        plans, plan_of, places = planned(told.with_columns(tier))
     return plans, plan_of, spend, places
 
 

@@ -240,7 +240,8 @@ class AccountPosting:
         for day, about, phase, _, what in todo:
             self._end_days(account, day - timedelta(days=1))
             self._floor = max(self._floor, day)
-            self._expire_before(account, min(about, day), day)
+            until = min(about, day)
+            self._expire_before(account, until, day)
             if isinstance(what, date) and phase == PHASE_EVENT:
                 account.active_on = max(account.active_on or what, what)
             elif phase == PHASE_EVENT:
@@ -248,8 +249,8 @@ class AccountPosting:
             elif phase == PHASE_RELEASE:
                 self._release(account, day, what)  # pyright: ignore[reportArgumentType]
             else:
-                self._release_waited(account, day, min(about, day))
-                self._take_bonus(account, day, min(about, day))
+                self._release_waited(account, day, until)
+                self._take_bonus(account, day, until)
                 self._post_instruction(account, what)  # pyright: ignore[reportArgumentType]
         self._end_days(account, self.through)
         return account.lots.balance

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from typing import Literal
 
 import duckdb
 import polars as pl
@@ -297,28 +298,19 @@ def activations(con: duckdb.DuckDBPyConnection, program_id: str) -> pl.DataFrame
     ).pl()
 
 
-def accounts_with_lots_lapsing(
-    con: duckdb.DuckDBPyConnection, program_id: str, after: date | None, through: date
-) -> list[str]:
-    """Accounts with lots that expire later than `after` and by `through`."""
-    found = con.execute(
-        "select distinct account_id from rewards.lots_issued "
-        "where program_id = ? and expires_on > ? and expires_on <= ?",
+def accounts_with_lots_due(
+    con: duckdb.DuckDBPyConnection,
+    program_id: str,
+    day: Literal["expires_on", "available_on"],
+    after: date | None,
+    through: date,
+) -> pl.Series:
+    """Accounts with lots whose `day` is later than `after` and by `through`."""
+    return con.execute(
+        "select distinct account_id from rewards.lots_issued "  # noqa: S608
+        f"where program_id = ? and {day} > ? and {day} <= ?",
         [program_id, after or date.min, through],
-    ).fetchall()
-    return [account for (account,) in found]
-
-
-def accounts_with_points_waiting(
-    con: duckdb.DuckDBPyConnection, program_id: str, after: date | None, until: date
-) -> list[str]:
-    """Accounts with lots that may be spent from a day later than `after` and by `until` on."""
-    found = con.execute(
-        "select distinct account_id from rewards.lots_issued "
-        "where program_id = ? and available_on > ? and available_on <= ?",
-        [program_id, after or date.min, until],
-    ).fetchall()
-    return [account for (account,) in found]
+    ).pl()["account_id"]
 
 
 def settled(con: duckdb.DuckDBPyConnection, program_id: str) -> set[str]:

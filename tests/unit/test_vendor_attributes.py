@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from models.common.errors import ModelError
+from models.common.registry import TrainedModel
 from models.underwriting.attributes import COLUMN, attribute_features, with_attributes
 from models.underwriting.scoring import score_frame
 from models.underwriting.training import OutcomeFrame, train_scorecard
@@ -53,10 +54,8 @@ def applicants(rows: int = 2_000) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def test_a_model_of_attributes_alone_scores_what_a_report_says() -> None:
-    frame = applicants()
-    wide = with_attributes(frame)
-    model = train_scorecard(
+def trained(wide: pl.DataFrame) -> TrainedModel:
+    return train_scorecard(
         OutcomeFrame(
             wide, "application_id", "person", "decision_at", "is_bad", {}, datetime(2026, 1, 1)
         ),
@@ -65,6 +64,12 @@ def test_a_model_of_attributes_alone_scores_what_a_report_says() -> None:
         purpose="p",
         target="t",
     )
+
+
+def test_a_model_of_attributes_alone_scores_what_a_report_says() -> None:
+    frame = applicants()
+    wide = with_attributes(frame)
+    model = trained(wide)
     assert {"att_at20s", "att_at20s_is_no_trades"} & set(model.features)
     assert model.dropped_features["att_age"] == "prohibited, and not looked at"
     assert wide["att_age"].null_count() == wide.height
@@ -81,14 +86,6 @@ def test_an_attribute_without_words_of_its_own_is_told_of() -> None:
                            for i, bad in enumerate(applicants()["is_bad"])])
     )  # fmt: skip
     wide = with_attributes(frame)
-    model = train_scorecard(
-        OutcomeFrame(
-            wide, "application_id", "person", "decision_at", "is_bad", {}, datetime(2026, 1, 1)
-        ),
-        attribute_features(wide.columns),
-        name="underwriting",
-        purpose="p",
-        target="t",
-    )
+    model = trained(wide)
     assert model.features == ("att_xyz9",)
     assert model.gates["reason_coverage"].startswith("warn:")

@@ -35,3 +35,13 @@ def test_no_progress_goes_between_the_lines_of_an_answer(
 ) -> None:
     with opened() as con:
         assert con.execute("select current_setting('enable_progress_bar')").fetchone() == (False,)
+
+
+def test_columns_that_came_later_come_to_an_older_home(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)  # pyright: ignore[reportCallIssue]
+    with connect(settings=settings, alone=True) as con:
+        con.execute("alter table quarantine.files drop column line_no")
+        con.execute("alter table finance.partner_rate_cards drop column fee_amounts")
+    with connect(settings=settings, alone=True) as con:
+        con.execute("select line_no from quarantine.files")
+        con.execute("select fee_amounts from finance.partner_rate_cards")
