@@ -26,7 +26,7 @@ test: $(STAMP)  ## All checks and tests that end within minutes
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/sqlfluff lint --processes 2 dbt/models dbt/tests
-	$(BIN)/pytest -m "not slow" -n 2 --dist loadscope --durations=25
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadscope --no-loadscope-reorder --durations=25
 
 test-slow: $(STAMP)  ## The long runs: at size and on whole public data sets
 	$(BIN)/pytest -m slow

@@ -41,13 +41,13 @@ monthly = dg.MonthlyPartitionsDefinition(
 
 
 def ranges_of(dates: Iterable[date]) -> list[tuple[date, date]]:
-    """First and last of each group of `dates` with less than a month between two neighbours.
+    """First and last of each group of `dates` with a month at most between two neighbours.
 
     A run over a range plans and reports each of its days, those without a delivery, too.
     """
     ranges: list[tuple[date, date]] = []
     for day in sorted(set(dates)):
-        if ranges and day - ranges[-1][1] < _A_MONTH:
+        if ranges and day - ranges[-1][1] <= _A_MONTH:
             ranges[-1] = (ranges[-1][0], day)
         else:
             ranges.append((day, day))

@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     programs: Path = Field(
         PACKAGE_DIR / "rewards" / "programs", description="Folder of reward program terms (YAML)."
     )
+    threads: int | None = Field(
+        None, ge=1, description="Cores that DuckDB may use in each process; default all."
+    )
     partitions_start_on: date = Field(
         date(2000, 1, 1), description="First batch date that a daily partition exists for."
     )

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,9 +16,12 @@ import yaml
 from pipelines.errors import CardlineError
 from pipelines.files import locked, written_aside
 from pipelines.settings import PROJECT_DIR, Settings, get_settings
+from pipelines.warehouse import threads
 
 if TYPE_CHECKING:
     import duckdb
+
+    from pipelines.rewards.terms import Program
 
 DBT_DIR = PROJECT_DIR / "dbt"
 DBT_EXECUTABLE = Path(sys.executable).with_name("dbt")
@@ -34,6 +37,7 @@ def dbt_environment(settings: Settings | None = None) -> dict[str, str]:
     settings = settings or get_settings()
     return {
         "CARDLINE_HOME": str(settings.home),
+        "CARDLINE_THREADS": str(settings.threads or threads()),
         "DBT_TARGET_PATH": str(settings.dbt_target_dir),
         "DBT_LOG_PATH": str(settings.dbt_target_dir / "logs"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
@@ -55,6 +59,16 @@ def news(load_no: int = -1, tested_snapshot: int = -1, files: Sequence[str] = ()
         "CARDLINE_FROM_LOAD_NO": str(load_no),
         "CARDLINE_TESTED_SNAPSHOT": str(tested_snapshot),
         "CARDLINE_NEW_FILES": ",".join(files),
+    }
+
+
+def program_zones(programs: Mapping[str, "Program"]) -> dict[str, str]:
+    """Variables that tell dbt's macros in which time zone a program's days are."""
+    zones = {name: program.latest.timezone for name, program in programs.items()}
+    return {
+        "CARDLINE_PROGRAM_ZONES": json.dumps(
+            {n: zone for n, zone in zones.items() if zone != "UTC"}
+        )
     }
 
 

@@ -108,7 +108,23 @@ def link_extensions(directory: Path) -> None:
 
 def memory() -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB without the lake, of the caller's own."""
-    return _session(duckdb.connect())
+    con = _session(duckdb.connect())
+    _limit(con, get_settings())
+    return con
+
+
+def _limit(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Have the DuckDB of `con` use as many cores as it may."""
+    if settings.threads is not None:
+        con.execute(f"set threads = {settings.threads:d}")
+
+
+def threads() -> int:
+    """Cores that a DuckDB of this process uses."""
+    with memory() as con:
+        row = con.execute("select current_setting('threads')").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _session(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
@@ -189,6 +205,7 @@ def _open(read_only: bool, settings: Settings) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config={"extension_directory": str(settings.extensions_dir)})
     try:
         _session(con)
+        _limit(con, settings)
         con.execute("set parquet_metadata_cache = true")
         # The bounds that DuckLake keeps of a column are wrong where a commit wrote several files,
         # the first without values of it: what the optimizer would conclude from them loses rows.

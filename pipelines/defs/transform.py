@@ -25,6 +25,7 @@ from pipelines.transform import (
     ensure_manifest,
     news,
     news_since,
+    program_zones,
 )
 from pipelines.warehouse import connect, latest_load_no, set_watermark, snapshots, watermark
 
@@ -91,6 +92,9 @@ _PROJECT = DbtProject(
     retry_policy=RETRIES,
 )
 def curated_tables(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
+    from pipelines.rewards.terms import load_programs
+
+    zones = program_zones(load_programs(get_settings().programs))
     with connect() as con:
         load_no = latest_load_no(con)
         is_full = bool(context.op_config.get("full_refresh"))
@@ -99,7 +103,7 @@ def curated_tables(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> It
         if snapshots(con)[0] > tested + 1:
             tested = -1  # What was written since cannot be told any more.
         what_is_new = news_since(con, since, tested)
-    yield from _build(context, dbt, what_is_new)
+    yield from _build(context, dbt, what_is_new | zones)
     with connect() as con:
         set_watermark(con, TESTED, snapshots(con)[1])
         set_watermark(con, WATERMARK, load_no)

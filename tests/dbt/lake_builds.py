@@ -11,7 +11,7 @@ import polars as pl
 
 from pipelines.contracts import FEEDS
 from pipelines.settings import PROJECT_DIR, get_settings
-from pipelines.transform import dbt_arguments, news_since
+from pipelines.transform import dbt_arguments, dbt_environment, news_since
 from pipelines.warehouse import connect, latest_load_no, transaction
 
 Row = dict[str, Any]
@@ -76,15 +76,9 @@ def build(
     """Run dbt on the home; raises `AssertionError` with what failed."""
     from dbt.cli.main import dbtRunner
 
-    home = get_settings().home
     with connect() as con:
         os.environ.update(news_since(con, from_load_no, tested_snapshot))
-    os.environ.update(
-        CARDLINE_HOME=str(home),
-        DBT_TARGET_PATH=str(home / "dbt"),
-        DBT_LOG_PATH=str(home / "dbt" / "logs"),
-        DBT_SEND_ANONYMOUS_USAGE_STATS="false",
-    )
+    os.environ.update(dbt_environment())
     outcome = dbtRunner().invoke(
         [
             command, *arguments, "--quiet", *dbt_arguments(),

@@ -66,7 +66,10 @@ def _arrivals(rows: dict[str, list[Row]], feed: str) -> dict[str, list[datetime]
     return arrivals
 
 
-@pytest.mark.parametrize(("feed", "transactions"), [("transactions", 16), ("fraud_labels", 90)])
+@pytest.mark.parametrize(
+    ("feed", "transactions"),
+    [("transactions", 16), pytest.param("fraud_labels", 90, marks=pytest.mark.slow)],
+)
 def test_a_feed_that_is_late_by_a_month_changes_only_that_month(
     tmp_path: Path, feed: str, transactions: int
 ) -> None:

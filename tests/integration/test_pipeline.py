@@ -123,7 +123,9 @@ def test_a_killed_run_ends_in_the_same_tables(
     assert again.digests() == demo.digests()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_an_interrupt_ends_the_command_and_what_it_started(
     demo: Cardline, tmp_path: Path, number: signal.Signals
 ) -> None:

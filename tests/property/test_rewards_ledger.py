@@ -25,7 +25,7 @@ NO_EXPIRY = program(expiry={"kind": "NONE"})
 EXPIRING = program()
 FIRST, LAST = START - timedelta(days=10), START + timedelta(days=60)
 HELD = ("MEMBER_PENDING", "MEMBER_AVAILABLE", "REDEMPTION_CLEARING")
-relaxed = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 unshrunk = settings(relaxed, phases=[Phase.generate])
 
 

@@ -192,7 +192,7 @@ KEYS = {
     "ip_risk_features": ("ip_key", "ip_hash"),
 }
 PROPERTY = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 
 

@@ -1,6 +1,7 @@
 """What commands say when they are called wrongly, and how they show tables."""
 
 import socket
+from calendar import monthrange
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -92,6 +93,11 @@ def test_batch_dates_that_lie_apart_are_ranges_of_their_own() -> None:
     days = [near + timedelta(n) for n in (9, 0, 30, 60)]
     assert ranges_of([far, *days]) == [(days[1], days[3]), (far, far)]
     assert ranges_of([]) == []
+
+
+def test_a_year_of_month_ends_is_one_range() -> None:
+    ends = [date(2026, month, monthrange(2026, month)[1]) for month in range(1, 13)]
+    assert ranges_of(ends) == [(date(2026, 1, 31), date(2026, 12, 31))]
 
 
 def test_a_list_in_csv_is_named(home: Path) -> None:

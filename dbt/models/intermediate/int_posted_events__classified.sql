@@ -45,7 +45,9 @@ attributed as (
         merchants.partner_id,
         coalesce(posted.mcc, merchants.mcc) as merchant_category_code,
         coalesce(posted.merchant_country, merchants.country) as country_of_merchant,
-        coalesce(posted.posted_on, cast(posted.event_at as date)) as posted_day
+        coalesce(
+            posted.posted_on, {{ business_date('posted.event_at', 'accounts.program_id') }}
+        ) as posted_day
     from posted
     left join accounts
         on

@@ -152,7 +152,9 @@ select
     bought.partner_id,
     taken_out.event_type,
     greatest(taken_out.event_at, bought.event_at) as event_at,
-    greatest(cast(taken_out.event_at as date), bought.all_posted_on) as posted_on,
+    greatest(
+        {{ business_date('taken_out.event_at', 'bought.program_id') }}, bought.all_posted_on
+    ) as posted_on,
     coalesce(taken_out.amount_minor, bought.total_minor) as amount_minor,
     bought.currency,
     taken_out.direction,
