@@ -39,10 +39,12 @@ def markdown_table(frame: "pl.DataFrame") -> dg.MarkdownMetadataValue:
 
 def picture(chart: Any) -> dg.MarkdownMetadataValue:
     """An Altair chart as an image in the asset's metadata."""
+    import altair as alt
     import vl_convert as vlc
 
     # The specification is ours; checking it against Altair's schema takes as long as drawing it.
-    png = vlc.vegalite_to_png(chart.to_json(validate=False), scale=1.5)
+    with alt.data_transformers.enable(max_rows=None):
+        png = vlc.vegalite_to_png(chart.to_json(validate=False), scale=1.5)
     return dg.MetadataValue.md(f"![chart](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
@@ -55,7 +57,7 @@ def daily_bars(frame: "pl.DataFrame", x: str, y: str, title: str) -> dg.Markdown
     # The last step ends with its day. One outline is drawn in half the time of hundreds of bars.
     days = pl.concat([days, days.tail(1).with_columns(pl.col(x) + pl.duration(days=1))])
     chart = (
-        alt.Chart(alt.Data(values=days.cast({x: str}).to_dicts()), title=title)
+        alt.Chart(days, title=title)
         .mark_area(color="#3b6ea5", interpolate="step-after")
         .encode(alt.X(f"{x}:T", title=None), alt.Y(f"{y}:Q", title=y))
         .properties(width=560, height=180)
@@ -71,7 +73,7 @@ def daily_findings(frame: "pl.DataFrame", title: str) -> dg.MarkdownMetadataValu
     import altair as alt
 
     chart = (
-        alt.Chart(alt.Data(values=frame.cast({"batch_date": str}).to_dicts()))
+        alt.Chart(frame)
         .mark_bar()
         .encode(
             alt.X("batch_date:T", title=None),
