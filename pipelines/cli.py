@@ -53,6 +53,9 @@ def _as_date(text: str | None, option: str) -> date | None:
         raise CardlineError(f"{option} {text!r} is no date: write YYYY-MM-DD") from None
 
 
+_MANY_ACCOUNT_DAYS = 1_000_000
+
+
 @app.command()
 def demo(
     accounts: Annotated[int, typer.Option(min=1, help="Accounts to open.")] = 400,
@@ -65,6 +68,11 @@ def demo(
     json_output: JsonFlag = False,
 ) -> None:
     """Build a synthetic portfolio in landing, run everything, and print what was made."""
+    from pipelines.threads import one_thread_an_engine
+
+    if accounts * days < _MANY_ACCOUNT_DAYS:
+        one_thread_an_engine()
+
     from pipelines.demo import run_demo
     from pipelines.job_runs import ended_by_signals
 

@@ -10,6 +10,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def one_thread_an_engine() -> None:
+    """Have DuckDB and Polars use one thread in each process from here on, unless told otherwise.
+
+    For small data, where the threads of each cost more than they gain while two processes are at
+    work: the demo takes a sixth less processor time. To be called before Polars is imported.
+    """
+    for name in ("CARDLINE_THREADS", "POLARS_MAX_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
 def on_all_cores(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """`work` of each item, in their order: Polars works a series on one core."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
