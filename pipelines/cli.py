@@ -68,14 +68,12 @@ def demo(
     json_output: JsonFlag = False,
 ) -> None:
     """Build a synthetic portfolio in landing, run everything, and print what was made."""
+    from pipelines.demo import run_demo
+    from pipelines.job_runs import ended_by_signals
     from pipelines.threads import one_thread_an_engine
 
     if accounts * days < _MANY_ACCOUNT_DAYS:
         one_thread_an_engine()
-
-    from pipelines.demo import run_demo
-    from pipelines.job_runs import ended_by_signals
-
     with ended_by_signals():
         run_demo(accounts, days, seed, faults=faults, as_json=json_output)
 

@@ -103,13 +103,14 @@ def run_due(landing: Path | None = None, through: date | None = None) -> RunSumm
             "`cardline adapt`, or name yours with --landing"
         )
     summary = RunSummary()
-    if is_at_rest() and _is_all_done(folder, through):
+    was_at_rest = is_at_rest()
+    if was_at_rest and _is_all_done(folder, through):
         return summary
     with dagster_instance() as instance:
         runner = _Runner(instance, summary)
         # Completes a warehouse whose making was cut off: readers take it as it is.
         connect().close()
-        if _is_all_done(folder, through):
+        if not was_at_rest and _is_all_done(folder, through):
             # What a kill had left was all that there was to do.
             return summary
         with second_process("pipelines.definitions", "feast", "skops.io") as second:

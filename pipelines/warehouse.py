@@ -12,6 +12,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import duckdb
 
@@ -108,15 +109,15 @@ def link_extensions(directory: Path) -> None:
 
 def memory() -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB without the lake, of the caller's own."""
-    con = _session(duckdb.connect())
-    _limit(con, get_settings())
-    return con
+    return _new(get_settings())
 
 
-def _limit(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
-    """Have the DuckDB of `con` use as many cores as it may."""
+def _new(settings: Settings, config: dict[str, Any] | None = None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB of its own, in memory, that uses as many cores as it may."""
+    con = _session(duckdb.connect(config=config or {}))
     if settings.threads is not None:
         con.execute(f"set threads = {settings.threads:d}")
+    return con
 
 
 def threads() -> int:
@@ -202,10 +203,8 @@ def _shared(read_only: bool, settings: Settings) -> duckdb.DuckDBPyConnection:
 def _open(read_only: bool, settings: Settings) -> duckdb.DuckDBPyConnection:
     link_extensions(settings.extensions_dir)
     settings.lake_dir.mkdir(parents=True, exist_ok=True)
-    con = duckdb.connect(config={"extension_directory": str(settings.extensions_dir)})
+    con = _new(settings, {"extension_directory": str(settings.extensions_dir)})
     try:
-        _session(con)
-        _limit(con, settings)
         con.execute("set parquet_metadata_cache = true")
         # The bounds that DuckLake keeps of a column are wrong where a commit wrote several files,
         # the first without values of it: what the optimizer would conclude from them loses rows.
