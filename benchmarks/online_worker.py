@@ -7,7 +7,6 @@ Parquet, and leaves it there for `feast serve`.
 """
 
 import json
-import resource
 import sys
 import time
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.memory import peak_bytes
 from pipelines.features.materialize import materialize
 from pipelines.features.registry import feature_store, load_definitions
 from pipelines.settings import get_settings
@@ -35,7 +35,7 @@ def main() -> None:
         started = time.perf_counter()
         stock.materialize(START, END, feature_views=views)
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_bytes() / (1 << 20)
     print(json.dumps({"seconds": seconds, "peak_megabytes": peak}))
 
 

@@ -19,7 +19,6 @@ loaded; the peak is of the process, imports included.
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -29,6 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
+from benchmarks.memory import peak_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,7 +147,7 @@ def measure(who: str) -> dict[str, float]:
         "features": features,
         "processor": time.process_time() - processor,
         "wall": time.perf_counter() - wall,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak": peak_bytes() / (1 << 20),
     }
 
 

@@ -19,7 +19,6 @@ not counted.
 import argparse
 import json
 import os
-import resource
 import time
 from collections.abc import Iterator
 from datetime import date
@@ -28,6 +27,7 @@ import duckdb
 import numpy as np
 import polars as pl
 
+from benchmarks.memory import peak_bytes
 from pipelines.rewards import due, inputs, stored
 from pipelines.rewards.changes import find_changes
 from pipelines.rewards.engine import EVENT_SCHEMA, decide
@@ -117,7 +117,7 @@ def run(program_id: str, events: int, chunk: int, refunds: float = REFUNDS) -> d
             name: round(spent / seconds["duckdb"], 2) for name, spent in seconds.items()
         },
         **counts,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_mib": peak_bytes() >> 20,
     }
 
 

@@ -13,11 +13,11 @@ transactions in a year, one in a thousand is a fraud that becomes known, one in 
 
 import argparse
 import json
-import resource
 import time
 
 import duckdb
 
+from benchmarks.memory import peak_bytes
 from benchmarks.rendered import rendered
 from pipelines.warehouse import memory
 
@@ -65,7 +65,7 @@ def measure(con: duckdb.DuckDBPyConnection, transactions: int) -> dict[str, floa
         figures[model] = round(seconds, 2)
         ours += seconds
         ours_processor += processor
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_bytes() / (1 << 20)
     columns = ", ".join(
         f"count(*) over {window} as n_{at}, sum(amount_minor) over {window} as sum_{at}"
         for at, window in enumerate(_WINDOW.format(seconds=seconds) for seconds in SECONDS)

@@ -11,12 +11,12 @@ world. Ten million transactions: `--transactions 10000000`, about 15,000 account
 import argparse
 import json
 import os
-import resource
 import shutil
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.memory import peak_bytes
 from pipelines.sources.world import generate
 from pipelines.warehouse import memory
 
@@ -46,7 +46,7 @@ def measure(folder: Path, transactions: int, seed: int) -> dict[str, float | int
     wall, processor = time.perf_counter(), time.process_time()
     world = generate(folder / "landing", accounts, DAYS, seed)
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
+    peak = peak_bytes() / MIB
     rows = world.rows["transactions"]
     figures: dict[str, float | int] = {
         "accounts": accounts,

@@ -395,7 +395,6 @@ def _with_lineage(feed: Feed, whole: pl.DataFrame, group: _Group) -> pl.DataFram
     """Add file_id, line_no, record_hash, batch_date and the known time."""
     files = pl.DataFrame(
         {
-            FILE: pl.Series(range(len(group)), dtype=pl.UInt32),
             "file_id": [intake.delivery.file_id for intake, _ in group],
             "batch_date": [intake.delivery.batch_date for intake, _ in group],
             "_file_received_at": pl.Series(
@@ -403,9 +402,13 @@ def _with_lineage(feed: Feed, whole: pl.DataFrame, group: _Group) -> pl.DataFram
             ),
         }
     )
-    whole = whole.join(files, on=FILE, how="left", maintain_order="left")
+    of_rows = files.select(pl.all().gather(whole[FILE]))
     return whole.with_columns(
-        pl.coalesce("received_at", "_file_received_at").alias("received_at"),
+        of_rows["file_id"],
+        of_rows["batch_date"],
+        whole["received_at"].zip_with(
+            whole["received_at"].is_not_null(), of_rows["_file_received_at"]
+        ),
         pl.col(LINE).cast(pl.Int64).alias("line_no"),
         record_hashes(whole.select(*feed.column_names, "extra")),
     )
@@ -428,7 +431,8 @@ def record_hashes(rows: pl.DataFrame) -> pl.Series:
     with scratch() as con:
         con.register("content", table)
         query = f"select md5(concat({content})) as record_hash from content"  # noqa: S608
-        return pl.DataFrame(con.execute(query).pl())["record_hash"]
+        # A relation, for what `execute` gives is computed by one thread.
+        return pl.DataFrame(con.sql(query).pl())["record_hash"]
 
 
 def _add_totals(whole: pl.DataFrame, group: _Group) -> None:
