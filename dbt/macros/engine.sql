@@ -81,6 +81,29 @@
 {%- endmacro %}
 
 
+{#
+  Up to three counts, each below 2^20, as one number, so that one sum over a window is three: what
+  one of the count at `position` is worth.
+#}
+{% macro packed_unit(position) -%}
+    cast({{ 2097152 ** position }} as bigint)
+{%- endmacro %}
+
+
+{# Of a sum of packed units: the count at `position`. #}
+{% macro unpacked_count(packed, position) -%}
+    {{ return(adapter.dispatch('unpacked_count')(packed, position)) }}
+{%- endmacro %}
+
+{% macro default__unpacked_count(packed, position) -%}
+    (({{ packed }} >> {{ 21 * position }}) & 2097151)
+{%- endmacro %}
+
+{% macro spark__unpacked_count(packed, position) -%}
+    (shiftright({{ packed }}, {{ 21 * position }}) & 2097151)
+{%- endmacro %}
+
+
 {# Whole months from one date to a later one: 31 January to 28 February is none. #}
 {% macro full_months(start_on, end_on) -%}
     {{ return(adapter.dispatch('full_months')(start_on, end_on)) }}

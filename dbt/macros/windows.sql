@@ -311,99 +311,100 @@
 
 
 {#
-  How many different values of `columns` are in windows of days, as changes: entity_id, changed_at
-  and for each column and window by how much `<column>_<W>d` rises there. `columns` maps a column of
-  `relation` to its windows; a null is no value.
+  How many different values of `columns` (of `relation`; a null is no value) stand in a window of one
+  day and in one of `days`: entity_id, changed_at, the count of the one (`of_day`) and by how much
+  the count of the other rises (`change`). Both are packed: of all columns in one number, for
+  `unpacked_count` to tell.
 
   The contributions of one value overlap. It counts from where none covers the day before, until
   where none goes on, so that it counts once, whatever of it came late or was corrected.
 #}
-{% macro distinct_changes(relation, columns) -%}
-    {%- set windows = columns.values() | sum(start=[]) | unique | sort -%}
-    {%- set in_order = 'partition by entity_id, kind, item order by known_from' -%}
-    {%- set after_it = "coalesce(next_from, date '9999-12-31')" -%}
+{% macro distinct_changes(relation, columns, days) -%}
+    {%- set in_order = 'partition by entity_id, unit, item order by known_from, is_late' -%}
     with named as (
         {%- for column in columns %}
         {{ 'union all' if not loop.first }}
         select
             entity_id,
-            '{{ column }}' as kind,
+            {{ packed_unit(loop.index0) }} as unit,
             {{ column }} as item,
-            known_from
-            {%- for window in windows %},
-            greatest(known_from, {{ window_end(window, 'date') }}) as end_{{ window }}d
-            {%- endfor %}
+            known_from,
+            case when known_from = active_from then 0 else 1 end as is_late,
+            {{ window_end(days, 'date') }} as known_to
         from {{ relation }}
-        where {{ column }} is not null
+        where {{ column }} is not null and known_from < {{ window_end(days, 'date') }}
         {%- endfor %}
     ),
 
-    -- Until when the value counts by what was known up to each row.
+    -- Until when the value counts by what was known before each row, and with it.
     covered as (
         select
             entity_id,
-            kind,
+            unit,
             known_from,
-            lag(known_from) over ({{ in_order }}) is null as is_first,
-            lead(known_from) over ({{ in_order }}) as next_from
-            {%- for window in windows %},
-            max(end_{{ window }}d) over (
-                {{ in_order }} rows between unbounded preceding and current row
-            ) as covered_{{ window }}d
-            {%- endfor %}
+            known_to,
+            max(known_to) over (
+                {{ in_order }} rows between unbounded preceding and 1 preceding
+            ) as covered_to,
+            lead(known_from) over ({{ in_order }}) as next_from,
+            case
+                when
+                    is_late = 0
+                    and known_from is distinct from lag(known_from) over ({{ in_order }})
+                    then unit
+                else 0
+            end as of_day
         from named
     ),
 
     changes as (
         select
             entity_id,
-            kind,
-            known_from as changed_at
-            {%- for window in windows %},
-            1 as change_{{ window }}d
-            {%- endfor %}
+            known_from as changed_at,
+            of_day,
+            case when covered_to is null or covered_to < known_from then unit else 0 end as change
         from covered
-        where is_first
-        {%- for window in windows %}
-        {%- for at, change in [('covered_' ~ window ~ 'd', -1), ('next_from', 1)] %}
+        where of_day > 0 or covered_to is null or covered_to < known_from
         union all
         select
             entity_id,
-            kind,
-            {{ at }} as changed_at
-            {%- for other in windows %},
-            {{ change if other == window else 0 }} as change_{{ other }}d
-            {%- endfor %}
+            greatest(known_to, coalesce(covered_to, known_to)) as changed_at,
+            0 as of_day,
+            -unit as change
         from covered
-        where covered_{{ window }}d < {{ 'next_from' if change == 1 else after_it }}
-        {%- endfor %}
-        {%- endfor %}
+        where
+            next_from is null
+            or greatest(known_to, coalesce(covered_to, known_to)) < next_from
     )
 
     select
         entity_id,
-        changed_at
-        {%- for column, lengths in columns.items() %}
-        {%- for length in lengths %},
-        cast(
-            sum(case when kind = '{{ column }}' then change_{{ length }}d else 0 end) as bigint
-        ) as {{ column }}_{{ length }}d
-        {%- endfor %}
-        {%- endfor %}
+        changed_at,
+        cast(sum(of_day) as bigint) as of_day,
+        cast(sum(change) as bigint) as change
     from changes
     group by entity_id, changed_at
 {%- endmacro %}
 
 
 {#
-  How many different values there are, of a column of `distinct_changes` that is joined to `rows`
-  of `daily_windows`: these have a row wherever it changes.
+  `rows` of `daily_windows`, which have one wherever a count changes, with the packed counts of
+  `changes`, a relation of `distinct_changes`: in one day (`distinct_1d`) and in more
+  (`distinct_<days>d`).
 #}
-{% macro running_distinct(column, rows) -%}
-    cast(sum(coalesce({{ column }}, 0)) over (
-        partition by {{ rows }}.entity_id order by {{ rows }}.changed_at
-        rows between unbounded preceding and current row
-    ) as bigint)
+{% macro with_distinct(rows, changes, days) -%}
+    select
+        {{ rows }}.*,
+        coalesce({{ changes }}.of_day, 0) as distinct_1d,
+        cast(sum(coalesce({{ changes }}.change, 0)) over (
+            partition by {{ rows }}.entity_id order by {{ rows }}.changed_at
+            rows between unbounded preceding and current row
+        ) as bigint) as distinct_{{ days }}d
+    from {{ rows }}
+    left join {{ changes }}
+        on
+            {{ rows }}.entity_id = {{ changes }}.entity_id
+            and {{ rows }}.changed_at = {{ changes }}.changed_at
 {%- endmacro %}
 
 
@@ -475,19 +476,10 @@
     {%- else %},
 
     card_changes as (
-        {{ distinct_changes('contributions', {'cards': [1, 30]}) }}
+        {{ distinct_changes('contributions', ['cards'], 30) }}
     )
 
-    select
-        windows.*
-        {%- for days in [1, 30] %},
-        {{ running_distinct('card_changes.cards_' ~ days ~ 'd', 'windows') }} as cards_{{ days }}d
-        {%- endfor %}
-    from windows
-    left join card_changes
-        on
-            windows.entity_id = card_changes.entity_id
-            and windows.changed_at = card_changes.changed_at
+    {{ with_distinct('windows', 'card_changes', 30) }}
     {%- endif %}
 {%- endmacro %}
 
@@ -514,7 +506,7 @@
     {%- if has_cards -%}
     {%- for days in [1, 30] -%}
     ,
-    cards_{{ days }}d as {{ prefix }}_card_count_{{ days }}d
+    {{ unpacked_count('distinct_' ~ days ~ 'd', 0) }} as {{ prefix }}_card_count_{{ days }}d
     {%- endfor -%}
     {%- endif -%}
 {%- endmacro %}

@@ -40,25 +40,11 @@ sums as (
 {% set distinct = {'merchants': 'merchant', 'mccs': 'mcc', 'countries': 'country'} %}
 
 changes_of_distinct as (
-    {{ distinct_changes(
-        'contributions', {'merchants': [1, 30], 'mccs': [1, 30], 'countries': [1, 30]}
-    ) }}
+    {{ distinct_changes('contributions', distinct.keys() | list, 30) }}
 ),
 
 counted as (
-    select
-        {% for column, name in distinct.items() %}
-        {% for days in [1, 30] %}
-        {{ running_distinct('changes_of_distinct.' ~ column ~ '_' ~ days ~ 'd', 'sums') }}
-            as card_{{ name }}_count_{{ days }}d,
-        {% endfor %}
-        {% endfor %}
-        sums.*
-    from sums
-    left join changes_of_distinct
-        on
-            sums.entity_id = changes_of_distinct.entity_id
-            and sums.changed_at = changes_of_distinct.changed_at
+    {{ with_distinct('sums', 'changes_of_distinct', 30) }}
 )
 
 select
@@ -71,8 +57,9 @@ select
     {{ declined_of('volume_' ~ days ~ 'd') }} as declined_count_{{ days }}d,
     {% endfor %}
     {% for name in distinct.values() %}
+    {% set position = loop.index0 %}
     {% for days in [1, 30] %}
-    card_{{ name }}_count_{{ days }}d,
+    {{ unpacked_count('distinct_' ~ days ~ 'd', position) }} as card_{{ name }}_count_{{ days }}d,
     {% endfor %}
     {% endfor %}
     largest_30d as authorization_amount_max_30d_minor
