@@ -47,6 +47,11 @@ ENTRIES = {
 }
 
 
+def rule_hash(program_id: str, version: int) -> str:
+    """What stands for the hash of a version's terms."""
+    return f"{program_id}-{version}".encode().hex()
+
+
 @dataclass
 class Ledger:
     """Entries of one or more programs; `write` puts them into a warehouse."""
@@ -75,7 +80,7 @@ class Ledger:
             "purchase_price_micros": None,
             "breakage_bps": 0,
             "presentation": "CONTRA_REVENUE",
-            "rule_hash": f"{program_id}-{version}".encode().hex(),
+            "rule_hash": rule_hash(program_id, version),
             "body": "{}",
         }
         programs.append(row | terms)
@@ -183,6 +188,8 @@ class Ledger:
                 "event_id": f"e-{journal_id}",
                 "rule_id": "partner" if funding_bps else "base",
                 "rule_version": 1,
+                "rule_hash": rule_hash(entry["program_id"], 1),
+                "basis_on": on,
                 "is_eligible": True,
                 "eligible_minor": 137 * abs(points),
                 "points": points,

@@ -543,8 +543,14 @@ where unposted_minor + unstated_minor <> 0
 R4 = Reconciliation(
     recon_id="R4",
     title="Posted events and reward decisions",
-    types=("MISSING_DECISION", "DOUBLE_DECISION"),
-    reads=("marts.fct_earning_events", "rewards.decisions", "rewards.progress"),
+    types=("MISSING_DECISION", "DOUBLE_DECISION", "WRONG_RULE_VERSION"),
+    reads=(
+        "marts.fct_earning_events",
+        "rewards.decisions",
+        "rewards.progress",
+        "rewards.programs",
+        "rewards.bonus_progress",
+    ),
     days="""
 select distinct posted_on from marts.fct_earning_events where file_id in (table new_files)
 """,
@@ -576,12 +582,42 @@ decided as (
         group by event_id, rule_id
     ) as by_rule
     group by event_id
+),
+-- Terms are those of the day that counts, or older: a refund goes by its purchase's, a bonus by
+-- those of the day on which its account was opened. Terms of later or of another text are wrong.
+misjudged as (
+    select distinct decisions.event_id
+    from rewards.decisions as decisions
+    left join rewards.programs as terms
+        on
+            decisions.program_id = terms.program_id
+            and decisions.rule_version = terms.version
+            and decisions.rule_hash = terms.rule_hash
+    left join rewards.bonus_progress as bonuses
+        on
+            decisions.program_id = bonuses.program_id
+            and decisions.account_id = bonuses.account_id
+            and decisions.rule_id = bonuses.bonus_id
+    where
+        decisions.event_id in (select event_id from due)
+        and decisions.rule_version is not null
+        and (
+            terms.version is null
+            or terms.valid_from > decisions.basis_on
+            or (
+                terms.valid_to < decisions.basis_on
+                and decisions.refunds_transaction_id is null
+                and bonuses.bonus_id is null
+            )
+        )
 )
 select
     due.posted_on as business_on, due.event_id, due.amount_minor, due.currency,
-    coalesce(decided.most_decisions, 0) as most_decisions
+    coalesce(decided.most_decisions, 0) as most_decisions,
+    misjudged.event_id is not null as is_misjudged
 from due
 left join decided on due.event_id = decided.event_id
+left join misjudged on due.event_id = misjudged.event_id
 """,
     sides="""
 select
@@ -604,6 +640,12 @@ select
     end as detail
 from pairs
 where most_decisions <> 1
+union all
+select
+    business_on, 'WRONG_RULE_VERSION', 'HIGH', amount_minor, currency, event_id, null,
+    'decided under terms that were not in force on its day, or that were never published so'
+from pairs
+where is_misjudged
 """,
 )
 

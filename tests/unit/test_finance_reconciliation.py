@@ -97,6 +97,7 @@ BROKEN = {
     ("R3", "MISSING_POST", LAST): 60,
     ("R3", "CONTINUITY", LAST): 10,
     ("R4", "MISSING_DECISION", LAST): 700,
+    ("R4", "WRONG_RULE_VERSION", LAST): 700,
     ("R5", "LOT_DRIFT", LAST): 1,
     ("R6", "MISSING_JE", RIGHT): 500,
     ("R6", "ACCOUNT_MAP", FEBRUARY): 10,
@@ -275,6 +276,8 @@ def fill(con: duckdb.DuckDBPyConnection) -> None:
     for event_id, account_id, received_on in (
         ("e-j000001", "a1", LAST),
         ("e-missed", "a1", LAST),
+        ("e-misjudged", "a1", LAST),
+        ("e-refund", "a1", LAST),
         ("e-later", "a1", LAST + timedelta(days=1)),
         ("e-waiting", "waits", LAST),
     ):
@@ -282,6 +285,20 @@ def fill(con: duckdb.DuckDBPyConnection) -> None:
             con, "marts.fct_earning_events", event_id=event_id, account_id=account_id,
             program_id="points", posted_on=LAST, amount_minor=700, currency="USD",
             received_at=received_on, file_id="load-1",
+        )  # fmt: skip
+    for version, valid_from, valid_to in (
+        (8, date(2015, 1, 1), date(2026, 2, 28)), (9, date(2026, 3, 1), None),
+    ):  # fmt: skip
+        insert(
+            con, "rewards.programs", program_id="points", version=version, rule_hash="h",
+            valid_from=valid_from, valid_to=valid_to,
+        )  # fmt: skip
+    # Both under the terms that ended in February: right of a refund of what was bought before.
+    for event_id, refunded in (("e-misjudged", None), ("e-refund", "t-before")):
+        insert(
+            con, "rewards.decisions", decision_id=event_id, event_id=event_id, rule_id="base",
+            program_id="points", rule_version=8, rule_hash="h", basis_on=LAST,
+            refunds_transaction_id=refunded,
         )  # fmt: skip
     # March is not late yet: the partner has until fifteen days after its end.
     for period in (*ACKNOWLEDGED, "2025-12", "2026-03"):
@@ -370,6 +387,7 @@ def mend(con: duckdb.DuckDBPyConnection) -> None:
         con, "rewards.decisions", decision_id="d", event_id="e-missed", rule_id="base",
         program_id="points",
     )  # fmt: skip
+    con.execute("update rewards.decisions set rule_version = 9 where event_id = 'e-misjudged'")
     con.execute("update rewards.lots_issued set points_issued = 50 where account_id = 'a2'")
     con.execute("update finance.settlement_entries set debit_minor = 7850 where source = 'NET'")
     con.execute(
@@ -411,7 +429,7 @@ def test_each_fault_is_found_once_mended_and_settled_under_its_id(settings: Sett
     } == BROKEN
     assert own.height == first["opened"].sum() == len(BROKEN)
     assert set(own["state"]) == {"OPEN"}
-    missed = own.row(by_predicate=pl.col("recon_id") == "R4", named=True)
+    missed = own.row(by_predicate=pl.col("type") == "MISSING_DECISION", named=True)
     assert missed["exception_id"] == exception_id("R4", "MISSING_DECISION", "e-missed", None)
     assert open_breaks(settings)["breaks"].sum() == len(BROKEN)
     assert [r.ok for r in verify_reconciliations(settings)] == [False] * 9
