@@ -101,11 +101,12 @@ def recorded_at(day: str = "day") -> pl.Expr:
 def record(con: duckdb.DuckDBPyConnection, program_id: str, entries: Entries) -> Recorded:
     """Append `entries` of one program in their order, within the caller's transaction.
 
-    Raises `ValueError` where the legs of an entry do not sum to zero. Days that got entries are
-    sealed.
+    Raises `ValueError` where the legs of an entry do not sum to zero or two entries have one id.
+    Days that got entries are sealed.
     """
     if entries.journals.is_empty():
         return Recorded(0, 0, pl.DataFrame(schema=JOURNAL_SCHEMA))
+    _refuse_repeated(entries.journals)
     postings = entries.postings.select(
         "journal_id", "leg_no", pl.lit(program_id).alias("program_id"),
         pl.lit(f"PTS:{program_id}").alias("asset"),
@@ -193,6 +194,13 @@ def entry_hashes(texts: Iterable[str], prev_hash: str) -> Iterable[str]:
     for text in texts:
         prev_hash = sha256(f"{prev_hash}\n{text}".encode()).hexdigest()
         yield prev_hash
+
+
+def _refuse_repeated(journals: pl.DataFrame) -> None:
+    for key in ("journal_id", "idempotency_key"):
+        if journals[key].n_unique() < journals.height:
+            [first, *_] = journals[key].filter(journals[key].is_duplicated())
+            raise ValueError(f"two new entries have the {key} {first}")
 
 
 def _refuse_unbalanced(postings: pl.DataFrame) -> None:

@@ -12,6 +12,7 @@ have written.
 """
 
 from calendar import monthrange
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -227,6 +228,7 @@ class AccountPosting:
         """Everything that is due for `account`; returns its balance afterwards."""
         self._transfer_index = 0
         self._floor = self.after
+        self._bonus_turns: Counter[date] = Counter()
         todo: list[tuple[date, date, int, tuple[object, ...], object]] = []
         for action, about in _in_time(account.actions):
             todo.append((action["day"], about, PHASE_EVENT, (action["place"],), action))  # pyright: ignore
@@ -299,7 +301,10 @@ class AccountPosting:
         if not points or about < closed_on or day < known_on:
             return
         account.bonus = 0
-        source = f"{account.account_id}:{day}"
+        # A day that takes it back may also bring the fraud that takes it back in another way.
+        turn = self._bonus_turns[day]
+        self._bonus_turns[day] += 1
+        source = f"{account.account_id}:{day}{f':{turn}' if turn else ''}"
         journal_id = f"closure:bonus_clawback:{self.program.program_id}:{source}"
         self._entry(
             account, day, PHASE_INSTRUCTION, "CLAWBACK", "CLOSURE", source, f"CLOSURE|{source}",

@@ -184,6 +184,23 @@ class TestSignupBonus:
         # 300 for what was bought, less 100: the bonus is taken back once and not twice.
         assert lab.balances() == {"a": 200}
 
+    def test_a_closure_takes_and_gives_back_on_the_day_on_which_all_of_it_becomes_known(self):
+        terms = program(
+            signup_bonus=[{**BONUS, "clawback": {"if_closed_within_days": 180,
+                                                 "if_below_threshold": True}}],
+            closure={"on": ["BANK_REQUEST"], "grace_days": 0, "action": "FORFEIT"},
+        )  # fmt: skip
+        closed = account("a", START, status="CLOSED", closed_on=on(5), known_on=on(12),
+                         close_reason="BANK_REQUEST",
+                         updated_at=datetime.combine(on(12), time()))  # fmt: skip
+        lab = both_ways(
+            terms, accounts=[account("a", START), closed],
+            events=[event(1, 30_000, on(1)), refund(2, 1, 10_000, on(9), known_on=on(12))],
+        )  # fmt: skip
+        # At the closure 500 are taken back and 300 forfeited; the refund takes 100 and, the bonus
+        # being lost by itself now, the 500 that the closure had taken are given back.
+        assert lab.balances() == {"a": -100}
+
     def test_news_of_the_account_leave_it_as_it_is(self):
         later = account("a", START, status="SUSPENDED", known_on=on(9),
                         updated_at=datetime.combine(on(5), time()))  # fmt: skip
