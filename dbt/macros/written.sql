@@ -1,8 +1,9 @@
 {#
   What data tests look at in a daily run: what was written since they last passed, so that the tests
   of a day cost a day. A table of an incremental model tells it by DuckLake's snapshots, a view by
-  the files or the transactions of the run; anything else is tested whole, and so is all of it by a
-  full build.
+  the files or the transactions of the run. A view whose rows follow from tables that are tested
+  themselves (`meta.is_tested_by_its_sources`) is tested by full builds only, for reading it costs
+  its history. Anything else is tested whole, and so is all of it by a full build.
 #}
 
 {# The snapshot of the lake on which all data tests passed; -1: there is none to rely on. #}
@@ -32,6 +33,8 @@
                 ~ (tested_snapshot() + 1) ~ ", " ~ newest ~ "))"
             ) }}
         {%- endif -%}
+        {{ return("(select * from " ~ relation ~ " where false)") }}
+    {%- elif kind == 'view' and node.config.meta.get('is_tested_by_its_sources') -%}
         {{ return("(select * from " ~ relation ~ " where false)") }}
     {%- elif kind == 'view' and 'file_id' in node.columns -%}
         {{ return("(select * from " ~ relation ~ " where file_id in (" ~ new_files() ~ "))") }}

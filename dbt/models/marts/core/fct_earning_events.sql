@@ -4,7 +4,7 @@
 --   FRAUD_CONFIRMED  a third party's fraud: all of the purchase
 --   RETURN_REVERSAL  of the latter, where a later label takes the fraud back
 -- Such an event counts from when both it and the purchase are known, and never before the purchase.
-{{ config(materialized='view') }}
+{{ config(materialized='view', meta={'is_tested_by_its_sources': true}) }}
 
 with posted as (
     select * from {{ ref('fct_posted_events') }}
