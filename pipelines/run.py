@@ -113,25 +113,35 @@ def run_due(landing: Path | None = None, through: date | None = None) -> RunSumm
         if not was_at_rest and _is_all_done(folder, through):
             # What a kill had left was all that there was to do.
             return summary
+        outdated = () if _has_rate_cards_of_settings() else ("finance", "packs")
         with second_process("pipelines.definitions", "feast", "skops.io") as second:
             _ingest(runner, folder, through)
             for here, beside in _PLAN:
-                _follow(runner, second, here, beside)
+                _follow(runner, second, here, beside, outdated)
         with connect(read_only=True) as con:
             summary.files_waiting = files_waiting(con)
     return summary
 
 
 def _follow(
-    runner: _Runner, second: "Executor", here: tuple[str, ...], beside: tuple[str, ...]
+    runner: _Runner,
+    second: "Executor",
+    here: tuple[str, ...],
+    beside: tuple[str, ...],
+    outdated: tuple[str, ...],
 ) -> None:
     """Run what is due of the stages `here` and, in the `second` process, of those `beside` them.
 
+    Due is what has not worked through all that landed, and what is `outdated` for another reason.
     A stage that is done is done, though another one fails.
     """
     with connect() as con:
         load_no = latest_load_no(con)
-        due = [name for name in (*here, *beside) if watermark(con, f"run:{name}") < load_no]
+        due = [
+            name
+            for name in (*here, *beside)
+            if name in outdated or watermark(con, f"run:{name}") < load_no
+        ]
     elsewhere = [name for name in beside if name in due]
     waiting = second.submit(_stages_alone, elsewhere) if elsewhere else None
     done: list[str] = []
@@ -205,7 +215,18 @@ def _is_all_done(landing: Path, through: date | None) -> bool:
         except duckdb.CatalogException:
             # The making of the warehouse was cut off.
             return False
-    return not pending(landing=landing, through=through)
+    return _has_rate_cards_of_settings() and not pending(landing=landing, through=through)
+
+
+def _has_rate_cards_of_settings() -> bool:
+    """Whether the partners' rate cards in the warehouse are those of their folder.
+
+    Raises `CardlineError` where a card is wrong.
+    """
+    from pipelines.finance.rate_cards import are_published
+
+    with connect(read_only=True) as con:
+        return are_published(con, get_settings())
 
 
 def _ingest(runner: _Runner, landing: Path, through: date | None) -> None:

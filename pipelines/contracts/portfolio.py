@@ -11,6 +11,8 @@ from pipelines.contracts.contract import (
     timestamp,
 )
 
+ACCOUNT_STATES = ("OPEN", "SUSPENDED", "CLOSED")
+
 APPLICATIONS = Feed(
     name="applications",
     description="One row per version of a credit application and its decision.",
@@ -75,7 +77,7 @@ ACCOUNTS = Feed(
         minor("credit_limit_minor", "Credit limit", required=True),
         currency(required=True),
         timestamp("updated_at", "When this version came to be", required=True),
-        string("status", "State of the account", allowed=("OPEN", "SUSPENDED", "CLOSED")),
+        string("status", "State of the account", allowed=ACCOUNT_STATES),
         string("substatus", "Why, e.g. CHARGED_OFF_DELINQUENT, END_USER_REQUEST"),
         integer("apr_bps", "Yearly interest rate, basis points", minimum=0),
         integer("cycle_day", "Day of the month on which statements close", minimum=1),

@@ -29,6 +29,7 @@ RESOLVED, WRITTEN_OFF = "RESOLVED", "WRITTEN_OFF"
 UNSETTLED = (OPEN, ASSIGNED, EXPLAINED)
 STATES = (*UNSETTLED, RESOLVED, WRITTEN_OFF)
 ADJUSTMENT_POSTED = "ADJUSTMENT_POSTED"
+MOST_POINTS = 10**12
 _CODE = re.compile(r"[A-Z][A-Z0-9_]*")
 
 _LIST = """
@@ -159,6 +160,8 @@ def request_adjustment(
             raise CardlineError(f"there is no account {adjustment.account_id!r}")
         if not adjustment.points:
             raise CardlineError("an adjustment of no points moves nothing")
+        if abs(adjustment.points) > MOST_POINTS:
+            raise CardlineError(f"an adjustment moves {MOST_POINTS:,} ledger units at most")
         on = (data_clock(con) or datetime.min).date()
         row = {
             "reward_event_id": reward_event_id, "account_id": adjustment.account_id,

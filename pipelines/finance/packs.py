@@ -276,15 +276,19 @@ def periods_due(settings: Settings | None = None) -> list[str]:
     """The last ended month, until every program has a pack of it; months whose pack is outdated.
 
     A month has ended when the deliveries have passed its last day. A pack is outdated when its
-    ledger has grown since, or when what came late for its closed month is material and is not
-    restated yet. Earlier months without a pack are built on request: years of history that arrive
-    at once ask for one month, not for all.
+    ledger has grown since or the partner's invoice says something else, or when what came late for
+    its closed month is material and is not restated yet. Earlier months without a pack are built on
+    request: years of history that arrive at once ask for one month, not for all.
     """
     settings = settings or get_settings()
     due = set()
     with connect(read_only=True, settings=settings) as con:
         rows = con.execute(_LEDGER_BY_PERIOD).fetchall()
         last = max((period for _, period, *_ in rows), default=None)
+        invoiced = {
+            (program, period): {"amount_minor": minor, "points": points}
+            for program, period, minor, points in con.execute(_INVOICED).fetchall()
+        }
         for program, period, state, entries in rows:
             packed = _newest_manifest(pack_folder(settings, program, period))
             if packed is None:
@@ -295,12 +299,20 @@ def periods_due(settings: Settings | None = None) -> list[str]:
                     packed.get("basis") == RESTATED and packed.get("late_entries") == late.entries
                 )
             else:
-                outdated = packed["ledger_entries"] != entries
+                told = packed["outputs"]["partner_invoice_lines.csv"]["control_totals"]
+                outdated = packed["ledger_entries"] != entries or told != invoiced.get(
+                    (program, period), told
+                )
             if outdated:
                 due.add(period)
     return sorted(due)
 
 
+_INVOICED = """
+select program_id, period, sum(amount_minor)::bigint, coalesce(sum(points), 0)::bigint
+from finance.partner_invoice_lines
+group by all
+"""
 _LEDGER_BY_PERIOD = """
 with entries as (
     select program_id, accounting_period as period, count(*) as entries

@@ -109,8 +109,12 @@ def close_period(
 
     Without `approver` the months are only soft-closed. `preparer` is who soft-closed a month,
     else the given one, else the user of this process. Closing a closed month changes nothing.
-    Raises `CardlineError` where a check is not green or the approver is the preparer.
+    Raises `CardlineError` where a check is not green, the approver is the preparer or a name is
+    blank.
     """
+    for name, role in ((approver, "approver"), (preparer, "preparer")):
+        if name is not None and not name.strip():
+            raise CardlineError(f"--{role} names nobody")
     user = preparer or getpass.getuser()
     require_warehouse(settings)
     with connect(settings=settings) as con, transaction(con):
@@ -330,7 +334,7 @@ def ledger_known_at(con: duckdb.DuckDBPyConnection) -> datetime:
 
 
 def _same(one: str, other: str | None) -> bool:
-    return one.strip().casefold() == (other or "").strip().casefold()
+    return one.casefold().split() == (other or "").casefold().split()
 
 
 def period_log(

@@ -24,6 +24,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipelines.errors import CardlineError
+from pipelines.rewards.yaml_lines import documents, not_readable
 from pipelines.settings import Settings, get_settings
 from pipelines.warehouse import connect, transaction
 
@@ -34,6 +35,8 @@ Component = Literal[
     "NET_SALES_BPS", "INTERCHANGE_SHARE_BPS", "ANNUAL_FEE_SHARE", "INTEREST_SHARE", "LOSS_SHARE",
     "NEW_ACCOUNT", "ACTIVATION", "POINT_PURCHASE", "MARKETING_FUND", "GUARANTEE_TRUE_UP",
 ]  # fmt: skip
+GREATEST = 10**12
+"""No rate and no tier's start is beyond it."""
 _MICROS_A_BASIS_POINT = 100
 _MICROS = 1_000_000
 
@@ -53,9 +56,9 @@ class Tier(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    start: int = Field(0, alias="from", ge=0)
-    bps: int | None = Field(None, ge=0)
-    rate: Decimal | None = Field(None, ge=0)
+    start: int = Field(0, alias="from", ge=0, le=GREATEST)
+    bps: int | None = Field(None, ge=0, le=10_000)
+    rate: Decimal | None = Field(None, ge=0, le=GREATEST)
 
 
 class Terms(BaseModel):
@@ -66,11 +69,17 @@ class Terms(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    bps: int | None = Field(None, ge=0)
-    rate: Decimal | None = Field(None, ge=0)
+    bps: int | None = None
+    rate: Decimal | None = None
     tiers: list[Tier] = Field(default_factory=list)
     direction: Literal["PAYABLE", "RECEIVABLE"] = "PAYABLE"
     fee_amounts: list[Annotated[int, Field(gt=0)]] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _rate_or_tiers(self) -> "Terms":
+        if self.tiers and (self.bps, self.rate) != (None, None):
+            raise ValueError("has tiers and a rate of its own")
+        return self
 
     def in_tiers(self) -> list[Tier]:
         """The tiers; a single rate is one from zero."""
@@ -110,18 +119,25 @@ class RateCard(BaseModel):
 
 
 def read_rate_cards(folder: Path | None) -> list[RateCard]:
-    """Every card in `folder`; `CardlineError` with file and field for one that is wrong."""
+    """Every card in `folder`; `CardlineError` with file, line and field for one that is wrong."""
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise CardlineError(f"{folder}: no such folder of rate cards (CARDLINE_RATE_CARDS)")
     cards: list[RateCard] = []
-    for path in sorted(folder.glob("*.yaml")) if folder else []:
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
         try:
-            documents = [each for each in yaml.safe_load_all(path.read_text("utf-8")) if each]
-            cards += [RateCard.model_validate(each) for each in documents]
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise CardlineError(f"{path}: {place}: {first['msg']}") from error
-        except (OSError, yaml.YAMLError) as error:
-            raise CardlineError(f"{path}: {error}") from error
+            found = list(documents(path.read_text("utf-8")))
+        except (OSError, yaml.YAMLError, ValueError) as error:
+            raise CardlineError(not_readable(path, error)) from error
+        for document, lines in found:
+            try:
+                cards.append(RateCard.model_validate(document))
+            except ValidationError as error:
+                first = error.errors()[0]
+                field = ".".join(str(part) for part in first["loc"])
+                line = lines.of(first["loc"])
+                raise CardlineError(f"{path}:{line}: {field}: {first['msg']}") from error
     keys = [(card.program, card.version) for card in cards]
     dates = [(card.program, card.valid_from) for card in cards]
     if len(set(keys)) < len(keys) or len(set(dates)) < len(dates):
@@ -156,6 +172,11 @@ def rate_card_rows(cards: list[RateCard]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
 
 
+def are_published(con: duckdb.DuckDBPyConnection, settings: Settings) -> bool:
+    """Whether `finance.partner_rate_cards` is what the folder says."""
+    return _equal(_standing(con), rate_card_rows(read_rate_cards(settings.rate_cards)))
+
+
 def publish_rate_cards(settings: Settings | None = None) -> pl.DataFrame:
     """Make `finance.partner_rate_cards` what the folder says; returns it.
 
@@ -164,14 +185,25 @@ def publish_rate_cards(settings: Settings | None = None) -> pl.DataFrame:
     settings = settings or get_settings()
     rows = rate_card_rows(read_rate_cards(settings.rate_cards))
     with connect(settings=settings) as con, transaction(con):
-        standing = con.execute("select * from finance.partner_rate_cards").pl()
-        if standing.cast(dict(_SCHEMA)).sort(_KEY).equals(rows.sort(_KEY)):  # pyright: ignore
+        standing = _standing(con)
+        if _equal(standing, rows):
             return rows
         _refuse_changes_of_billed(con, standing, rows)
         con.register("rate_cards", rows.to_arrow())
         con.execute("delete from finance.partner_rate_cards")
         con.execute("insert into finance.partner_rate_cards by name select * from rate_cards")
     return rows
+
+
+def _standing(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    standing = con.execute("select * from finance.partner_rate_cards").pl()
+    # A home that nothing has been written to since may lack columns.
+    whole = pl.concat([pl.DataFrame(schema=_SCHEMA), standing], how="diagonal_relaxed")
+    return whole.cast(dict(_SCHEMA))  # pyright: ignore[reportArgumentType]
+
+
+def _equal(standing: pl.DataFrame, rows: pl.DataFrame) -> bool:
+    return standing.sort(_KEY).equals(rows.sort(_KEY))
 
 
 def _refuse_changes_of_billed(

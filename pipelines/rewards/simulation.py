@@ -16,7 +16,7 @@ from pipelines.rewards.engine import State, decide
 from pipelines.rewards.facts import ACTIVATION_SCHEMA
 from pipelines.rewards.rules import RuleBook, rounded
 from pipelines.rewards.terms import FIXED_FIELDS, Program, TermsVersion, parse_terms
-from pipelines.rewards.yaml_lines import documents
+from pipelines.rewards.yaml_lines import documents, not_readable
 
 ACCOUNTS_AT_ONCE = 20_000
 ALWAYS = date(1900, 1, 1)
@@ -55,8 +55,8 @@ def read_draft(path: Path) -> TermsVersion:
     """The one version of terms in the file at `path`; `CardlineError` where it is not that."""
     try:
         found = list(documents(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CardlineError(f"{path}: not readable: {' '.join(str(error).split())}") from error
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        raise CardlineError(not_readable(path, error)) from error
     if len(found) != 1:
         raise CardlineError(f"{path}: holds {len(found)} versions; a draft is one")
     document, lines = found[0]

@@ -29,12 +29,17 @@ from pydantic import (
     model_validator,
 )
 
+from pipelines.contracts.activity import TRANSACTION_CLASSES
+from pipelines.contracts.portfolio import ACCOUNT_STATES
 from pipelines.errors import CardlineError
 from pipelines.rewards.mcc import MccSet, categories
-from pipelines.rewards.yaml_lines import Lines, documents
+from pipelines.rewards.yaml_lines import Lines, documents, not_readable
 
 MINOR_UNITS = {"BHD": 3, "JOD": 3, "KWD": 3, "OMR": 3, "TND": 3, "JPY": 0, "KRW": 0, "CLP": 0}
 """Digits of the minor unit where they are not two (ISO 4217)."""
+
+GREATEST = 10**12
+"""No number in terms is beyond it."""
 
 FIXED_FIELDS = (
     "asset_scale", "currency", "currency_kind", "settlement_model", "timezone",
@@ -63,6 +68,20 @@ def _known_categories(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _known_classes(names: tuple[str, ...]) -> tuple[str, ...]:
+    return _one_of(names, TRANSACTION_CLASSES)
+
+
+def _known_states(names: tuple[str, ...]) -> tuple[str, ...]:
+    return _one_of(names, ACCOUNT_STATES)
+
+
+def _one_of(names: tuple[str, ...], allowed: tuple[str, ...]) -> tuple[str, ...]:
+    if unknown := [name for name in names if name not in allowed]:
+        raise ValueError(f"{unknown[0]!r} is none of {', '.join(allowed)}")
+    return names
+
+
 def _known_zone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -76,6 +95,8 @@ Codes = Annotated[tuple[int | str, ...], BeforeValidator(_as_list), AfterValidat
 Categories = Annotated[
     tuple[str, ...], BeforeValidator(_as_list), AfterValidator(_known_categories)
 ]
+Classes = Annotated[Names, AfterValidator(_known_classes)]
+States = Annotated[Names, AfterValidator(_known_states)]
 Days = tuple[date, date]
 CalendarWindow = Literal["CALENDAR_MONTH", "CALENDAR_QUARTER", "CALENDAR_YEAR"]
 
@@ -90,6 +111,20 @@ class TermsError(ValueError):
 
 class _Terms(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, values: Any) -> Any:
+        """No text or truth value for a number, and none that sums of 64 bits would not hold."""
+        for name, field in cls.model_fields.items():
+            value = values.get(name) if isinstance(values, dict) else None
+            if field.annotation not in (int, int | None) or value is None:
+                continue
+            if type(value) is not int:
+                raise ValueError(f"{name}: {value!r} is no whole number")
+            if abs(value) > GREATEST:
+                raise ValueError(f"{name}: {value} is beyond {GREATEST}")
+        return values
 
 
 class Match(_Terms):
@@ -127,7 +162,7 @@ class Rate(_Terms):
     """How an amount becomes points: a rate, or blocks ("1 point per full $10")."""
 
     id: str = Field(min_length=1)
-    rate_milli: int | None = Field(default=None, ge=0)
+    rate_milli: int | None = Field(default=None, ge=0, le=10_000_000)
     per_minor: int | None = Field(default=None, gt=0)
     points: int | None = Field(default=None, ge=0)
     partial: Literal["FLOOR", "PRORATE"] = "FLOOR"
@@ -215,7 +250,7 @@ class Standing(_Terms):
     """
 
     id: str = Field(min_length=1)
-    status: Names = ("OPEN",)
+    status: States = ("OPEN",)
     not_substatus: Names = ("DELINQUENT", "CHARGED_OFF_*", "INTEREST_AND_FEES_PAUSED")
     resume: Literal["AT_ONCE", "NEXT_CYCLE"] = "AT_ONCE"
 
@@ -248,7 +283,7 @@ class MerchantLimit(_Terms):
 class Eligibility(_Terms):
     """Which posted events may earn at all."""
 
-    txn_class: Names = ("PURCHASE",)
+    txn_class: Classes = ("PURCHASE",)
     exclude_mcc: Codes = ()
     exclude_mcc_category: Categories = ()
     exclude_flags: tuple[Literal["fee", "interest", "fx_fee", "convenience_check", "p2p"], ...] = ()
@@ -606,11 +641,8 @@ def parse_terms(document: Any, source: str = "terms", lines: Lines | None = None
 def _read(path: Path) -> Iterator[TermsVersion]:
     try:
         found = list(documents(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        message = " ".join((getattr(error, "problem", None) or str(error)).split())
-        raise CardlineError(f"{place}: not readable as YAML: {message}") from error
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        raise CardlineError(not_readable(path, error)) from error
     for document, lines in found:
         yield parse_terms(document, str(path), lines)
 

@@ -3,20 +3,42 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 
 class TermsLoader(yaml.SafeLoader):
-    """YAML in which `on`, `off`, `yes` and `no` are words: closures are told by the field `on`."""
+    """YAML in which `on`, `off`, `yes` and `no` are words: closures are told by the field `on`.
+
+    A key that is there twice and a date that does not exist are errors with their line.
+    """
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, each of its keys there once."""
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
+    def construct_yaml_timestamp(self, node: yaml.ScalarNode) -> Any:
+        """A date or a time."""
+        try:
+            return super().construct_yaml_timestamp(node)
+        except ValueError as error:
+            raise ConstructorError(None, None, f"{node.value}: {error}", node.start_mark) from error
+
+
+TermsLoader.add_constructor("tag:yaml.org,2002:timestamp", TermsLoader.construct_yaml_timestamp)
 TermsLoader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
@@ -62,11 +84,18 @@ def documents(text: str) -> Iterator[tuple[Any, Lines]]:
         loader.dispose()
 
 
+def not_readable(path: Path, error: Exception) -> str:
+    """What is wrong with the file at `path`, with its line where `error` tells it."""
+    mark = getattr(error, "problem_mark", None)
+    place = f"{path}:{mark.line + 1}" if mark else str(path)
+    message = " ".join((getattr(error, "problem", None) or str(error)).split())
+    return f"{place}: not readable as YAML: {message}"
+
+
 def _child(node: yaml.Node, part: int | str) -> tuple[yaml.Node, yaml.Node] | None:
     """The node that bears the mark of `part` (its key, or itself) and the node of its value."""
     if isinstance(node, yaml.MappingNode):
-        # Of a key that is there twice the last one counts.
-        for key, value in reversed(node.value):
+        for key, value in node.value:
             if key.value == part:
                 return key, value
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):

@@ -260,3 +260,29 @@ def test_an_error_is_one_clear_line(demo: Cardline, arguments: tuple[str, ...], 
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_rate_card_reaches_the_packs_without_a_delivery(demo: Cardline, tmp_path: Path) -> None:
+    query = (
+        "select program_id, period, amount_minor from finance.partner_invoice_lines "
+        "where component = 'MARKETING_FUND'"
+    )
+    assert demo.rows(query) == []
+    [newest] = demo.rows("select max(period) as period from finance.periods")
+    (tmp_path / "card.yaml").write_text(
+        f"program: clear_cash\nversion: 1\nvalid_from: {newest['period']}-01\n"
+        "components:\n  MARKETING_FUND: {rate: 250000, direction: RECEIVABLE}\n"
+    )
+    demo.environment["CARDLINE_RATE_CARDS"] = str(tmp_path)
+    try:
+        assert "finance_tables_build" in demo("run")
+        [line] = demo.rows(query)
+        assert line == {**newest, "program_id": "clear_cash", "amount_minor": 250_000}
+        folder = demo.home / "reports" / "rewards" / "clear_cash" / newest["period"]
+        [pack] = sorted(folder.iterdir())[-1:]
+        assert "MARKETING_FUND" in (pack / "partner_invoice_lines.csv").read_text()
+        assert "nothing new" in demo("run")
+    finally:
+        del demo.environment["CARDLINE_RATE_CARDS"]
+        demo("run")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 
 from pipelines.errors import CardlineError
 from pipelines.rewards.engine import EVENT_SCHEMA, decide
@@ -47,6 +48,12 @@ def test_shipped_programs_are_valid():
         ("earns: {}", "earns"),
         ("rounding: {mode: NEAREST}", "rounding.mode"),
         ("timezone: Mars/Olympus", "timezone"),
+        ("asset_scale: true", "terms"),
+        ("rounding: {scope: TXN, mode: 1}", "rounding.mode"),
+        ("closure: {grace_days: '2'}", "closure"),
+        ("eligibility: {txn_class: [PURCHAS]}", "eligibility.txn_class"),
+        ("eligibility: {account: {id: good, status: [OPNE]}}", "eligibility.account.status"),
+        ("tiers: [{id: top, at_least_minor: 1000000000001}]", "tiers.0"),
         ("expiry: {kind: LOT}", "expiry"),
         ("eligibility: {exclude_mcc: [60a1]}", "eligibility.exclude_mcc"),
         ("eligibility: {exclude_mcc_category: [casino]}", "eligibility.exclude_mcc_category"),
@@ -56,10 +63,22 @@ def test_shipped_programs_are_valid():
     ],
 )
 def test_errors_name_file_and_field(tmp_path, more, field):
-    path = write(tmp_path, more=more)
+    path = write(tmp_path)
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | yaml.safe_load(more)))
     with pytest.raises(CardlineError) as error:
         load_programs(tmp_path)
     assert str(path) in str(error.value) and f"{field}:" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [("timezone: UTC", "'timezone' is there twice"), ("valid_to: 2025-02-30", "2025-02-30: day")],
+)
+def test_what_yaml_would_let_pass_is_refused_with_its_line(tmp_path, more, message):
+    path = write(tmp_path, more=more)
+    with pytest.raises(CardlineError) as error:
+        load_programs(tmp_path)
+    assert f"{path}:8: " in str(error.value) and message in str(error.value)
 
 
 @pytest.mark.parametrize(

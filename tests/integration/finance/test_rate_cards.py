@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import CardlineError
-from pipelines.finance.rate_cards import publish_rate_cards, rate_card_rows, read_rate_cards
+from pipelines.finance.rate_cards import (
+    are_published,
+    publish_rate_cards,
+    rate_card_rows,
+    read_rate_cards,
+)
 from pipelines.settings import Settings
 from pipelines.transform import dbt
 from pipelines.warehouse import connect
@@ -160,6 +165,13 @@ def test_components_are_priced_by_hand_worked_figures_and_billed_for_good(home: 
     assert PROGRAM in set(rows["program_id"])
 
 
+def test_cards_that_are_not_published_yet_are_news(home: Home, tmp_path: Path) -> None:
+    other = home.settings.model_copy(update={"rate_cards": tmp_path})
+    with connect(read_only=True, settings=home.settings) as con:
+        assert are_published(con, home.settings)
+        assert not are_published(con, other)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -171,6 +183,10 @@ def test_components_are_priced_by_hand_worked_figures_and_billed_for_good(home: 
         (("{bps: 2000}", "{bps: 2000, fee_amounts: [9500]}"), "fee_amounts"),
         (("fee_amounts: [9500, 9999, 4457]", "fee_amounts: [0]"), "greater than 0"),
         (("version: 1", "version: 0"), "version"),
+        (("version: 1", "version: 1\nversion: 1"), "card.yaml:4: .*'version' is there twice"),
+        (("bps: 2000", "bps: 20000"), "card.yaml:[0-9]+: .*less than or equal to 10000"),
+        (("valid_from: 2024-01-01", "valid_from: 2024-02-30"), "2024-02-30: day is out of range"),
+        (("{rate: 7500}", "{rate: 7500, tiers: [{from: 0, rate: 1}]}"), "tiers and a rate"),
     ],
 )
 def test_a_wrong_card_is_told_with_its_field(
@@ -180,3 +196,5 @@ def test_a_wrong_card_is_told_with_its_field(
     with pytest.raises(CardlineError, match=message):
         read_rate_cards(tmp_path)
     assert rate_card_rows(read_rate_cards(None)).is_empty()
+    with pytest.raises(CardlineError, match="no such folder of rate cards"):
+        read_rate_cards(tmp_path / "nowhere")
