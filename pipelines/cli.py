@@ -417,10 +417,15 @@ def exceptions_list(
     if json_output:
         print(json.dumps(found.to_dicts(), default=str))
         return
+    widths = {
+        name: max((len(each) for each in found[name]), default=0)
+        for name in ("exception_id", "type")
+    }
     for row in found.iter_rows(named=True):
         amount = "" if row["amount_minor"] is None else f"{row['amount_minor']:,}"
+        exception_id, kind = (row[name].ljust(width) for name, width in widths.items())
         print(
-            f"{row['exception_id']:<34}{row['recon_id']:<4}{row['type']:<24}{row['state']:<12}"
+            f"{exception_id}  {row['recon_id']:<4}{kind}  {row['state']:<12}"
             f"{amount:>12} {row['age_days']:>5} d  {row['owner'] or '':<12}{row['detail'] or ''}"
         )
     for row in ageing(found).iter_rows(named=True):

@@ -350,7 +350,7 @@
             case
                 when
                     is_late = 0
-                    and known_from is distinct from lag(known_from) over ({{ in_order }})
+                    and lag(known_from, 1, date '0001-01-01') over ({{ in_order }}) < known_from
                     then unit
                 else 0
             end as of_day

@@ -41,7 +41,10 @@ def gl_journals(period: str, program: str | None, settings: Settings | None = No
         found = con.execute(_ENTRIES, [period, program, program, period, program]).pl()
     if found.is_empty():
         of = f"program {program!r}" if program else "any program"
-        raise CardlineError(f"there are no journals of {of} in {period!r}: see finance.gl_entries")
+        raise CardlineError(
+            f"there are no journals of {of} in {period!r} (a month as YYYY-MM): see "
+            "finance.gl_entries"
+        )
     apart = (
         found.group_by("journal", "currency")
         .agg((pl.col("debit_minor") - pl.col("credit_minor")).sum().alias("difference"))

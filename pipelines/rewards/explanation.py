@@ -68,6 +68,18 @@ def explain_transaction(con: duckdb.DuckDBPyConnection, transaction_id: str) -> 
         transaction_id,
     )
     if not decisions:
+        waiting = _rows(
+            con,
+            "select distinct waiting.* from rewards.waiting_accounts as waiting "
+            "inner join marts.fct_earning_events as events using (account_id) "
+            "where events.transaction_id = ?",
+            transaction_id,
+        )
+        if waiting:
+            raise CardlineError(
+                f"transaction {transaction_id!r} is not decided yet: account "
+                f"{waiting[0]['account_id']} waits ({waiting[0]['reason']})"
+            )
         raise CardlineError(f"no decision on a transaction {transaction_id!r}")
     bodies = _bodies(con, decisions[0]["program_id"])
     superseded = _rows(
