@@ -27,6 +27,7 @@ from pipelines.warehouse import (
     latest_load_no,
     require_warehouse,
     set_watermark,
+    transaction,
     watermark,
 )
 
@@ -113,35 +114,30 @@ def run_due(landing: Path | None = None, through: date | None = None) -> RunSumm
         if not was_at_rest and _is_all_done(folder, through):
             # What a kill had left was all that there was to do.
             return summary
-        outdated = () if _has_rate_cards_of_settings() else ("finance", "packs")
+        if not _has_rate_cards_of_settings():
+            # Due until they are done, through a kill as well: once published, cards are no news.
+            with connect() as con, transaction(con):
+                for name in ("finance", "packs"):
+                    set_watermark(con, f"run:{name}", -1)
         with second_process("pipelines.definitions", "feast", "skops.io") as second:
             _ingest(runner, folder, through)
             for here, beside in _PLAN:
-                _follow(runner, second, here, beside, outdated)
+                _follow(runner, second, here, beside)
         with connect(read_only=True) as con:
             summary.files_waiting = files_waiting(con)
     return summary
 
 
 def _follow(
-    runner: _Runner,
-    second: "Executor",
-    here: tuple[str, ...],
-    beside: tuple[str, ...],
-    outdated: tuple[str, ...],
+    runner: _Runner, second: "Executor", here: tuple[str, ...], beside: tuple[str, ...]
 ) -> None:
     """Run what is due of the stages `here` and, in the `second` process, of those `beside` them.
 
-    Due is what has not worked through all that landed, and what is `outdated` for another reason.
     A stage that is done is done, though another one fails.
     """
     with connect() as con:
         load_no = latest_load_no(con)
-        due = [
-            name
-            for name in (*here, *beside)
-            if name in outdated or watermark(con, f"run:{name}") < load_no
-        ]
+        due = [name for name in (*here, *beside) if watermark(con, f"run:{name}") < load_no]
     elsewhere = [name for name in beside if name in due]
     waiting = second.submit(_stages_alone, elsewhere) if elsewhere else None
     done: list[str] = []

@@ -300,9 +300,8 @@ def periods_due(settings: Settings | None = None) -> list[str]:
                 )
             else:
                 told = packed["outputs"]["partner_invoice_lines.csv"]["control_totals"]
-                outdated = packed["ledger_entries"] != entries or told != invoiced.get(
-                    (program, period), told
-                )
+                invoice = invoiced.get((program, period), {"amount_minor": 0, "points": 0})
+                outdated = packed["ledger_entries"] != entries or told != invoice
             if outdated:
                 due.add(period)
     return sorted(due)

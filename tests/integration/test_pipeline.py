@@ -283,6 +283,17 @@ def test_a_rate_card_reaches_the_packs_without_a_delivery(demo: Cardline, tmp_pa
         [pack] = sorted(folder.iterdir())[-1:]
         assert "MARKETING_FUND" in (pack / "partner_invoice_lines.csv").read_text()
         assert "nothing new" in demo("run")
+        card = tmp_path / "card.yaml"
+        card.write_text(card.read_text().replace("250000", "300000"))
+        for seconds in (5, 9):
+            demo.run_and_kill(seconds, str(demo.home / "landing"))
+        demo("run")
+        assert demo.rows(query) == [{**line, "amount_minor": 300_000}]
+        card.unlink()
+        demo("run")
+        assert demo.rows(query) == []
+        [pack] = sorted(folder.iterdir())[-1:]
+        assert "MARKETING_FUND" not in (pack / "partner_invoice_lines.csv").read_text()
     finally:
         del demo.environment["CARDLINE_RATE_CARDS"]
         demo("run")
