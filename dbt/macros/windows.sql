@@ -321,6 +321,7 @@
 #}
 {% macro distinct_changes(relation, columns, days) -%}
     {%- set in_order = 'partition by entity_id, unit, item order by known_from, is_late' -%}
+    {%- set before_all = "date '0001-01-01'" -%}
     with named as (
         {%- for column in columns %}
         {{ 'union all' if not loop.first }}
@@ -330,7 +331,7 @@
             {{ column }} as item,
             known_from,
             case when known_from = active_from then 0 else 1 end as is_late,
-            {{ window_end(days, 'date') }} as known_to
+            {{ window_end(days, 'date') }} as counted_to
         from {{ relation }}
         where {{ column }} is not null and known_from < {{ window_end(days, 'date') }}
         {%- endfor %}
@@ -342,15 +343,17 @@
             entity_id,
             unit,
             known_from,
-            known_to,
-            max(known_to) over (
-                {{ in_order }} rows between unbounded preceding and 1 preceding
+            counted_to,
+            coalesce(
+                max(counted_to) over (
+                    {{ in_order }} rows between unbounded preceding and 1 preceding
+                ), {{ before_all }}
             ) as covered_to,
-            lead(known_from) over ({{ in_order }}) as next_from,
+            lead(known_from, 1, date '9999-12-31') over ({{ in_order }}) as next_from,
             case
                 when
                     is_late = 0
-                    and lag(known_from, 1, date '0001-01-01') over ({{ in_order }}) < known_from
+                    and lag(known_from, 1, {{ before_all }}) over ({{ in_order }}) < known_from
                     then unit
                 else 0
             end as of_day
@@ -362,19 +365,17 @@
             entity_id,
             known_from as changed_at,
             of_day,
-            case when covered_to is null or covered_to < known_from then unit else 0 end as change
+            case when covered_to < known_from then unit else 0 end as change
         from covered
-        where of_day > 0 or covered_to is null or covered_to < known_from
+        where of_day > 0 or covered_to < known_from
         union all
         select
             entity_id,
-            greatest(known_to, coalesce(covered_to, known_to)) as changed_at,
+            greatest(counted_to, covered_to) as changed_at,
             0 as of_day,
             -unit as change
         from covered
-        where
-            next_from is null
-            or greatest(known_to, coalesce(covered_to, known_to)) < next_from
+        where greatest(counted_to, covered_to) < next_from
     )
 
     select

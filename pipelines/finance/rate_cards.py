@@ -20,11 +20,10 @@ from typing import Annotated, Literal
 
 import duckdb
 import polars as pl
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipelines.errors import CardlineError
-from pipelines.rewards.yaml_lines import documents, not_readable
+from pipelines.rewards.yaml_lines import read_documents
 from pipelines.settings import Settings, get_settings
 from pipelines.warehouse import connect, transaction
 
@@ -37,6 +36,8 @@ Component = Literal[
 ]  # fmt: skip
 GREATEST = 10**12
 """No rate and no tier's start is beyond it."""
+Bps = Annotated[int, Field(ge=0, le=10_000)]
+Rate = Annotated[Decimal, Field(ge=0, le=GREATEST)]
 _MICROS_A_BASIS_POINT = 100
 _MICROS = 1_000_000
 
@@ -57,8 +58,8 @@ class Tier(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     start: int = Field(0, alias="from", ge=0, le=GREATEST)
-    bps: int | None = Field(None, ge=0, le=10_000)
-    rate: Decimal | None = Field(None, ge=0, le=GREATEST)
+    bps: Bps | None = None
+    rate: Rate | None = None
 
 
 class Terms(BaseModel):
@@ -69,8 +70,8 @@ class Terms(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    bps: int | None = None
-    rate: Decimal | None = None
+    bps: Bps | None = None
+    rate: Rate | None = None
     tiers: list[Tier] = Field(default_factory=list)
     direction: Literal["PAYABLE", "RECEIVABLE"] = "PAYABLE"
     fee_amounts: list[Annotated[int, Field(gt=0)]] = Field(default_factory=list)
@@ -126,11 +127,7 @@ def read_rate_cards(folder: Path | None) -> list[RateCard]:
         raise CardlineError(f"{folder}: no such folder of rate cards (CARDLINE_RATE_CARDS)")
     cards: list[RateCard] = []
     for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
-        try:
-            found = list(documents(path.read_text("utf-8")))
-        except (OSError, yaml.YAMLError, ValueError) as error:
-            raise CardlineError(not_readable(path, error)) from error
-        for document, lines in found:
+        for document, lines in read_documents(path):
             try:
                 cards.append(RateCard.model_validate(document))
             except ValidationError as error:

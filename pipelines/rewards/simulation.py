@@ -7,7 +7,6 @@ from pathlib import Path
 
 import duckdb
 import polars as pl
-import yaml
 
 from pipelines.errors import CardlineError
 from pipelines.progress import track
@@ -16,7 +15,7 @@ from pipelines.rewards.engine import State, decide
 from pipelines.rewards.facts import ACTIVATION_SCHEMA
 from pipelines.rewards.rules import RuleBook, rounded
 from pipelines.rewards.terms import FIXED_FIELDS, Program, TermsVersion, parse_terms
-from pipelines.rewards.yaml_lines import documents, not_readable
+from pipelines.rewards.yaml_lines import read_documents
 
 ACCOUNTS_AT_ONCE = 20_000
 ALWAYS = date(1900, 1, 1)
@@ -53,10 +52,7 @@ class Simulation:
 
 def read_draft(path: Path) -> TermsVersion:
     """The one version of terms in the file at `path`; `CardlineError` where it is not that."""
-    try:
-        found = list(documents(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, ValueError) as error:
-        raise CardlineError(not_readable(path, error)) from error
+    found = read_documents(path)
     if len(found) != 1:
         raise CardlineError(f"{path}: holds {len(found)} versions; a draft is one")
     document, lines = found[0]

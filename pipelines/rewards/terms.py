@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -33,7 +32,7 @@ from pipelines.contracts.activity import TRANSACTION_CLASSES
 from pipelines.contracts.portfolio import ACCOUNT_STATES
 from pipelines.errors import CardlineError
 from pipelines.rewards.mcc import MccSet, categories
-from pipelines.rewards.yaml_lines import Lines, documents, not_readable
+from pipelines.rewards.yaml_lines import Lines, read_documents
 
 MINOR_UNITS = {"BHD": 3, "JOD": 3, "KWD": 3, "OMR": 3, "TND": 3, "JPY": 0, "KRW": 0, "CLP": 0}
 """Digits of the minor unit where they are not two (ISO 4217)."""
@@ -68,14 +67,6 @@ def _known_categories(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _known_classes(names: tuple[str, ...]) -> tuple[str, ...]:
-    return _one_of(names, TRANSACTION_CLASSES)
-
-
-def _known_states(names: tuple[str, ...]) -> tuple[str, ...]:
-    return _one_of(names, ACCOUNT_STATES)
-
-
 def _one_of(names: tuple[str, ...], allowed: tuple[str, ...]) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in allowed]:
         raise ValueError(f"{unknown[0]!r} is none of {', '.join(allowed)}")
@@ -95,8 +86,8 @@ Codes = Annotated[tuple[int | str, ...], BeforeValidator(_as_list), AfterValidat
 Categories = Annotated[
     tuple[str, ...], BeforeValidator(_as_list), AfterValidator(_known_categories)
 ]
-Classes = Annotated[Names, AfterValidator(_known_classes)]
-States = Annotated[Names, AfterValidator(_known_states)]
+Classes = Annotated[Names, AfterValidator(partial(_one_of, allowed=TRANSACTION_CLASSES))]
+States = Annotated[Names, AfterValidator(partial(_one_of, allowed=ACCOUNT_STATES))]
 Days = tuple[date, date]
 CalendarWindow = Literal["CALENDAR_MONTH", "CALENDAR_QUARTER", "CALENDAR_YEAR"]
 
@@ -639,11 +630,7 @@ def parse_terms(document: Any, source: str = "terms", lines: Lines | None = None
 
 
 def _read(path: Path) -> Iterator[TermsVersion]:
-    try:
-        found = list(documents(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, ValueError) as error:
-        raise CardlineError(not_readable(path, error)) from error
-    for document, lines in found:
+    for document, lines in read_documents(path):
         yield parse_terms(document, str(path), lines)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 from yaml.constructor import ConstructorError
 
+from pipelines.errors import CardlineError
+
 
 class TermsLoader(yaml.SafeLoader):
     """YAML in which `on`, `off`, `yes` and `no` are words: closures are told by the field `on`.
@@ -23,8 +25,10 @@ class TermsLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping, each of its keys there once."""
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             if key.value in seen:
                 raise ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
             seen.add(key.value)
@@ -84,12 +88,15 @@ def documents(text: str) -> Iterator[tuple[Any, Lines]]:
         loader.dispose()
 
 
-def not_readable(path: Path, error: Exception) -> str:
-    """What is wrong with the file at `path`, with its line where `error` tells it."""
-    mark = getattr(error, "problem_mark", None)
-    place = f"{path}:{mark.line + 1}" if mark else str(path)
-    message = " ".join((getattr(error, "problem", None) or str(error)).split())
-    return f"{place}: not readable as YAML: {message}"
+def read_documents(path: Path) -> list[tuple[Any, Lines]]:
+    """The documents of the file at `path`; `CardlineError` with its line where it is not YAML."""
+    try:
+        return list(documents(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        message = " ".join((getattr(error, "problem", None) or str(error)).split())
+        raise CardlineError(f"{place}: not readable as YAML: {message}") from error
 
 
 def _child(node: yaml.Node, part: int | str) -> tuple[yaml.Node, yaml.Node] | None:

@@ -184,7 +184,15 @@ def test_cards_that_are_not_published_yet_are_news(home: Home, tmp_path: Path) -
         (("fee_amounts: [9500, 9999, 4457]", "fee_amounts: [0]"), "greater than 0"),
         (("version: 1", "version: 0"), "version"),
         (("version: 1", "version: 1\nversion: 1"), "card.yaml:4: .*'version' is there twice"),
-        (("bps: 2000", "bps: 20000"), "card.yaml:[0-9]+: .*less than or equal to 10000"),
+        (
+            ("{bps: 2000}", "{bps: 20000}"),
+            "card.yaml:7: components.INTERCHANGE_SHARE_BPS.bps: .*less than or equal to 10000",
+        ),
+        (
+            ("{rate: 7500}", "{rate: -1}"),
+            "card.yaml:10: components.NEW_ACCOUNT.rate: .*or equal to 0",
+        ),
+        (("version: 1", "version: 1\n[1, 2]: 3"), "card.yaml:4: .*unhashable key"),
         (("valid_from: 2024-01-01", "valid_from: 2024-02-30"), "2024-02-30: day is out of range"),
         (("{rate: 7500}", "{rate: 7500, tiers: [{from: 0, rate: 1}]}"), "tiers and a rate"),
     ],
