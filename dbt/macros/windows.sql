@@ -26,19 +26,22 @@
 
 
 {#
-  Windows that change at instants: times are timestamps. Every value is a running sum of what enters
-  and what leaves, which suits entities of which little is heard.
+  Windows that change at instants, or with `type` 'date' at the ends of days. Every value is a
+  running sum of what enters and what leaves, of 64 bits but for the columns in `wide`, which suits
+  entities of which little is heard.
 #}
-{% macro window_sums(relation, measures) -%}
+{% macro window_sums(relation, measures, type='timestamp', wide=[]) -%}
     {%- set windows = measures.values() | sum(start=[]) | unique | sort -%}
     select
         entity_id,
         changed_at
         {%- for column, lengths in measures.items() -%}
         {%- for length in lengths %},
-        sum({{ column }}_{{ length }}d) over (
-            partition by entity_id order by changed_at
-            rows between unbounded preceding and current row
+        cast(
+            sum({{ column }}_{{ length }}d) over (
+                partition by entity_id order by changed_at
+                rows between unbounded preceding and current row
+            ) as {{ wide_integer() if column in wide else 'bigint' }}
         ) as {{ column }}_{{ length }}d
         {%- endfor -%}
         {%- endfor %}
@@ -48,7 +51,9 @@
             changed_at
             {%- for column, lengths in measures.items() -%}
             {%- for length in lengths %},
-            cast(sum({{ column }}_{{ length }}d) as bigint) as {{ column }}_{{ length }}d
+            cast(
+                sum({{ column }}_{{ length }}d) as {{ wide_integer() if column in wide else 'bigint' }}
+            ) as {{ column }}_{{ length }}d
             {%- endfor -%}
             {%- endfor %}
         from (
@@ -57,24 +62,24 @@
                 known_from as changed_at
                 {%- for column, lengths in measures.items() -%}
                 {%- for length in lengths %},
-                case when known_from < {{ window_end(length, 'timestamp') }} then {{ column }} else 0 end
+                case when known_from < {{ window_end(length, type) }} then {{ column }} else 0 end
                     as {{ column }}_{{ length }}d
                 {%- endfor -%}
                 {%- endfor %}
             from {{ relation }}
-            where known_from < {{ window_end(windows | last, 'timestamp') }}
+            where known_from < {{ window_end(windows | last, type) }}
             {%- for window in windows %}
             union all
             select
                 entity_id,
-                {{ window_end(window, 'timestamp') }} as changed_at
+                {{ window_end(window, type) }} as changed_at
                 {%- for column, lengths in measures.items() -%}
                 {%- for length in lengths %},
                 {{ '-' ~ column if length == window else '0' }} as {{ column }}_{{ length }}d
                 {%- endfor -%}
                 {%- endfor %}
             from {{ relation }}
-            where known_from < {{ window_end(window, 'timestamp') }}
+            where known_from < {{ window_end(window, type) }}
             {%- endfor %}
         ) as edges
         group by entity_id, changed_at
@@ -90,78 +95,107 @@
 
   Laid on a calendar without gaps, a window is a frame of rows on the day of occurrence. That is
   right for what was known on its day and never corrected, which is nearly all. What was known a
-  day later is taken back on its day. The rest, the exceptions, is corrected day by day: what came
-  later is taken back on the days on which it was not known yet; what ended to count is left out of
-  the frames and added on the days on which it did.
+  day later is taken back on its day. The rest, which was known later still or ended to count,
+  enters and leaves as in `window_sums`, and is added as it stood last. A maximum cannot leave: of
+  the rest, that is told day by day.
 #}
 {% macro daily_windows(relation, measures, wide=[], sparse=[], maximum=none) -%}
     {%- set windows = measures.values() | sum(start=[]) | unique | sort -%}
     {%- set longest = windows | last -%}
     {%- set in_frames = measures.keys() | reject('in', sparse) | list -%}
     {%- set next_day = plus('active_from', 1, 'day', 'date') -%}
-    {%- set never = "date '9999-12-31'" -%}
+    {%- set is_prompt = 'known_to is null and known_from <= ' ~ next_day -%}
     {%- set by_day = 'partition by entity_id order by changed_at' -%}
-    with daily as (
+    {%- set so_far = by_day ~ ' rows between unbounded preceding and current row' -%}
+    with prompt_days as (
         select
             entity_id,
-            active_from,
-            max(case when known_to is null and known_from = active_from then 1 else 0 end)
-                as is_same_day,
-            max(case when known_to is null and known_from <= {{ next_day }} then 1 else 0 end)
-                as is_prompt
+            active_from as changed_at,
+            max(case when known_from = active_from then 1 else 0 end) as is_same_day
             {%- for column in in_frames %}
             {%- set type = wide_integer() if column in wide else 'bigint' %},
-            cast(sum(case when known_to is null then {{ column }} else 0 end) as {{ type }})
-                as {{ column }},
-            cast(sum(case
-                when known_to is null and known_from = {{ next_day }} then {{ column }} else 0
-            end) as {{ type }}) as {{ column }}_pending
+            cast(sum({{ column }}) as {{ type }}) as {{ column }},
+            cast(sum(case when known_from = active_from then 0 else {{ column }} end) as {{ type }})
+                as {{ column }}_pending
             {%- endfor %}
             {%- if maximum %},
-            max(case when known_to is null and known_from = active_from then {{ maximum[0] }} end)
+            max(case when known_from = active_from then {{ maximum[0] }} end)
                 as same_day_{{ maximum[0] }},
-            max(case
-                when known_to is null and known_from <= {{ next_day }} then {{ maximum[0] }}
-            end) as {{ maximum[0] }}
+            max({{ maximum[0] }}) as {{ maximum[0] }}
             {%- endif %}
         from {{ relation }}
+        where {{ is_prompt }}
         group by entity_id, active_from
     ),
 
-    -- Of a pause that is longer than every window, the days after the longest are left out.
+    rest as (
+        select *
+        from {{ relation }}
+        where not ({{ is_prompt }})
+    ),
+
+    rest_sums as (
+        {{ window_sums('rest', measures, type='date', wide=wide) }}
+    ),
+
+    -- The days on which a frame begins to have something, or the sums of the rest change.
+    news as (
+        select
+            coalesce(prompt_days.entity_id, rest_sums.entity_id) as entity_id,
+            coalesce(prompt_days.changed_at, rest_sums.changed_at) as changed_at,
+            prompt_days.changed_at as prompt_on,
+            rest_sums.changed_at as rest_on,
+            case when rest_sums.changed_at is null then is_same_day else 1 end as is_change
+            {%- for column in in_frames %},
+            {{ column }},
+            {{ column }}_pending
+            {%- endfor %}
+            {%- if maximum %},
+            same_day_{{ maximum[0] }},
+            {{ maximum[0] }}
+            {%- endif %}
+        from prompt_days
+        full join rest_sums
+            on
+                prompt_days.entity_id = rest_sums.entity_id
+                and prompt_days.changed_at = rest_sums.changed_at
+    ),
+
+    -- Each stands for the days up to the next, at most until all frames are empty.
     calendar as (
         select
             *,
             {{ each_day(
-                'active_from',
-                'least(next_from, ' ~ plus('active_from', longest + 1, 'day', 'date') ~ ')',
-                'changed_at'
+                'changed_at',
+                'greatest(' ~ plus('changed_at', 1, 'day', 'date') ~ ', least(next_at, '
+                ~ plus('last_prompt_on', longest + 1, 'day', 'date') ~ '))',
+                'on_day'
             ) }}
         from (
             select
                 *,
-                lead(active_from, 1, {{ never }}) over (
-                    partition by entity_id order by active_from
-                ) as next_from
-            from daily
+                lead(changed_at, 1, date '9999-12-31') over ({{ by_day }}) as next_at,
+                coalesce(max(prompt_on) over ({{ so_far }}), date '0001-01-01') as last_prompt_on,
+                max(rest_on) over ({{ so_far }}) as last_rest_on
+            from news
         ) as in_order
     ),
 
     days as (
         select
             entity_id,
-            changed_at,
-            case when changed_at = active_from then is_same_day else 0 end as is_same_day,
-            case when changed_at = active_from then is_prompt else 0 end as is_prompt
+            on_day as changed_at,
+            last_rest_on,
+            case when on_day = changed_at then is_change else 0 end as is_change,
+            case when on_day = prompt_on then 1 else 0 end as is_prompt
             {%- for column in in_frames %},
-            case when changed_at = active_from then {{ column }} else 0 end as {{ column }},
-            case when changed_at = active_from then {{ column }}_pending else 0 end
-                as {{ column }}_pending
+            case when on_day = prompt_on then {{ column }} else 0 end as {{ column }},
+            case when on_day = prompt_on then {{ column }}_pending else 0 end as {{ column }}_pending
             {%- endfor %}
             {%- if maximum %},
-            case when changed_at = active_from then same_day_{{ maximum[0] }} end
+            case when on_day = prompt_on then same_day_{{ maximum[0] }} end
                 as same_day_{{ maximum[0] }},
-            case when changed_at = active_from then {{ maximum[0] }} end as {{ maximum[0] }}
+            case when on_day = prompt_on then {{ maximum[0] }} end as {{ maximum[0] }}
             {%- endif %}
         from calendar
     ),
@@ -170,7 +204,8 @@
         select
             entity_id,
             changed_at,
-            is_same_day
+            last_rest_on,
+            is_change
             {%- for window in windows %}
             + lag(is_prompt, {{ window }}, 0) over ({{ by_day }})
             {%- endfor %} as changes
@@ -197,95 +232,25 @@
             ) as {{ maximum[0] }}
             {%- endif %}
         from days
-    ),
+    )
+    {%- if maximum %},
 
-    exceptions as (
-        select
-            *,
-            case when known_to is null then active_from else known_from end as corrected_from,
-            least(
-                {{ plus('active_from', longest, 'day', 'date') }},
-                {%- if maximum %}
-                coalesce(
-                    known_to,
-                    greatest(known_from, {{ plus('active_from', maximum[1], 'day', 'date') }})
-                )
-                {%- else %}
-                coalesce(known_to, known_from)
-                {%- endif %}
-            ) as corrected_to
-        from {{ relation }}
-        where known_to is not null or known_from > {{ next_day }}
-    ),
-
-    corrections as (
+    rest_maxima as (
         select
             entity_id,
             changed_at,
-            0 as is_change
-            {%- for column, lengths in measures.items() %}
-            {%- for length in lengths %},
-            case
-                when changed_at >= {{ plus('active_from', length, 'day', 'date') }} then 0
-                when known_to is not null then {{ column }}
-                when changed_at < known_from then -{{ column }}
-                else 0
-            end as {{ column }}_{{ length }}d
-            {%- endfor %}
-            {%- endfor %}
-            {%- if maximum %},
-            case
-                when
-                    changed_at >= known_from
-                    and changed_at < {{ plus('active_from', maximum[1], 'day', 'date') }}
-                    then {{ maximum[0] }}
-            end as {{ maximum[0] }}
-            {%- endif %}
+            max({{ maximum[0] }}) as {{ maximum[0] }}
         from (
             select
-                *,
-                {{ each_day('corrected_from', 'corrected_to', 'changed_at') }}
-            from exceptions
-            where corrected_from < corrected_to
+                entity_id,
+                {{ maximum[0] }},
+                {{ each_day('known_from', window_end(maximum[1], 'date'), 'changed_at') }}
+            from rest
+            where known_from < {{ window_end(maximum[1], 'date') }}
         ) as each_day
-        {%- for end in ['known_from'] + windows %}
-        union all
-        select
-            entity_id,
-            {{ end if loop.first else window_end(end, 'date') }} as changed_at,
-            1 as is_change
-            {%- for column, lengths in measures.items() %}
-            {%- for length in lengths %},
-            0 as {{ column }}_{{ length }}d
-            {%- endfor %}
-            {%- endfor %}
-            {%- if maximum %},
-            null as {{ maximum[0] }}
-            {%- endif %}
-        from exceptions
-        where known_from < {{ window_end(longest if loop.first else end, 'date') }}
-        {%- endfor %}
-    ),
-
-    corrections_of_day as (
-        select
-            entity_id,
-            changed_at,
-            max(is_change) as changes
-            {%- for column, lengths in measures.items() %}
-            {%- for length in lengths %},
-            cast(
-                sum({{ column }}_{{ length }}d)
-                as {{ wide_integer() if column in wide else 'bigint' }}
-            ) as {{ column }}_{{ length }}d
-            {%- endfor %}
-            {%- endfor %}
-            {%- if maximum %},
-            max({{ maximum[0] }}) as {{ maximum[0] }}
-            {%- endif %}
-        from corrections
         group by entity_id, changed_at
     )
+    {%- endif %}
 
     select
         moving.entity_id,
@@ -294,19 +259,25 @@
         {%- for length in lengths %},
         {%- set name = column ~ '_' ~ length ~ 'd' %}
         {{ 'moving.' ~ name ~ ' + ' if column in in_frames }}
-        {{- 'coalesce(corrections_of_day.' ~ name ~ ', 0)' }} as {{ name }}
+        {{- 'coalesce(rest_sums.' ~ name ~ ', 0)' }} as {{ name }}
         {%- endfor %}
         {%- endfor %}
         {%- if maximum %},
-        greatest(moving.{{ maximum[0] }}, corrections_of_day.{{ maximum[0] }})
+        greatest(moving.{{ maximum[0] }}, rest_maxima.{{ maximum[0] }})
             as {{ maximum[0] }}_{{ maximum[1] }}d
         {%- endif %}
     from moving
-    left join corrections_of_day
+    left join rest_sums
         on
-            moving.entity_id = corrections_of_day.entity_id
-            and moving.changed_at = corrections_of_day.changed_at
-    where moving.changes > 0 or corrections_of_day.changes > 0
+            moving.entity_id = rest_sums.entity_id
+            and moving.last_rest_on = rest_sums.changed_at
+    {%- if maximum %}
+    left join rest_maxima
+        on
+            moving.entity_id = rest_maxima.entity_id
+            and moving.changed_at = rest_maxima.changed_at
+    {%- endif %}
+    where moving.changes > 0
 {%- endmacro %}
 
 
