@@ -48,28 +48,45 @@ with candidates as (
         and {{ is_since_touched('event_at', 'transaction') }}
 ),
 
-ranked as (
+-- Few transactions leave a doubt: their preferred message was corrected, was not known first, or is
+-- one of several.
+disputed_transactions as (
+    select transaction_id
+    from candidates
+    group by transaction_id
+    having
+        count(superseded_at) > 0
+        or count(*) filter (where is_authorization) > 1
+        or min(received_at) < min(received_at) filter (where is_authorization)
+        or (count(*) > 1 and count(*) filter (where is_authorization) = 0)
+),
+
+authorized as (
+    select transaction_id
+    from candidates
+    where is_authorization
+),
+
+undisputed as (
+    select *
+    from candidates
+    where
+        transaction_id not in (select transaction_id from disputed_transactions)
+        and (
+            is_authorization
+            or transaction_id not in (select transaction_id from authorized)
+        )
+),
+
+disputed as (
     select
         *,
         row_number() over (
             partition by transaction_id
             order by is_authorization desc, event_at, event_id, version_no
-        ) as preference,
-        min(received_at) over (partition by transaction_id) as first_received_at
+        ) as preference
     from candidates
-),
-
--- Nearly all: the message that is preferred was known first and was never corrected.
-undisputed as (
-    select *
-    from ranked
-    where preference = 1 and superseded_at is null and received_at = first_received_at
-),
-
-disputed as (
-    select *
-    from ranked
-    where transaction_id not in (select transaction_id from undisputed)
+    where transaction_id in (select transaction_id from disputed_transactions)
 ),
 
 moments as (

@@ -17,13 +17,29 @@
 with posted as (
     select
         *,
-        row_number() over (
-            partition by transaction_id order by posted_on, event_at, event_id
-        ) as posting_no
+        case when direction = 'DEBIT' then amount_minor else -amount_minor end as signed_of_event
     from {{ ref('int_posted_events__classified') }}
     where
         {{ is_touched('transaction_id', 'transaction') }}
         and {{ is_since_touched('event_at', 'transaction') }}
+),
+
+-- Few transactions post more than once, and only these are put in order.
+repeated as (
+    select transaction_id
+    from posted
+    group by transaction_id
+    having count(*) > 1
+),
+
+numbered as (
+    select
+        *,
+        row_number() over (
+            partition by transaction_id order by posted_on, event_at, event_id
+        ) as posting_no
+    from posted
+    where transaction_id in (select transaction_id from repeated)
 ),
 
 {% set of_first = [
@@ -37,15 +53,29 @@ netted as (
     select
         transaction_id,
         {% for column in of_first %}
+        {{ column }},
+        {% endfor %}
+        original_transaction_id,
+        network_transaction_id,
+        cast(1 as bigint) as posted_event_count,
+        signed_of_event as signed_minor,
+        received_at,
+        first_received_at
+    from posted
+    where transaction_id not in (select transaction_id from repeated)
+    union all
+    select
+        transaction_id,
+        {% for column in of_first %}
         max({{ column }}) filter (where posting_no = 1) as {{ column }},
         {% endfor %}
         max(original_transaction_id) as original_transaction_id,
         max(network_transaction_id) as network_transaction_id,
         count(*) as posted_event_count,
-        sum(case when direction = 'DEBIT' then amount_minor else -amount_minor end) as signed_minor,
+        cast(sum(signed_of_event) as bigint) as signed_minor,
         max(received_at) as received_at,
         min(first_received_at) as first_received_at
-    from posted
+    from numbered
     group by transaction_id
 )
 
@@ -59,7 +89,7 @@ select
     partner_id,
     event_at,
     posted_on,
-    cast(abs(signed_minor) as bigint) as amount_minor,
+    abs(signed_minor) as amount_minor,
     currency,
     case
         when signed_minor > 0 then 'DEBIT'
