@@ -202,7 +202,7 @@ class _History:
 
     def applications(self) -> None:
         rng = self.rng
-        submitted_at = START
+        submitted_at = datetime.combine(START, time())
         for number in range(25):
             # Every second one comes within two days of the one before.
             submitted_at = (
