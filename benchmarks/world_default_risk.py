@@ -13,7 +13,8 @@ servicing. The share of bad ones among good and bad is the true probability of w
 predict. What the declined would have been granted nobody says: they get the smallest line.
 
 Application rings never mean to pay and have papers that pass: they are fraud, which a credit score
-does not see, and raise the truth of the safest deciles. Each sample is shown with and without them.
+does not see, and raise the truth of deciles that are expected to pay. Each sample is shown with and
+without them.
 
 Deciles and bands are those of `benchmarks.default_risk`. For the option `bureau` one such life of
 half of the declined is delivered as seen at another lender (`credit_outcomes`).

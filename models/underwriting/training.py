@@ -204,8 +204,8 @@ def train_challenger(
     inputs = [f for f in samples.kept if f not in silent]
     earlier, later = _calibration_slice(samples)
     # The learner cannot bin what none of its rows has, be it known of the later ones.
-    known = np.isfinite(matrix(samples.frame, inputs)[earlier]).any(axis=0)
-    unseen = [f for f, is_known in zip(inputs, known, strict=True) if not is_known]
+    known = np.isfinite(matrix(samples.frame, inputs)[earlier])
+    unseen = [f for f, column in zip(inputs, known.T, strict=True) if not column.any()]
     inputs = [f for f in inputs if f not in unseen]
     values = matrix(samples.frame, inputs)
     lesson = _lesson(samples, settings, earlier, inputs)
