@@ -77,12 +77,17 @@ def main() -> None:
     )
     for option in given.options.split(","):
         for who, deciles in recovered(world, option).items():
-            print(f"\n{option}, {who}: {sum(d.is_recovered for d in deciles)} of {len(deciles)}")
-            print(f"{'rows':>8}{'expected':>10}{'band':>18}{'true':>9}")
-            for d in deciles:
-                told = "" if d.is_recovered else "  outside"
-                band = f"{d.low:.4f}–{d.high:.4f}"
-                print(f"{d.rows:>8,}{d.expected:>10.4f}{band:>18}{d.true:>9.4f}{told}", flush=True)
+            show(f"{option}, {who}", deciles)
+
+
+def show(what: str, deciles: list[Decile]) -> None:
+    """Print a table of `deciles`."""
+    print(f"\n{what}: {sum(d.is_recovered for d in deciles)} of {len(deciles)}")
+    print(f"{'rows':>8}{'expected':>10}{'band':>18}{'true':>9}")
+    for d in deciles:
+        told = "" if d.is_recovered else "  outside"
+        band = f"{d.low:.4f}–{d.high:.4f}"
+        print(f"{d.rows:>8,}{d.expected:>10.4f}{band:>18}{d.true:>9.4f}{told}", flush=True)
 
 
 def population(accounts: int, days: int, seed: int) -> pl.DataFrame:
@@ -183,13 +188,16 @@ def recovered(world: pl.DataFrame, option: str) -> dict[str, list[Decile]]:
     later = world.filter(pl.col("decision_at") >= later_from.replace(day=1, hour=0, minute=0))
     model = trained.estimator
     return {
-        "later accounts": _deciles(model, learned, later.filter("is_booked")),
-        "all who applied later": _deciles(model, learned, later),
+        "later accounts": deciles_of(model, learned, later.filter("is_booked")),
+        "all who applied later": deciles_of(model, learned, later),
     }
 
 
-def _deciles(model: Scorecard, learned: pl.DataFrame, later: pl.DataFrame) -> list[Decile]:
-    """Tenths of `later` by score."""
+def deciles_of(model: Scorecard, learned: pl.DataFrame, later: pl.DataFrame) -> list[Decile]:
+    """Tenths of `later` by score, with the band that the rows of `learned` allow.
+
+    Both have the columns that the model looks at; `later` has `true_pd` besides.
+    """
     known, asked = (matrix(frame, model.inputs_) for frame in (learned, later))
     score, probability = model.total_points(asked), model.predict_proba(asked)[:, 1]
     edges = np.quantile(score, np.linspace(0, 1, 11)[1:-1])

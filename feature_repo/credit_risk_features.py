@@ -8,6 +8,7 @@ until the next, however old it is.
 from data_sources import (
     account_payment_source,
     customer_application_source,
+    pull_application_source,
     pull_bureau_source,
 )
 from entities import account, customer, pull
@@ -76,6 +77,21 @@ pull_bureau_features = FeatureView(
         Field(name="bur_attributes", dtype=String),
     ],
     source=pull_bureau_source,
+)
+
+pull_application_features = FeatureView(
+    name="pull_application_features",
+    description="One row per bureau report and application: where the application came from.",
+    entities=[pull],
+    ttl=None,
+    schema=[
+        Field(name="pull_id", dtype=String),
+        Field(name="app_apps_24h_by_device", dtype=Int64),
+        Field(name="app_apps_24h_by_ip", dtype=Int64),
+        Field(name="app_apps_24h_by_person", dtype=Int64),
+        Field(name="app_device_age_d", dtype=Int64),
+    ],
+    source=pull_application_source,
 )
 
 customer_application_features = FeatureView(

@@ -7,6 +7,7 @@ by name (`view:feature`).
 from credit_risk_features import (
     account_payment_features,
     customer_application_features,
+    pull_application_features,
     pull_bureau_features,
 )
 from feast import FeatureService, FeatureView
@@ -77,7 +78,12 @@ def _only(view: FeatureView, names: list[str]) -> FeatureView:
 underwriting_v1 = FeatureService(
     name="underwriting_v1",
     description="By pull_id and customer_id, with what the applicant states.",
-    features=[pull_bureau_features, customer_application_features, application_affordability],
+    features=[
+        pull_bureau_features,
+        pull_application_features,
+        customer_application_features,
+        application_affordability,
+    ],
 )
 
 account_behaviour_v1 = FeatureService(

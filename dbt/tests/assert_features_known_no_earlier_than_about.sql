@@ -1,7 +1,8 @@
 -- No feature row claims to have been known before the time that it is about.
 {% set tables = [
     'card_velocity_features', 'account_amount_features', 'merchant_risk_features',
-    'pull_bureau_features', 'customer_application_features', 'account_payment_features',
+    'pull_bureau_features', 'pull_application_features', 'customer_application_features',
+    'account_payment_features',
 ] %}
 
 {% for table in tables %}

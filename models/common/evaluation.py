@@ -69,7 +69,7 @@ class Calibration:
 
     `ratio` is Σp/Σy (null without positives), `intercept` and `slope` come from a logistic
     regression of the outcome on the logit of the probability (1 and 0 are perfect), `ece` is the
-    weighted mean gap over `bins` equally filled groups.
+    weighted mean gap over `bins` equally filled groups, in which ties stay together.
     """
 
     ratio: float | None
@@ -92,18 +92,28 @@ def calibration(
     slope = intercept = None
     if _both_classes(target):
         slope, intercept = _logit_line(target, probability, weights)
-    order = np.argsort(probability, kind="stable")
+    group = _filled_groups(probability, bins)
     table: list[dict[str, float]] = []
     gap = 0.0
-    for part in np.array_split(order, min(bins, max(1, len(order)))):
-        if not len(part):
-            continue
+    for part in (np.flatnonzero(group == number) for number in np.unique(group)):
         mass = float(weights[part].sum())
         expected = float(np.average(probability[part], weights=weights[part]))
         observed = float(np.average(target[part], weights=weights[part]))
         gap += mass * abs(expected - observed)
         table.append({"rows": float(len(part)), "expected": expected, "observed": observed})
     return Calibration(ratio, slope, intercept, gap / float(weights.sum()), tuple(table))
+
+
+def _filled_groups(values: np.ndarray, groups: int) -> np.ndarray:
+    """The group of each value, as equally filled as ties allow.
+
+    Equal values are never divided, so that the order of rows does not matter: they belong where
+    the middle of them lies, and other groups may stay empty.
+    """
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    parts = np.array_split(np.arange(len(values)), max(1, min(groups, len(values))))
+    middle = np.cumsum(counts) - (counts + 1) / 2
+    return np.searchsorted(np.cumsum([len(p) for p in parts]), middle, side="right")[place]
 
 
 def _logit_line(

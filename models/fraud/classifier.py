@@ -88,8 +88,10 @@ class FraudClassifier(CalibratedClassifier):
             elif self.kind == "random_forest":
                 self.estimator_.fit(values, fraud, sample_weight=sample_weight)
             else:
-                # The bins of weighted rows take ten times as long as the fit itself.
-                self.estimator_.fit(values, fraud)
+                # The bins of weighted rows take ten times as long as the fit itself. A column of
+                # which no row is known has none: a constant in its place is never asked for.
+                unknown = np.isnan(values).all(axis=0)
+                self.estimator_.fit(np.where(unknown, 0.0, values), fraud)
                 if sample_weight is not None:
                     self.intercept_ = _shift(fraud, sample_weight)
         if self.kind == "random_forest":

@@ -75,12 +75,14 @@ _NULL_MEANINGS = {
     "R02": "no application is known",
     "R04": "income or obligations are not known",
     "R08": "no such history, or the feed had not delivered",
+    "R21": "no report was asked for, or the feed does not tell",
     "B09": "no such history on the account",
 }
 GENERAL_REASON = "R20"
 """Of attributes that the catalogue does not know: too general to tell a consumer."""
 _NO_FILE = ("R08", "No credit file or too little credit history")
 _NO_INCOME = ("R04", "Unable to verify income")
+_NO_SOURCE = ("R21", "Unable to verify identity")
 _NO_ACCOUNT = ("B09", "Too little history on this account")
 
 CATALOGUE: tuple[CatalogueEntry, ...] = (
@@ -182,8 +184,16 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         "Income insufficient for amount of credit requested",
         _NO_INCOME,
     ),
+    CatalogueEntry(r"app_apps_24h_by_\w+", 1, "R19", "Number of recent applications", _NO_SOURCE),
     CatalogueEntry(
-        r"app_(count|apps|declined|approved)_\w+|app_\w*count_\w+",
+        r"app_device_age_\w+",
+        -1,
+        "R22",
+        "Limited history with the device that the application came from",
+        _NO_SOURCE,
+    ),
+    CatalogueEntry(
+        r"app_(count|declined|approved)_\w+|app_\w*count_\w+",
         1,
         "R19",
         "Number of recent applications",

@@ -202,8 +202,12 @@ def train_challenger(
         raise ModelError("the challenger and the scorecard must learn from one data set")
     silent = [f for f in samples.kept if scorecard.dropped_features.get(f, "").startswith(WEAK)]
     inputs = [f for f in samples.kept if f not in silent]
-    values = matrix(samples.frame, inputs)
     earlier, later = _calibration_slice(samples)
+    # The learner cannot bin what none of its rows has, be it known of the later ones.
+    known = np.isfinite(matrix(samples.frame, inputs)[earlier])
+    unseen = [f for f, column in zip(inputs, known.T, strict=True) if not column.any()]
+    inputs = [f for f in inputs if f not in unseen]
+    values = matrix(samples.frame, inputs)
     lesson = _lesson(samples, settings, earlier, inputs)
     model = MonotoneBoosting(
         pdo=settings.pdo,
@@ -231,6 +235,7 @@ def train_challenger(
         dropped_features={
             **samples.dropped,
             **dict.fromkeys(silent, f"{WEAK} {settings.minimum_iv}"),
+            **dict.fromkeys(unseen, "all missing before the rows to calibrate on"),
         },
         dataset_sha256=samples.sha256,
         parameters={"kind": CHALLENGER, **asdict(settings), **_learner(model)},

@@ -20,6 +20,7 @@ VIEWS = (
     "device_risk_features",
     "ip_risk_features",
     "pull_bureau_features",
+    "pull_application_features",
     "customer_application_features",
     "account_payment_features",
 )

@@ -202,13 +202,21 @@ class _History:
 
     def applications(self) -> None:
         rng = self.rng
+        submitted_at = datetime.combine(START, time())
         for number in range(25):
-            submitted_at = _at(rng, START + timedelta(days=rng.randrange(DAYS)))
+            # Every second one comes within two days of the one before.
+            submitted_at = (
+                submitted_at + timedelta(minutes=rng.randrange(2_880))
+                if number % 2
+                else _at(rng, START + timedelta(days=rng.randrange(DAYS)))
+            )
             common = {
                 "application_id": f"x{number}",
                 "person_id": f"u{number % 7}",
                 "program_id": "p1",
                 "submitted_at": submitted_at,
+                "device_id": rng.choice([None, "d0", "d1"]),
+                "ip_hash": rng.choice([None, "i0"]),
                 "account_id": f"a{number}" if number < len(self.accounts) else None,
             }
             received_at = _later(rng, submitted_at)

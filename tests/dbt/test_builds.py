@@ -219,6 +219,49 @@ def test_a_row_says_what_was_known_when_it_was_made(built: dict[str, Any]) -> No
         )
 
 
+def test_an_application_tells_where_it_came_from(built: dict[str, Any]) -> None:
+    """Others from its device, address and person are counted as known when it was first told of."""
+    first: dict[str, Row] = {}
+    for row in sorted(built["rows"]["applications"], key=lambda row: row["received_at"]):
+        first.setdefault(row["application_id"], row)
+    pulled: dict[str, datetime] = {}
+    for row in built["rows"]["bureau_pulls"]:
+        at = pulled.setdefault(row["application_id"], row["received_at"])
+        pulled[row["application_id"]] = min(at, row["received_at"])
+    found = rows_of("features.pull_application_features")
+    assert len(found) == len(pulled)
+    greatest = {"device": 0, "ip": 0, "person": 0, "age": 0}
+    for row in found:
+        mine = first["x" + row["pull_id"].removeprefix("b")]
+        at = max(mine["received_at"], mine["submitted_at"], pulled[mine["application_id"]])
+        assert row["event_timestamp"] == row["created_timestamp"] == at
+        for source, column in (
+            ("device", "device_id"),
+            ("ip", "ip_hash"),
+            ("person", "person_id"),
+        ):
+            same = [o for o in first.values() if o[column] == mine[column] is not None]
+            recent = [
+                o
+                for o in same
+                if timedelta(0) <= mine["submitted_at"] - o["submitted_at"] < timedelta(hours=24)
+                and o["received_at"] <= at
+            ]
+            assert row[f"app_apps_24h_by_{source}"] == (len(recent) or None)
+            greatest[source] = max(greatest[source], len(recent))
+            if source == "device":
+                days = [
+                    (mine["submitted_at"].date() - o["submitted_at"].date()).days
+                    for o in same
+                    if o["received_at"] <= mine["received_at"]
+                ]
+                assert row["app_device_age_d"] == max(days, default=None)
+                greatest["age"] = max(greatest["age"], *days, 0)
+    assert greatest["device"] > 1
+    assert greatest["ip"] > 1
+    assert greatest["age"] > 1
+
+
 def test_a_view_whose_text_is_unchanged_is_left_as_it_is(built: dict[str, Any]) -> None:
     views = ("--select", "config.materialized:view,path:models/staging")
     latest = "(select max(snapshot_id) as latest from ducklake_snapshots('lake'))"

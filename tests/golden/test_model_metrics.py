@@ -102,6 +102,21 @@ def test_ranking_and_probability_metrics_by_hand():
     assert found.ece == pytest.approx((2 * abs(0.225 - 0.5) + 2 * abs(0.6 - 0.5)) / 4)
 
 
+def test_calibration_groups_do_not_divide_ties():
+    """Two distinct probabilities make two groups, however the rows lie: by hand."""
+    target = np.array([1, 1, 0, 0, 0, 0, 1, 0])
+    probability = np.array([0.5, 0.5, 0.5, 0.1, 0.1, 0.1, 0.1, 0.1])
+    found = calibration(target, probability)
+    assert [(b["rows"], b["expected"], b["observed"]) for b in found.bins] == [
+        (5.0, pytest.approx(0.1), pytest.approx(1 / 5)),
+        (3.0, pytest.approx(0.5), pytest.approx(2 / 3)),
+    ]
+    assert found.ece == pytest.approx((5 * (1 / 5 - 0.1) + 3 * (2 / 3 - 0.5)) / 8)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(8)
+        assert calibration(target[order], probability[order]).ece == pytest.approx(found.ece)
+
+
 def test_card_precision_over_three_days_with_and_without_removal():
     # Two alerts a day. Card a is compromised on all days, card d on day 3.
     rows = [

@@ -235,6 +235,16 @@ def test_every_kind_learns_with_missing_values_and_repeats(kind: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_learns_where_a_feature_is_not_known_at_all(kind: str):
+    """In an early block a feed may not have begun; its values change nothing then."""
+    generator = np.random.default_rng(0)
+    values = generator.random((500, 2))
+    fraud = (values[:, 0] > 0.8).astype(int)
+    model = FraudClassifier(kind=kind).fit(values * [1, np.nan], fraud)
+    assert np.allclose(model.raw_logit(values), model.raw_logit(values * [1, 0]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_makes_fraud_likely_is_the_first_reason(kind: str):
     values, fraud = separable()
     model = FraudClassifier(kind=kind, trees=30).fit(values, fraud, features=["a", "b", "c"])

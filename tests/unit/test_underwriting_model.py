@@ -94,6 +94,22 @@ def test_it_ranks_out_of_time_and_keeps_what_it_could_not_use(model):
     assert not [g for g in model.gates.values() if g.startswith("fail")]
 
 
+def test_a_feature_that_only_the_calibration_rows_know_is_left_out_of_the_challenger(frame):
+    """A feed that began late: known from day 300 on, as only rows to calibrate on are."""
+    began = datetime(2024, 1, 1) + timedelta(days=300)
+    number = pl.int_range(pl.len())
+    is_low = (pl.col("is_bad") == 1) & (number % 4 > 0)
+    share = pl.when(is_low).then(0.0).otherwise(number % 10 / 10)
+    late = frame.with_columns(
+        pl.when(pl.col("decision_at") >= began).then(share).alias("bur_sat_pct")
+    )
+    scorecard = train(late)
+    assert "bur_sat_pct" not in scorecard.dropped_features
+    challenger = train(late, challenge=scorecard)
+    assert "bur_sat_pct" not in challenger.features
+    assert "all missing before" in challenger.dropped_features["bur_sat_pct"]
+
+
 def test_training_again_gives_the_same_model_whatever_the_row_order(frame, model):
     again = train(frame.sample(fraction=1.0, shuffle=True, seed=9))
     assert again.dataset_sha256 == model.dataset_sha256

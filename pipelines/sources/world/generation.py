@@ -106,11 +106,7 @@ def generate(
         )
     window = Window.ending(ends_on or DEFAULT_END, days)
     truth = truth or landing.parent / "truth"
-    partners = tuple(
-        (p.partner_id, p.partner_category) if p.partner_id and p.partner_category else None
-        for p in PROGRAMS
-    )
-    merchants = build_merchants(seed, window, partners)
+    merchants = merchants_of(seed, window)
     common = LandingWriter(landing)
     files = deliver(common, {"merchants": merchant_rows(merchants, window)}, window, "part-0")
 
@@ -201,9 +197,23 @@ def _make(
     )
 
 
+def merchants_of(seed: int, window: Window) -> Merchants:
+    """The world's merchants, those of the programs' partners among them."""
+    partners = tuple(
+        (p.partner_id, p.partner_category) if p.partner_id and p.partner_category else None
+        for p in PROGRAMS
+    )
+    return build_merchants(seed, window, partners)
+
+
 def tell(seed: int, first: int, count: int, merchants: Merchants, window: Window) -> Story:
     """What happens to the accounts `first` … `first + count − 1`."""
     applications = applicants.build_applications(seed, first, count, window)
+    return live(seed, applications, merchants, window)
+
+
+def live(seed: int, applications: pl.DataFrame, merchants: Merchants, window: Window) -> Story:
+    """What happens to the accounts that `applications` booked; their numbers choose their fates."""
     holders = build_holders(seed, applications, window)
     genuine = genuine_attempts(seed, holders, merchants, window)
     frauds, incidents = fraud_attempts(seed, holders, merchants, genuine, window)
