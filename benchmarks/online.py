@@ -180,6 +180,8 @@ def _read_all(options: Any, stores: list[str], root: Path, port: int) -> Iterato
                     yield _floor(size, count, options, port)
         feast = str(Path(sys.executable).with_name("feast"))
         command = [feast, "-c", str(home / "stock"), "serve", "-p", "{port}", "--no-access-log"]
+        # Left alone it ends after a thousand requests, and its connections with it.
+        command += ["--max-requests", "0"]
         with _server(command) as at:
             for size in rows:
                 for count in connections:

@@ -214,7 +214,7 @@ class Settings(BaseSettings):
 
     @property
     def reports_dir(self) -> Path:
-        """Finance packs: `rewards/<program>/<period>/v<n>/`."""
+        """Finance packs, `rewards/<program>/<period>/v<n>/`; feature parity, `features/`."""
         return self.home / "reports"
 
     @property
