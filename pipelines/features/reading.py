@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pipelines.errors import CardlineError
 from pipelines.features.encoding import (
@@ -68,10 +68,12 @@ class ViewRead:
 class Plan:
     """What one request needs: `keys` and `request` go in, `columns` (view, feature) come out.
 
-    `made_of` are the keys besides, which are made of what goes in.
+    `made_of` are the keys besides, which are made of what goes in; `services` those that give all
+    of `columns`.
     """
 
     label: str
+    services: frozenset[str]
     keys: tuple[str, ...]
     made_of: dict[str, tuple[str, ...]]
     request: dict[str, str]
@@ -88,9 +90,8 @@ class StoredRows:
     rows: Mapping[bytes, bytes]
 
 
-@dataclass(frozen=True)
-class Column:
-    """One feature of every row asked for."""
+class Column(NamedTuple):
+    """One feature of every row asked for; fifty a request, so it has to be cheap to make."""
 
     view: str
     name: str
@@ -159,12 +160,6 @@ class Plans:
         """The plan of single features, each as `view:feature`."""
         return self._of_features(tuple(references))
 
-    def services_with(self, plan: Plan) -> set[str]:
-        """The services that give all that `plan` gives."""
-        return {
-            name for name, columns in self._references.items() if set(plan.columns) <= set(columns)
-        }
-
     def _plan_features(self, references: tuple[str, ...]) -> Plan:
         declared = {
             (name, feature) for name, view in self.views.items() for feature in view.features
@@ -190,7 +185,10 @@ class Plans:
         keys = tuple(dict.fromkeys(view.key for view in views))
         made = made_keys(keys, request, self._made_of)
         own = tuple(key for key in keys if key not in made)
-        return Plan(label, own, made, request, views, tuple(functions), columns)
+        services = frozenset(
+            name for name, gives in self._references.items() if set(columns) <= set(gives)
+        )
+        return Plan(label, services, own, made, request, views, tuple(functions), columns)
 
     def table(self, view: str) -> Any:
         """Feast's object of a view."""

@@ -242,8 +242,7 @@ class App:
         asked = _as_object(await _body(call), "the request")
         plan = self._plan_of(asked)
         call.service = plan.label
-        allowed = self._plans.services_with(plan)
-        if not any(call.client.may(f"features:{name}") for name in allowed):
+        if not any(call.client.may(f"features:{name}") for name in plan.services):
             self._require(call, f"features:{plan.label}")
         columns = _as_object(asked.get("entities"), "entities")
         for name, values in columns.items():
@@ -342,7 +341,10 @@ class App:
 
     async def _vectors(self, plan: Plan, given: dict[str, list[Any]]) -> Vectors:
         vectors = await read_vectors(plan, given, self._read, self._seconds)
-        missing = sum(column.statuses.count(NOT_FOUND) for column in vectors.columns)
+        # Columns of one view share their list of statuses.
+        lists = {id(column.statuses): column.statuses for column in vectors.columns}
+        counts = {known: statuses.count(NOT_FOUND) for known, statuses in lists.items()}
+        missing = sum(counts[id(column.statuses)] for column in vectors.columns)
         asked = len(vectors.columns) * len(next(iter(given.values())))
         self._metrics.read(plan.label, asked, missing, vectors.known_through)
         return vectors
