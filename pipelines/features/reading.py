@@ -69,11 +69,13 @@ class Plan:
     """What one request needs: `keys` and `request` go in, `columns` (view, feature) come out.
 
     `made_of` are the keys besides, which are made of what goes in; `services` those that give all
-    of `columns`.
+    of `columns`. `objects` are what Feast's permissions speak of: the service, or the views of
+    single features.
     """
 
     label: str
     services: frozenset[str]
+    objects: tuple[str, ...]
     keys: tuple[str, ...]
     made_of: dict[str, tuple[str, ...]]
     request: dict[str, str]
@@ -188,7 +190,9 @@ class Plans:
         services = frozenset(
             name for name, gives in self._references.items() if set(columns) <= set(gives)
         )
-        return Plan(label, services, own, made, request, views, tuple(functions), columns)
+        named = [view for view, _ in columns] + list(reads)
+        objects = (label,) if label in self._references else tuple(dict.fromkeys(named))
+        return Plan(label, services, objects, own, made, request, views, tuple(functions), columns)
 
     def table(self, view: str) -> Any:
         """Feast's object of a view."""

@@ -116,8 +116,9 @@ def load_definitions() -> Definitions:
 def _load_definitions(home: object, digest: str) -> Definitions:
     from feast import Entity, FeatureService, FeatureView, OnDemandFeatureView
     from feast.data_source import DataSource
+    from feast.permissions.permission import Permission
 
-    kinds = (DataSource, Entity, FeatureView, OnDemandFeatureView, FeatureService)
+    kinds = (DataSource, Entity, FeatureView, OnDemandFeatureView, FeatureService, Permission)
     objects: dict[int, Any] = {}
     for module in _import_repo():
         for name in sorted(vars(module)):
@@ -165,6 +166,7 @@ def _undeclared(store: "FeatureStore", objects: list[Any]) -> list[Any]:
     """What the registry still holds and the repository no longer declares."""
     declared = {(type(item).__name__, item.name) for item in objects}
     registered = [
+        *store.list_permissions(),
         *store.list_feature_services(),
         *store.list_on_demand_feature_views(),
         *store.list_feature_views(),

@@ -35,6 +35,7 @@ from pipelines.serving.decisions import DecisionLog, KeyReused, KeyTaken, LogUna
 from pipelines.serving.limits import RateLimit
 from pipelines.serving.metrics import Metrics
 from pipelines.serving.openapi import document
+from pipelines.serving.permissions import READ, WRITE, Permissions
 from pipelines.serving.scorers import NoModel, Scorer, UnusableModel
 from pipelines.serving.tokens import METRICS, MODELS, PUSH, Client, Gate
 from pipelines.settings import Settings
@@ -87,6 +88,7 @@ class App:
         self._seconds = settings.serve_deadline_ms / 1000
         self._plans = Plans()
         self._gate = Gate(settings)
+        self._permissions = Permissions()
         self._limit = RateLimit(settings.serve_requests_per_second)
         self._scorers = {name: Scorer(name) for name in MODELS}
         self._decisions = DecisionLog(settings.decisions_path)
@@ -244,6 +246,7 @@ class App:
         call.service = plan.label
         if not any(call.client.may(f"features:{name}") for name in plan.services):
             self._require(call, f"features:{plan.label}")
+        self._require_permission(call, plan.objects, READ)
         columns = _as_object(asked.get("entities"), "entities")
         for name, values in columns.items():
             if not isinstance(values, list):
@@ -266,6 +269,7 @@ class App:
 
     async def _push(self, call: Call) -> bytes:
         self._require(call, PUSH)
+        self._require_permission(call, (VIEW,), WRITE)
         rows = _pushed_rows(_as_object(await _body(call), "the request"))
         call.rows = len(rows)
         if call.rows > MAX_PUSH_ROWS:
@@ -330,6 +334,7 @@ class App:
             return earlier
         model = await asyncio.to_thread(scorer.current) if scorer.is_stale else scorer.current()
         plan = self._plans.service(model.service)
+        self._require_permission(call, plan.objects, READ)
         references, given = _score_rows(plan, rows)
         vectors = await self._vectors(plan, given)
         if len(rows) <= _ROWS_IN_THE_LOOP:
@@ -352,6 +357,10 @@ class App:
     def _require(self, call: Call, scope: str) -> None:
         if not call.client.may(scope):
             raise Refused(403, f"the token is not for {scope}")
+
+    def _require_permission(self, call: Call, names: tuple[str, ...], action: str) -> None:
+        if not self._permissions.allow(call.client, names, action):
+            raise Refused(403, f"Feast's permissions refuse {action} on {', '.join(names)}")
 
 
 def _require_local(headers: dict[bytes, list[bytes]]) -> None:
