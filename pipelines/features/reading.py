@@ -2,7 +2,8 @@
 
 What a request asks for is resolved once and kept as a plan, and no message of Feast is built on the
 way out. The answer equals Feast's, except that Redis, too, tells a key that it does not have
-(`NOT_FOUND`) from a null (`PRESENT`).
+(`NOT_FOUND`) from a null (`PRESENT`), and that a row older than its view's TTL, which stock Feast
+answers all the same, has no values (`OUTSIDE_MAX_AGE`).
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from pipelines.features.encoding import (
     LayoutChanged,
     encode_keys,
     event_time,
+    is_expired,
     layout_of,
 )
 from pipelines.features.materialize import parse_mark
@@ -36,6 +38,7 @@ from pipelines.features.requests import (
 
 PRESENT = "PRESENT"
 NOT_FOUND = "NOT_FOUND"
+OUTSIDE_MAX_AGE = "OUTSIDE_MAX_AGE"
 NO_TIME = "1970-01-01T00:00:00Z"
 """How Feast writes the event time of what has none."""
 _INT64 = range(-(2**63), 2**63)
@@ -300,6 +303,14 @@ async def read_vectors(
         texts = {key: _time_text(data[: VERSION_BYTES // 2]) for key, data in found.rows.items()}
         rows = [unpacked.get(key) for key in keys]
         statuses = [NOT_FOUND if row is None else PRESENT for row in rows]
+        if view.table.ttl:
+            # A row that is too old is told apart from none: its time stays, its values do not.
+            old = {key for key, data in found.rows.items() if is_expired(view.table, data)}
+            rows = [None if key in old else row for key, row in zip(keys, rows, strict=True)]
+            statuses = [
+                OUTSIDE_MAX_AGE if key in old else status
+                for key, status in zip(keys, statuses, strict=True)
+            ]
         times = [texts.get(key, NO_TIME) for key in keys]
         for at, feature in zip(view.places, view.features, strict=True):
             values = [None if row is None else row[at] for row in rows]

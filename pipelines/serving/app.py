@@ -19,7 +19,7 @@ from pydantic_core import from_json, to_json
 from pipelines.errors import CardlineError
 from pipelines.features.pushes import SOURCE, VIEW, Pusher, changes_of, parsed
 from pipelines.features.reading import (
-    NOT_FOUND,
+    PRESENT,
     Plan,
     Plans,
     Reader,
@@ -118,6 +118,15 @@ class App:
             await self._http(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})
+
+    def load_models(self) -> None:
+        """Load what scores are made with now, or the first who asks for one waits for seconds.
+
+        A model that is not there or cannot be used is told to who asks for it.
+        """
+        for scorer in self._scorers.values():
+            with suppress(CardlineError):
+                scorer.current()
 
     async def close(self) -> None:
         """Close the logs and the connections to the store."""
@@ -348,7 +357,9 @@ class App:
         vectors = await read_vectors(plan, given, self._read, self._seconds)
         # Columns of one view share their list of statuses.
         lists = {id(column.statuses): column.statuses for column in vectors.columns}
-        counts = {known: statuses.count(NOT_FOUND) for known, statuses in lists.items()}
+        counts = {
+            known: len(statuses) - statuses.count(PRESENT) for known, statuses in lists.items()
+        }
         missing = sum(counts[id(column.statuses)] for column in vectors.columns)
         asked = len(vectors.columns) * len(next(iter(given.values())))
         self._metrics.read(plan.label, asked, missing, vectors.known_through)

@@ -226,7 +226,7 @@ _VECTORS = {
                     "values": {"type": "array", "items": {}},
                     "statuses": {
                         "type": "array",
-                        "items": {"enum": ["PRESENT", "NOT_FOUND"]},
+                        "items": {"enum": ["PRESENT", "NOT_FOUND", "OUTSIDE_MAX_AGE"]},
                     },
                     "event_timestamps": {
                         "type": "array",
