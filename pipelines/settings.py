@@ -47,6 +47,11 @@ class Settings(BaseSettings):
         "sqlite", description="Where online features live."
     )
     redis_url: str = Field("localhost:6379", description="`host:port[,option=value]` of the Redis.")
+    registry_url: SecretStr | None = Field(
+        None,
+        description="URL (`postgresql://user:password@host/database`) of the database that keeps "
+        "Feast's registry; default a file in the home.",
+    )
     serve_token: SecretStr | None = Field(
         None,
         description="Bearer token of the feature server that opens everything; beyond loopback it "
@@ -214,7 +219,7 @@ class Settings(BaseSettings):
 
     @property
     def reports_dir(self) -> Path:
-        """Finance packs: `rewards/<program>/<period>/v<n>/`."""
+        """Finance packs, `rewards/<program>/<period>/v<n>/`; feature parity, `features/`."""
         return self.home / "reports"
 
     @property

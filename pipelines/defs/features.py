@@ -1,7 +1,7 @@
 """Features on their way to Feast: published for training, materialised for serving."""
 
 from collections.abc import Sequence
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import dagster as dg
@@ -26,7 +26,11 @@ VIEWS = (
 )
 OFFLINE = dg.AssetKey(["features", "offline_store"])
 ONLINE = dg.AssetKey(["features", "online_store"])
+PARITY = dg.AssetKey(["features", "parity"])
 ONLINE_POOL = "online_store"
+ONLINE_EQUALS_OFFLINE = "online_equals_offline"
+WHEN_NEW = dg.AutomationCondition.eager()
+"""For the sensor `feature_automation_sensor`: when what an asset is made of has changed."""
 
 
 class MaterializeConfig(dg.Config):
@@ -50,6 +54,7 @@ class MaterializeConfig(dg.Config):
     kinds={"feast", "parquet"},
     retry_policy=RETRIES,
     pool=ONLINE_POOL,
+    automation_condition=WHEN_NEW,
     freshness_policy=DAILY_FRESHNESS,
     description="One Parquet file per feature view and day, and per month of what is older, for "
     "Feast's point-in-time retrieval. Only those that changed are written.",
@@ -76,6 +81,7 @@ def offline_store(config: MaterializeConfig) -> dg.MaterializeResult:
     kinds={"feast"},
     retry_policy=RETRIES,
     pool=ONLINE_POOL,
+    automation_condition=WHEN_NEW,
     freshness_policy=DAILY_FRESHNESS,
     description="One row per entity and feature view: the newest that is known, never replaced by "
     "an older one.",
@@ -112,15 +118,57 @@ def _metadata(rows: Sequence[dict[str, Any]], counted: str) -> dict[str, Any]:
     }
 
 
-@dg.asset_check(
-    asset=ONLINE,
-    description="For a sample of entities every online feature equals the point-in-time one.",
-)
-def online_equals_offline() -> dg.AssetCheckResult:
-    from pipelines.features.parity import parity
+class ParityConfig(dg.Config):
+    """How many entities of every view are compared."""
 
-    mismatches = parity()
-    return dg.AssetCheckResult(
-        passed=mismatches.is_empty(),
-        metadata={"mismatches": mismatches.height, "sample": markdown_table(mismatches.head(10))},
+    sample: int = 100
+
+
+@dg.asset(
+    key=PARITY,
+    deps=[ONLINE],
+    group_name="features",
+    owners=OWNERS,
+    kinds={"feast", "html"},
+    retry_policy=RETRIES,
+    pool=ONLINE_POOL,
+    automation_condition=WHEN_NEW,
+    freshness_policy=DAILY_FRESHNESS,
+    check_specs=[
+        dg.AssetCheckSpec(
+            ONLINE_EQUALS_OFFLINE,
+            asset=PARITY,
+            description="For a sample of entities every online feature equals the point-in-time "
+            "one.",
+        )
+    ],
+    description="Online and point-in-time values side by side, for a sample of entities that is "
+    "another one each day; the page tells what differs and why.",
+)
+def parity_page(config: ParityConfig) -> dg.MaterializeResult:
+    from pipelines.features.parity import compare
+    from pipelines.features.parity_page import write_page
+    from pipelines.settings import get_settings
+
+    now = datetime.now(UTC).replace(tzinfo=None)
+    comparison = compare(config.sample, seed=now.toordinal())
+    page = write_page(get_settings(), comparison, now)
+    mismatches = comparison.mismatches
+    return dg.MaterializeResult(
+        metadata={
+            "page": dg.MetadataValue.path(str(page)),
+            "mismatches": mismatches.height,
+            "compared": markdown_table(comparison.compared),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=ONLINE_EQUALS_OFFLINE,
+                passed=mismatches.is_empty(),
+                metadata={
+                    "mismatches": mismatches.height,
+                    "page": dg.MetadataValue.path(str(page)),
+                    "sample": markdown_table(mismatches.head(10)),
+                },
+            )
+        ],
     )

@@ -4,7 +4,7 @@ import dagster as dg
 
 from pipelines.defs import finance, landing, models
 from pipelines.defs.closing import month_end_close
-from pipelines.defs.features import OFFLINE, ONLINE
+from pipelines.defs.features import OFFLINE, ONLINE, PARITY
 from pipelines.defs.maintenance import lake_maintenance
 
 DBT_LAYERS = ("staging", "intermediate", "marts", "features")
@@ -20,13 +20,19 @@ curated_tables_build = dg.define_asset_job(
         dg.AssetSelection.groups("raw", *DBT_LAYERS)
         | dg.AssetSelection.assets(["rewards", "programs"])
     )
-    - dg.AssetSelection.assets(OFFLINE, ONLINE),
+    - dg.AssetSelection.assets(OFFLINE, ONLINE, PARITY),
     description="Bring staging, intermediate, marts and feature tables up to what was ingested.",
 )
 features_publish = dg.define_asset_job(
     "features_publish",
-    selection=dg.AssetSelection.assets(OFFLINE, ONLINE),
-    description="Publish features for training and put the newest into the online store.",
+    selection=dg.AssetSelection.assets(OFFLINE, ONLINE, PARITY),
+    description="Publish features for training, put the newest into the online store and hold both "
+    "against each other.",
+)
+feature_parity = dg.define_asset_job(
+    "feature_parity",
+    selection=dg.AssetSelection.assets(PARITY),
+    description="Hold online features against point-in-time ones, for other entities each day.",
 )
 rewards_accrual = dg.define_asset_job(
     "rewards_accrual",
@@ -68,6 +74,7 @@ JOBS = [
     landing_ingest,
     curated_tables_build,
     features_publish,
+    feature_parity,
     rewards_accrual,
     finance_tables_build,
     finance_packs_build,
@@ -91,6 +98,7 @@ SCHEDULES = [
             (curated_tables_build, "0 4 * * *"),
             (rewards_accrual, "0 5 * * *"),
             (finance_tables_build, "30 5 * * *"),
+            (feature_parity, "30 6 * * *"),
             (scores_refresh, "0 6 * * *"),
             (fraud_retrain, "0 7 * * 1"),
             (underwriting_retrain, "0 7 3 * *"),
@@ -104,6 +112,6 @@ SCHEDULES = [
 
 feature_automation_sensor = dg.AutomationConditionSensorDefinition(
     "feature_automation_sensor",
-    target=dg.AssetSelection.assets(OFFLINE, ONLINE),
-    description="Publishes and serves features when their tables have changed.",
+    target=dg.AssetSelection.assets(OFFLINE, ONLINE, PARITY),
+    description="Publishes, serves and compares features when their tables have changed.",
 )

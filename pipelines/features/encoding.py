@@ -155,6 +155,11 @@ def event_time(data: bytes) -> datetime:
     return (_EPOCH + at).replace(tzinfo=UTC)
 
 
+def is_expired(table: Any, data: bytes) -> bool:
+    """Whether a packed row is older now than the TTL of its view, as it would be offline."""
+    return bool(table.ttl) and event_time(data) < datetime.now(UTC) - table.ttl
+
+
 def encode_frame(view: "View", frame: pl.DataFrame) -> OnlineRows:
     """`frame` (key, features, event_timestamp, created_timestamp; one row a key), packed."""
     times = zip(
@@ -216,12 +221,16 @@ def encode_messages(
 def as_messages(
     table: Any, data: bytes | None, requested: Sequence[str] | None
 ) -> tuple[datetime | None, dict[str, Any] | None]:
-    """A packed row as Feast's stores answer: event time and messages by feature."""
+    """A packed row as Feast's stores answer: event time and messages by feature.
+
+    Those of a row older than its view's TTL are null, as they are offline.
+    """
     if data is None:
         return None, None
     layout = layout_of(table)
     wanted = set(layout.names if requested is None else requested)
-    found = zip(layout.names, layout.kinds, layout.unpack(data), strict=True)
+    values = [None] * len(layout.names) if is_expired(table, data) else layout.unpack(data)
+    found = zip(layout.names, layout.kinds, values, strict=True)
     return event_time(data), {
         name: _message(kind, value) for name, kind, value in found if name in wanted
     }

@@ -102,6 +102,18 @@ def batches_alone() -> AbstractContextManager[None]:
     return _online(feature_store()).without_pushes()
 
 
+def online_event_times(view: str, keys: list[str]) -> list[datetime | None]:
+    """The event time (UTC) of what the batches wrote online of each key; None where nothing is."""
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    store, key = feature_store(), load_definitions().views[view].key
+    messages = [EntityKey(join_keys=[key], entity_values=[Value(string_val=k)]) for k in keys]
+    with batches_alone():
+        found = _online(store).online_read(store.config, store.get_feature_view(view), messages, [])
+    return [_naive(at) for at, _ in found]
+
+
 def read_mark(store: "FeatureStore", view: str) -> Mark | None:
     """How far `view` is materialised in the online store of this home."""
     text = _online(store).read_mark(store.config, store.get_feature_view(view))
@@ -141,7 +153,7 @@ def _materialize_view(
     spans = _due_spans(manifest, mark, since, through)
     rows = written = 0
     if spans:
-        frame = _latest_rows(view, spans, through)
+        frame = latest_rows(view, spans, through)
         rows = frame.height
         for part in frame.iter_slices(_ROWS_PER_WRITE):
             written += online.write_rows(store.config, table, encode_frame(view, part))
@@ -164,7 +176,7 @@ def _repair(
     if not keys:
         return 0
     online, table = _online(store), store.get_feature_view(view.name)
-    frame = _latest_rows(view, list(manifest.partitions), through, keys)
+    frame = latest_rows(view, list(manifest.partitions), through, keys)
     online.write_rows(store.config, table, encode_frame(view, frame), is_forced=True)
     left = set(frame[view.key].to_list())
     lost = pl.Series(view.key, [key for key in keys if key not in left], pl.String)
@@ -185,10 +197,13 @@ def _due_spans(
     ]
 
 
-def _latest_rows(
+def latest_rows(
     view: View, spans: list[str], through: datetime, keys: list[str] | None = None
 ) -> pl.DataFrame:
-    """The latest row per key, by (event_timestamp, created_timestamp), visible by `through`."""
+    """The latest row per key, by (event_timestamp, created_timestamp), visible by `through`.
+
+    From the published files of `spans`; `keys` limits it to these.
+    """
     if not spans:
         kinds = {view.key: "STRING", **view.features}
         schema = {name: POLARS_TYPES[kind] for name, kind in kinds.items()}

@@ -8,7 +8,8 @@ left out.
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,10 +17,15 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from pipelines.errors import CardlineError
-from pipelines.features.materialize import batches_alone, materialized_through
+from pipelines.features.materialize import (
+    batches_alone,
+    latest_rows,
+    materialized_through,
+    online_event_times,
+)
 from pipelines.features.publish import partition_files, read_manifest
 from pipelines.features.registry import load_definitions
-from pipelines.features.requests import EVENT_AT, TIMES, parts_of, time_text
+from pipelines.features.requests import EVENT_AT, TIMES, made_key, parts_of, time_text
 from pipelines.features.retrieval import (
     POLARS_TYPES,
     TIME,
@@ -33,10 +39,23 @@ from pipelines.features.retrieval import (
 MISMATCHES = pl.Schema(
     {
         "service": pl.String,
+        "view": pl.String,
         "entity": pl.String,
         "feature": pl.String,
-        "online": pl.String,
         "offline": pl.String,
+        "online": pl.String,
+        "reason": pl.String,
+        "offline_event_time": pl.Datetime("us"),
+        "online_event_time": pl.Datetime("us"),
+    }
+)
+COMPARED = pl.Schema(
+    {
+        "service": pl.String,
+        "entities": pl.Int64,
+        "features": pl.Int64,
+        "mismatches": pl.Int64,
+        "known_through": pl.Datetime("us"),
     }
 )
 _PYTHON_TYPES = {"INT64": int, "DOUBLE": float, "STRING": str, "BOOL": bool}
@@ -44,24 +63,54 @@ _UNKNOWN_KEY = "no-such-entity"
 _PLACES = 5
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What was compared, a row per service (`COMPARED`), and what differs (`MISMATCHES`)."""
+
+    compared: pl.DataFrame
+    mismatches: pl.DataFrame
+
+
 def parity(sample: int = 100, *, services: list[str] | None = None, seed: int = 0) -> pl.DataFrame:
-    """Features whose online and point-in-time values differ; an empty frame is parity.
+    """The mismatches of `compare`; an empty frame is parity."""
+    return compare(sample, services=services, seed=seed).mismatches
+
+
+def compare(sample: int = 100, *, services: list[str] | None = None, seed: int = 0) -> Comparison:
+    """Features whose online and point-in-time values differ, and why.
 
     Looks at up to `sample` entities of every view of `services` (default: all), at one that
     nothing is known about, one without keys, and request values with some missing. A value differs
-    if it is another number, null on one side only, or not of its declared type. Columns:
-    `service`, `entity` (JSON of keys and request values), `feature`, `online`, `offline` (with
-    their types). Raises `CardlineError` before the first materialisation.
+    if it is another number, null on one side only, or not of its declared type. A mismatch has
+    `entity` (JSON of keys and request values), both values with their types, and the event times
+    (UTC) of the rows that they come from, null where there is none or the value is worked out at
+    the request. Raises `CardlineError` before the first materialisation.
     """
-    found = [
-        _compare(service_definition(name), sample, seed) for name in services or service_names()
-    ]
-    return pl.concat(found) if found else pl.DataFrame(schema=MISMATCHES)
+    compared: list[dict[str, Any]] = []
+    mismatches: list[dict[str, Any]] = []
+    for name in services or service_names():
+        service = service_definition(name)
+        moment = _materialized_through(service)
+        rows = _sample_rows(service, sample, seed, moment)
+        found = _mismatches(service, rows, moment)
+        mismatches += found
+        compared.append(
+            {
+                "service": name,
+                "entities": len(rows),
+                "features": len(service.features),
+                "mismatches": len(found),
+                "known_through": moment,
+            }
+        )
+    return Comparison(
+        pl.DataFrame(compared, schema=COMPARED), pl.DataFrame(mismatches, schema=MISMATCHES)
+    )
 
 
-def _compare(service: Service, sample: int, seed: int) -> pl.DataFrame:
-    moment = _materialized_through(service)
-    rows = _sample_rows(service, sample, seed, moment)
+def _mismatches(
+    service: Service, rows: list[dict[str, Any]], moment: datetime
+) -> list[dict[str, Any]]:
     kinds = dict.fromkeys(service.keys, "STRING") | service.request
     given = pl.DataFrame(rows, schema={name: POLARS_TYPES[kind] for name, kind in kinds.items()})
     offline = historical(
@@ -69,22 +118,94 @@ def _compare(service: Service, sample: int, seed: int) -> pl.DataFrame:
     )
     with batches_alone():
         served = online(service.name, rows)
-    mismatches: list[dict[str, Any]] = []
-    pairs = zip(rows, served, offline.to_dicts(), strict=True)
-    for row, live, stored in pairs:
-        for feature, kind in service.features.items():
-            if _is_same(live[feature], stored[feature], _PYTHON_TYPES[kind]):
-                continue
-            mismatches.append(
-                {
-                    "service": service.name,
-                    "entity": json.dumps(row, sort_keys=True),
-                    "feature": feature,
-                    "online": _shown(live[feature]),
-                    "offline": _shown(stored[feature]),
-                }
-            )
-    return pl.DataFrame(mismatches, schema=MISMATCHES)
+    differing = [
+        (row, feature, live[feature], stored[feature])
+        for row, live, stored in zip(rows, served, offline.to_dicts(), strict=True)
+        for feature, kind in service.features.items()
+        if not _is_same(live[feature], stored[feature], _PYTHON_TYPES[kind])
+    ]
+    if not differing:
+        return []
+    origins = _origins(service)
+    times = _event_times(
+        {
+            (origins[feature], key)
+            for row, feature, *_ in differing
+            if (key := _key_of(service, origins[feature], row))
+        },
+        moment,
+    )
+    found: list[dict[str, Any]] = []
+    for row, feature, live, stored in differing:
+        view = origins[feature]
+        offline_at, online_at = times.get((view, _key_of(service, view, row)), (None, None))
+        found.append(
+            {
+                "service": service.name,
+                "view": view,
+                "entity": json.dumps(row, sort_keys=True),
+                "feature": feature,
+                "offline": _shown(stored),
+                "online": _shown(live),
+                "reason": _reason(service, view, offline_at, online_at),
+                "offline_event_time": offline_at,
+                "online_event_time": online_at,
+            }
+        )
+    return found
+
+
+def _origins(service: Service) -> dict[str, str]:
+    """The view, stored or on demand, of each feature of a service."""
+    stored = {
+        feature: view for view, _, feature in (name.partition(":") for name in service.stored)
+    }
+    return stored | {name: item.name for item in service.on_demand for name in item.outputs}
+
+
+def _key_of(service: Service, view: str, row: Mapping[str, Any]) -> str | None:
+    """The key under which a stored view has `row`; None of an on-demand view or without a key."""
+    stored = load_definitions().views.get(view)
+    if stored is None:
+        return None
+    return made_key([row.get(part) for part in service.made_of.get(stored.key, (stored.key,))])
+
+
+def _event_times(
+    asked: set[tuple[str, str]], moment: datetime
+) -> dict[tuple[str, str | None], tuple[datetime | None, datetime | None]]:
+    """Event times of the offline and the online row of each (view, key); None where there is none.
+
+    Only of what differs: parity itself needs none of them.
+    """
+    views = load_definitions().views
+    times: dict[tuple[str, str | None], tuple[datetime | None, datetime | None]] = {}
+    for view in {view for view, _ in asked}:
+        keys = sorted(key for name, key in asked if name == view)
+        spans = list(read_manifest(view).partitions)
+        offline = latest_rows(views[view], spans, moment, keys)
+        known = dict(zip(offline[views[view].key], offline[TIME], strict=True))
+        for key, at in zip(keys, online_event_times(view, keys), strict=True):
+            times[view, key] = (known.get(key), at)
+    return times
+
+
+def _reason(
+    service: Service, view: str, offline_at: datetime | None, online_at: datetime | None
+) -> str:
+    for item in service.on_demand:
+        if item.name == view:
+            sources = dict.fromkeys(source for source, _ in item.sources)
+            return f"worked out at the request from {', '.join(sources)}"
+    if online_at is None:
+        return "no row online" if offline_at else "no row on either side"
+    if offline_at is None:
+        return "no row offline"
+    if online_at > offline_at:
+        return "the online row is newer than what was published"
+    if online_at < offline_at:
+        return "the online row is older: the newest was not written"
+    return "another value of the same row"
 
 
 def _is_same(live: Any, stored: Any, kind: type) -> bool:

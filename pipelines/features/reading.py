@@ -2,14 +2,15 @@
 
 What a request asks for is resolved once and kept as a plan, and no message of Feast is built on the
 way out. The answer equals Feast's, except that Redis, too, tells a key that it does not have
-(`NOT_FOUND`) from a null (`PRESENT`).
+(`NOT_FOUND`) from a null (`PRESENT`), and that a row older than its view's TTL, which stock Feast
+answers all the same, has no values (`OUTSIDE_MAX_AGE`).
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pipelines.errors import CardlineError
 from pipelines.features.encoding import (
@@ -18,6 +19,7 @@ from pipelines.features.encoding import (
     LayoutChanged,
     encode_keys,
     event_time,
+    is_expired,
     layout_of,
 )
 from pipelines.features.materialize import parse_mark
@@ -36,6 +38,7 @@ from pipelines.features.requests import (
 
 PRESENT = "PRESENT"
 NOT_FOUND = "NOT_FOUND"
+OUTSIDE_MAX_AGE = "OUTSIDE_MAX_AGE"
 NO_TIME = "1970-01-01T00:00:00Z"
 """How Feast writes the event time of what has none."""
 _INT64 = range(-(2**63), 2**63)
@@ -68,10 +71,14 @@ class ViewRead:
 class Plan:
     """What one request needs: `keys` and `request` go in, `columns` (view, feature) come out.
 
-    `made_of` are the keys besides, which are made of what goes in.
+    `made_of` are the keys besides, which are made of what goes in; `services` those that give all
+    of `columns`. `objects` are what Feast's permissions speak of: the service, or the views of
+    single features.
     """
 
     label: str
+    services: frozenset[str]
+    objects: tuple[str, ...]
     keys: tuple[str, ...]
     made_of: dict[str, tuple[str, ...]]
     request: dict[str, str]
@@ -88,9 +95,8 @@ class StoredRows:
     rows: Mapping[bytes, bytes]
 
 
-@dataclass(frozen=True)
-class Column:
-    """One feature of every row asked for."""
+class Column(NamedTuple):
+    """One feature of every row asked for; fifty a request, so it has to be cheap to make."""
 
     view: str
     name: str
@@ -159,12 +165,6 @@ class Plans:
         """The plan of single features, each as `view:feature`."""
         return self._of_features(tuple(references))
 
-    def services_with(self, plan: Plan) -> set[str]:
-        """The services that give all that `plan` gives."""
-        return {
-            name for name, columns in self._references.items() if set(plan.columns) <= set(columns)
-        }
-
     def _plan_features(self, references: tuple[str, ...]) -> Plan:
         declared = {
             (name, feature) for name, view in self.views.items() for feature in view.features
@@ -190,7 +190,12 @@ class Plans:
         keys = tuple(dict.fromkeys(view.key for view in views))
         made = made_keys(keys, request, self._made_of)
         own = tuple(key for key in keys if key not in made)
-        return Plan(label, own, made, request, views, tuple(functions), columns)
+        services = frozenset(
+            name for name, gives in self._references.items() if set(columns) <= set(gives)
+        )
+        named = [view for view, _ in columns] + list(reads)
+        objects = (label,) if label in self._references else tuple(dict.fromkeys(named))
+        return Plan(label, services, objects, own, made, request, views, tuple(functions), columns)
 
     def table(self, view: str) -> Any:
         """Feast's object of a view."""
@@ -298,6 +303,14 @@ async def read_vectors(
         texts = {key: _time_text(data[: VERSION_BYTES // 2]) for key, data in found.rows.items()}
         rows = [unpacked.get(key) for key in keys]
         statuses = [NOT_FOUND if row is None else PRESENT for row in rows]
+        if view.table.ttl:
+            # A row that is too old is told apart from none: its time stays, its values do not.
+            old = {key for key, data in found.rows.items() if is_expired(view.table, data)}
+            rows = [None if key in old else row for key, row in zip(keys, rows, strict=True)]
+            statuses = [
+                OUTSIDE_MAX_AGE if key in old else status
+                for key, status in zip(keys, statuses, strict=True)
+            ]
         times = [texts.get(key, NO_TIME) for key in keys]
         for at, feature in zip(view.places, view.features, strict=True):
             values = [None if row is None else row[at] for row in rows]

@@ -68,6 +68,7 @@ def apply() -> bool:
         aside.write_text(wanted)
         aside.replace(marker)
         _cached_store.cache_clear()
+        _has_services.cache_clear()
         return True
 
 
@@ -90,7 +91,14 @@ def load_config(settings: Settings) -> "RepoConfig":
             CARDLINE_ONLINE_STORE=settings.online_store,
             CARDLINE_REDIS_URL=settings.redis_url,
         )
-        return RepoConfig(**yaml.safe_load(filled), repo_path=FEATURE_REPO)
+        config = yaml.safe_load(filled)
+        if settings.registry_url is not None:
+            # Feast warns of every URL that leaves the driver to it.
+            url = settings.registry_url.get_secret_value().replace(
+                "postgresql://", "postgresql+psycopg://", 1
+            )
+            config["registry"] |= {"registry_type": "sql", "path": url}
+        return RepoConfig(**config, repo_path=FEATURE_REPO)
     except (KeyError, ValueError, yaml.YAMLError) as error:
         raise CardlineError(f"feature_repo/feature_store.yaml: {error}") from error
 
@@ -108,8 +116,9 @@ def load_definitions() -> Definitions:
 def _load_definitions(home: object, digest: str) -> Definitions:
     from feast import Entity, FeatureService, FeatureView, OnDemandFeatureView
     from feast.data_source import DataSource
+    from feast.permissions.permission import Permission
 
-    kinds = (DataSource, Entity, FeatureView, OnDemandFeatureView, FeatureService)
+    kinds = (DataSource, Entity, FeatureView, OnDemandFeatureView, FeatureService, Permission)
     objects: dict[int, Any] = {}
     for module in _import_repo():
         for name in sorted(vars(module)):
@@ -157,6 +166,7 @@ def _undeclared(store: "FeatureStore", objects: list[Any]) -> list[Any]:
     """What the registry still holds and the repository no longer declares."""
     declared = {(type(item).__name__, item.name) for item in objects}
     registered = [
+        *store.list_permissions(),
         *store.list_feature_services(),
         *store.list_on_demand_feature_views(),
         *store.list_feature_views(),
@@ -169,7 +179,25 @@ def _undeclared(store: "FeatureStore", objects: list[Any]) -> list[Any]:
 def _new_store(settings: Settings) -> "FeatureStore":
     from feast import FeatureStore
 
-    return FeatureStore(config=load_config(settings))
+    store = FeatureStore(config=load_config(settings))
+    if settings.registry_url is not None:
+        _connect(store)
+    return store
+
+
+def _connect(store: "FeatureStore") -> None:
+    """Make the tables of a registry in a database, told in our words where that fails."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        _ = store.registry
+    except (SQLAlchemyError, ImportError) as error:
+        # The setting's name, never its value, nor a message that may repeat it: it has a password.
+        raise CardlineError(
+            f"the database of CARDLINE_REGISTRY_URL cannot be used now ({type(error).__name__}): "
+            "start it, or set CARDLINE_REGISTRY_URL; PostgreSQL's driver comes with "
+            "`pip install 'cardline[postgres]'`"
+        ) from error
 
 
 @lru_cache(maxsize=4)
@@ -180,10 +208,20 @@ def _cached_store(fingerprint: str) -> "FeatureStore":
 
 def _is_applied(settings: Settings, wanted: str) -> bool:
     marker = settings.feast_dir / "applied.sha256"
-    files = [marker, settings.feast_dir / "registry.db"]
+    files = [marker]
+    if settings.registry_url is None:
+        files.append(settings.feast_dir / "registry.db")
     if settings.online_store == "sqlite":
         files.append(settings.feast_dir / "online.db")
-    return all(file.exists() for file in files) and marker.read_text() == wanted
+    if not all(file.exists() for file in files) or marker.read_text() != wanted:
+        return False
+    return settings.registry_url is None or _has_services(wanted)
+
+
+@lru_cache(maxsize=4)
+def _has_services(fingerprint: str) -> bool:
+    """Whether the database behind the registry still has what this home applied; asked once."""
+    return bool(_cached_store(fingerprint).list_feature_services())
 
 
 def _source_digest() -> str:
@@ -199,5 +237,6 @@ def _fingerprint(settings: Settings) -> str:
     parts = [
         _source_digest(), version("feast"), os.fspath(settings.home),
         settings.online_store, settings.redis_url,
+        settings.registry_url.get_secret_value() if settings.registry_url else "",
     ]  # fmt: skip
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -1,15 +1,13 @@
 """The page of a finance pack: one HTML file that needs nothing beside itself."""
 
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pipelines.finance.charts import heat_map, trend, waterfall
 from pipelines.finance.pack_data import FLOWS, PackData
 from pipelines.finance.reconciliations import CHAIN
 from pipelines.finance.units import MINUS, Unit
+from pipelines.pages import style, template
 
-TEMPLATES = Path(__file__).parent / "templates"
 TEXT, NUMBER, CODE = "text", "number", "code"
 MAX_CATEGORIES = 12
 TREND_MONTHS = 13
@@ -95,26 +93,12 @@ def render_charts(data: PackData) -> dict[str, str]:
 def render_html(data: PackData, charts: dict[str, str], version: int, content_sha256: str) -> str:
     """The page as text."""
     return template("report.html").render(
-        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        style=style(),
         **charts,
         **_page(data),
         version=version,
         content_sha256=content_sha256,
     )
-
-
-@cache
-def template(name: str) -> Any:
-    """A template of `TEMPLATES`; every value is escaped except what `markup` lets through."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
-    )
-    # Our own style sheet and charts are markup; every value of the data is escaped.
-    environment.filters["markup"] = Markup
-    return environment.get_template(name)
 
 
 def _row(*cells: Any, kind: str = "") -> dict[str, Any]:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.files import written_aside
-from pipelines.finance.pack_html import BASES, TEMPLATES, template
+from pipelines.finance.pack_html import BASES
 from pipelines.finance.units import Unit
+from pipelines.pages import style, template
 from pipelines.settings import Settings
 
 
@@ -39,7 +40,7 @@ def write_index(settings: Settings) -> Path:
             }
         )
     page = template("index.html").render(
-        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        style=style(),
         programs=sorted(programs.items()),
     )
     with written_aside(path) as aside:

@@ -19,7 +19,7 @@ from pydantic_core import from_json, to_json
 from pipelines.errors import CardlineError
 from pipelines.features.pushes import SOURCE, VIEW, Pusher, changes_of, parsed
 from pipelines.features.reading import (
-    NOT_FOUND,
+    PRESENT,
     Plan,
     Plans,
     Reader,
@@ -35,6 +35,7 @@ from pipelines.serving.decisions import DecisionLog, KeyReused, KeyTaken, LogUna
 from pipelines.serving.limits import RateLimit
 from pipelines.serving.metrics import Metrics
 from pipelines.serving.openapi import document
+from pipelines.serving.permissions import READ, WRITE, Permissions
 from pipelines.serving.scorers import NoModel, Scorer, UnusableModel
 from pipelines.serving.tokens import METRICS, MODELS, PUSH, Client, Gate
 from pipelines.settings import Settings
@@ -87,6 +88,7 @@ class App:
         self._seconds = settings.serve_deadline_ms / 1000
         self._plans = Plans()
         self._gate = Gate(settings)
+        self._permissions = Permissions()
         self._limit = RateLimit(settings.serve_requests_per_second)
         self._scorers = {name: Scorer(name) for name in MODELS}
         self._decisions = DecisionLog(settings.decisions_path)
@@ -116,6 +118,15 @@ class App:
             await self._http(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})
+
+    def load_models(self) -> None:
+        """Load what scores are made with now, or the first who asks for one waits for seconds.
+
+        A model that is not there or cannot be used is told to who asks for it.
+        """
+        for scorer in self._scorers.values():
+            with suppress(CardlineError):
+                scorer.current()
 
     async def close(self) -> None:
         """Close the logs and the connections to the store."""
@@ -242,9 +253,9 @@ class App:
         asked = _as_object(await _body(call), "the request")
         plan = self._plan_of(asked)
         call.service = plan.label
-        allowed = self._plans.services_with(plan)
-        if not any(call.client.may(f"features:{name}") for name in allowed):
+        if not any(call.client.may(f"features:{name}") for name in plan.services):
             self._require(call, f"features:{plan.label}")
+        self._require_permission(call, plan.objects, READ)
         columns = _as_object(asked.get("entities"), "entities")
         for name, values in columns.items():
             if not isinstance(values, list):
@@ -267,6 +278,7 @@ class App:
 
     async def _push(self, call: Call) -> bytes:
         self._require(call, PUSH)
+        self._require_permission(call, (VIEW,), WRITE)
         rows = _pushed_rows(_as_object(await _body(call), "the request"))
         call.rows = len(rows)
         if call.rows > MAX_PUSH_ROWS:
@@ -331,6 +343,7 @@ class App:
             return earlier
         model = await asyncio.to_thread(scorer.current) if scorer.is_stale else scorer.current()
         plan = self._plans.service(model.service)
+        self._require_permission(call, plan.objects, READ)
         references, given = _score_rows(plan, rows)
         vectors = await self._vectors(plan, given)
         if len(rows) <= _ROWS_IN_THE_LOOP:
@@ -342,7 +355,12 @@ class App:
 
     async def _vectors(self, plan: Plan, given: dict[str, list[Any]]) -> Vectors:
         vectors = await read_vectors(plan, given, self._read, self._seconds)
-        missing = sum(column.statuses.count(NOT_FOUND) for column in vectors.columns)
+        # Columns of one view share their list of statuses.
+        lists = {id(column.statuses): column.statuses for column in vectors.columns}
+        counts = {
+            known: len(statuses) - statuses.count(PRESENT) for known, statuses in lists.items()
+        }
+        missing = sum(counts[id(column.statuses)] for column in vectors.columns)
         asked = len(vectors.columns) * len(next(iter(given.values())))
         self._metrics.read(plan.label, asked, missing, vectors.known_through)
         return vectors
@@ -350,6 +368,10 @@ class App:
     def _require(self, call: Call, scope: str) -> None:
         if not call.client.may(scope):
             raise Refused(403, f"the token is not for {scope}")
+
+    def _require_permission(self, call: Call, names: tuple[str, ...], action: str) -> None:
+        if not self._permissions.allow(call.client, names, action):
+            raise Refused(403, f"Feast's permissions refuse {action} on {', '.join(names)}")
 
 
 def _require_local(headers: dict[bytes, list[bytes]]) -> None:

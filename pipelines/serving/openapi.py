@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.features.pushes import SOURCE, Authorization
+from pipelines.features.requests import TIMES
 from pipelines.features.retrieval import service_definition, service_names
 
 _JSON = {"INT64": "integer", "DOUBLE": "number", "STRING": "string", "BOOL": "boolean"}
@@ -71,15 +72,15 @@ def document(models: Mapping[str, str], limits: Mapping[str, int]) -> dict[str, 
 
 
 def _get_features(rows: int) -> dict[str, Any]:
-    column = {"type": "array", "minItems": 1, "maxItems": rows, "items": {}}
     columns = {
-        name: column
+        name: {"type": "array", "minItems": 1, "maxItems": rows, "items": item}
         for service in service_names()
-        for name in [*service_definition(service).keys, *service_definition(service).request]
+        for name, item in _inputs(service).items()
     }
     body = {
         "type": "object",
         "required": ["entities"],
+        "anyOf": [{"required": ["feature_service"]}, {"required": ["features"]}],
         "properties": {
             "feature_service": {"enum": [*service_names(), None]},
             "features": {"type": "array", "items": {"type": "string"}},
@@ -156,26 +157,35 @@ def _score(
 
 
 def _row(service: str) -> dict[str, Any]:
-    taken = service_definition(service)
     properties: dict[str, Any] = {
         "reference": {
             "type": ["string", "null"],
             "maxLength": 128,
             "description": "The caller's own id of what is decided on; kept in the log.",
         }
-    }
-    properties |= {key: {"type": "string"} for key in taken.keys}
-    for name, kind in taken.request.items():
-        schema: dict[str, Any] = {"type": [_JSON[kind], "null"]}
-        if kind == "INT64":
-            schema |= {"minimum": -(2**63), "maximum": 2**63 - 1}
-        properties[name] = schema
+    } | _inputs(service)
     return {
         "type": "object",
         "properties": properties,
-        "anyOf": [{"required": [key]} for key in taken.keys],
+        "anyOf": [{"required": [key]} for key in service_definition(service).keys],
         "additionalProperties": False,
     }
+
+
+def _inputs(service: str) -> dict[str, Any]:
+    """The schema of each key and request value of a service."""
+    taken = service_definition(service)
+    schemas: dict[str, Any] = {key: {"type": "string"} for key in taken.keys}
+    for name, kind in taken.request.items():
+        schema: dict[str, Any] = {"type": [_JSON[kind], "null"]}
+        if kind == "INT64":
+            # Amounts are never below zero.
+            least = 0 if name.endswith("_minor") else -(2**63)
+            schema |= {"minimum": least, "maximum": 2**63 - 1}
+        if name in TIMES:
+            schema["format"] = "date-time"
+        schemas[name] = schema
+    return schemas
 
 
 def _plain(summary: str, media: str = "application/json") -> dict[str, Any]:
@@ -216,7 +226,7 @@ _VECTORS = {
                     "values": {"type": "array", "items": {}},
                     "statuses": {
                         "type": "array",
-                        "items": {"enum": ["PRESENT", "NOT_FOUND"]},
+                        "items": {"enum": ["PRESENT", "NOT_FOUND", "OUTSIDE_MAX_AGE"]},
                     },
                     "event_timestamps": {
                         "type": "array",

@@ -53,6 +53,7 @@ def serve(
     import uvicorn
 
     app = create_app()
+    app.load_models()
     # What was made until here stays: never looked at again, it no longer makes answers wait.
     gc.collect()
     gc.freeze()

@@ -1,6 +1,7 @@
 """Whatever is sent by the OpenAPI document, or past it: an answer that it tells of, no failure."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipelines.features.materialize import materialize
 from pipelines.serving.server import create_app
+from tests.feature_store.servers import serving
 from tests.feature_store.tables import DAY, START, Fill, Publish
 from tests.feature_store.test_online import random_tables
 from tests.feature_store.test_scores import register_fraud, register_underwriting
@@ -125,6 +127,52 @@ def test_bodies_past_the_document_never_fail(client: Any) -> None:
         require_told(client.post(path, content=body, headers=JSON), described)
 
     ask()
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_no_failure(home: Any, fill: Fill, publish_all: Publish) -> None:
+    """Over HTTP, on the server in a process of its own."""
+    import schemathesis
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import (
+        content_type_conformance,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
+    fill(**random_tables(3))
+    publish_all()
+    materialize(end=START + 40 * DAY)
+    register_underwriting()
+    register_fraud()
+    checks = [
+        not_a_server_error,
+        status_code_conformance,
+        content_type_conformance,
+        response_schema_conformance,
+    ]
+    asked: Counter[tuple[str, int]] = Counter()
+    with serving() as (port, _):
+        base = f"http://127.0.0.1:{port}"
+        schema = schemathesis.openapi.from_url(f"{base}/openapi.json")
+        for found in schema.get_all_operations():
+            operation = found.ok()
+            assert operation is not None, found
+            case = operation.as_strategy() | operation.as_strategy(
+                generation_mode=schemathesis.GenerationMode.NEGATIVE
+            )
+
+            @settings(MANY, max_examples=60)
+            @given(case)
+            def ask(case: Any) -> None:
+                answer = case.call(base_url=base)
+                asked[case.path, answer.status_code] += 1
+                case.validate_response(answer, checks=checks)
+
+            ask()
+    # It is answered as well as refused: neither alone would say much.
+    for path in ("/v1/push", "/v1/score/fraud", "/v1/score/underwriting/batch"):
+        assert asked[path, 200] and asked[path, 422], asked
 
 
 @pytest.mark.slow

@@ -3,13 +3,17 @@
 import asyncio
 import json
 import math
+import shutil
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipelines.features import registry
 from pipelines.features.materialize import materialize
+from pipelines.features.parity import parity
 from pipelines.features.registry import feature_store, load_definitions
 from pipelines.features.requests import made_key
 from pipelines.features.retrieval import service_definition, service_names
@@ -175,6 +179,41 @@ def test_a_key_without_a_row_is_told_from_a_null(
     materialize(end=START + DAY)
     body = {"feature_service": "account_behaviour_v1", "entities": {"account_id": ["a", "b"]}}
     assert by_name(ask(body))["amount_count_30d"]["statuses"] == ["PRESENT", "NOT_FOUND"]
+
+
+def test_a_row_older_than_its_ttl_is_told_from_none_and_from_a_null(
+    online_store: str,
+    fill: Fill,
+    publish_all: Publish,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No view has a TTL; here every one has five days."""
+    repository = tmp_path / "feature_repo"
+    shutil.copytree(registry.FEATURE_REPO, repository)
+    for path in repository.glob("*_features.py"):
+        days = "ttl=__import__('datetime').timedelta(days=5)"
+        path.write_text(path.read_text().replace("ttl=None", days))
+    monkeypatch.setattr(registry, "FEATURE_REPO", repository)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    name = "amount_count_30d"
+    rows = {"young": (1, 7), "old": (10, 8), "null": (1, None)}
+    fill(
+        account_amount_features=[
+            {"account_id": key, name: value, "event_timestamp": now - days * DAY,
+             "created_timestamp": now - days * DAY}
+            for key, (days, value) in rows.items()
+        ]
+    )  # fmt: skip
+    publish_all()
+    materialize(end=now)
+    asked = [*rows, "unknown"]
+    body = {"feature_service": "account_behaviour_v1", "entities": {"account_id": asked}}
+    column = by_name(ask(body))[name]
+    assert column["values"] == [7, None, None, None]
+    assert column["statuses"] == ["PRESENT", "OUTSIDE_MAX_AGE", "PRESENT", "NOT_FOUND"]
+    assert column["event_timestamps"][1][:10] == f"{now - 10 * DAY:%Y-%m-%d}"
+    assert parity(services=["account_behaviour_v1"]).is_empty()
 
 
 def test_feasts_remote_client_reads_from_it(

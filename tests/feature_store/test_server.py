@@ -1,6 +1,7 @@
 """The feature server: what it answers, to whom, and what it refuses."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,74 @@ def test_a_token_opens_its_scopes_until_it_is_revoked(
         assert client.post("/get-online-features", json=ASK).status_code == 401
     with pytest.raises(CardlineError, match="has no token"):
         revoke_token("team-a")
+
+
+PERMISSIONS = """
+from feast import FeatureService, FeatureView
+from feast.permissions.action import AuthzedAction
+from feast.permissions.permission import Permission
+from feast.permissions.policy import RoleBasedPolicy
+
+reading = Permission(
+    name="behaviour_for_team_a",
+    types=[FeatureService],
+    name_patterns=["^account_behaviour_v1$"],
+    policy=RoleBasedPolicy(roles=["team-a"]),
+    actions=[AuthzedAction.READ_ONLINE],
+)
+pushing = Permission(
+    name="pushes",
+    types=[FeatureView],
+    name_patterns=["^card_recent_features$"],
+    policy=RoleBasedPolicy(roles=["push"]),
+    actions=[AuthzedAction.WRITE_ONLINE],
+)
+"""
+
+
+def test_feasts_permissions_come_after_the_scopes(
+    home: Path,
+    fill: Fill,
+    publish_all: Publish,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fastapi.testclient import TestClient
+
+    from pipelines.features import registry
+
+    repository = tmp_path / "feature_repo"
+    shutil.copytree(registry.FEATURE_REPO, repository)
+    (repository / "permissions.py").write_text(PERMISSIONS)
+    monkeypatch.setattr(registry, "FEATURE_REPO", repository)
+    fill()
+    publish_all()
+    materialize(end=START + DAY)
+    named = [each.name for each in registry.feature_store().list_permissions()]
+    assert sorted(named) == ["behaviour_for_team_a", "pushes"]
+    scopes = ["features:account_behaviour_v1", "features:fraud_authorization_v1", "push"]
+    tokens = {name: create_token(name, scopes) for name in ("team-a", "team-b")}
+    tokens["operator"] = create_token("operator", ["*"])
+    single = {"features": ["account_amount_features:amount_count_30d"],
+              "entities": ASK["entities"]}  # fmt: skip
+    fraud = {"feature_service": "fraud_authorization_v1", "entities": {"card_id": ["c"]}}
+    pushed = {"rows": [{"card_id": "c", "transaction_id": "t", "amount_minor": 1,
+                        "event_at": START.isoformat(), "is_declined": False}]}  # fmt: skip
+    with TestClient(create_app(), base_url="http://10.0.0.1") as client:
+
+        def statuses(name: str) -> list[int]:
+            client.headers["Authorization"] = f"Bearer {tokens[name]}"
+            asked = [client.post("/get-online-features", json=b) for b in (ASK, fraud, single)]
+            return [each.status_code for each in [*asked, client.post("/push", json=pushed)]]
+
+        # No permission speaks of the fraud service, nor of reading views by themselves.
+        for _ in range(2):
+            assert statuses("team-a") == [200, 403, 403, 200]
+            assert statuses("team-b") == [403, 403, 403, 200]
+            assert statuses("operator") == [200, 200, 200, 200]
+    (repository / "permissions.py").unlink()
+    assert registry.apply()
+    assert registry.feature_store().list_permissions() == []
 
 
 def test_a_token_ends_with_its_days(home: Path) -> None:
