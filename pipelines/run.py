@@ -21,6 +21,7 @@ from pipelines.progress import console, step
 from pipelines.registry_view import MODELS
 from pipelines.second_process import second_process
 from pipelines.settings import get_settings
+from pipelines.transform import DBT_DIR
 from pipelines.warehouse import (
     connect,
     files_waiting,
@@ -114,11 +115,11 @@ def run_due(landing: Path | None = None, through: date | None = None) -> RunSumm
         if not was_at_rest and _is_all_done(folder, through):
             # What a kill had left was all that there was to do.
             return summary
-        if not _has_rate_cards_of_settings():
-            # Due until they are done, through a kill as well: once published, cards are no news.
-            with connect() as con, transaction(con):
-                for name in ("finance", "packs"):
-                    set_watermark(con, f"run:{name}", -1)
+        changed = _changed_stages()
+        # Due until they are done, through a kill as well: what was half done is no news any more.
+        with connect() as con, transaction(con):
+            for name in changed:
+                set_watermark(con, f"run:{name}", -1)
         with second_process("pipelines.definitions", "feast", "skops.io") as second:
             _ingest(runner, folder, through)
             for here, beside in _PLAN:
@@ -211,18 +212,22 @@ def _is_all_done(landing: Path, through: date | None) -> bool:
         except duckdb.CatalogException:
             # The making of the warehouse was cut off.
             return False
-    return _has_rate_cards_of_settings() and not pending(landing=landing, through=through)
+    return not _changed_stages() and not pending(landing=landing, through=through)
 
 
-def _has_rate_cards_of_settings() -> bool:
-    """Whether the partners' rate cards in the warehouse are those of their folder.
+def _changed_stages() -> list[str]:
+    """Stages that are due though nothing was delivered: partners' rate cards are not those of their
+    folder, or a release has feature views that this home never published.
 
     Raises `CardlineError` where a card is wrong.
     """
+    from pipelines.features.publish import is_published
     from pipelines.finance.rate_cards import are_published
 
     with connect(read_only=True) as con:
-        return are_published(con, get_settings())
+        changed = [] if are_published(con, get_settings()) else ["finance", "packs"]
+    views = [model.stem for model in (DBT_DIR / "models" / "features").glob("*.sql")]
+    return changed if all(map(is_published, views)) else ["dbt", "features", *changed]
 
 
 def _ingest(runner: _Runner, landing: Path, through: date | None) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import psutil
 import pytest
 
 from pipelines.files import sha256_of
+from pipelines.settings import Settings
+from pipelines.warehouse import CATALOG, connect
 
 COMMAND = [sys.executable, "-W", "ignore", "-m", "pipelines"]
 COMPARED = (
@@ -188,6 +191,22 @@ def test_a_run_after_a_killed_one_does_not_take_it_for_done(demo: Cardline) -> N
     assert "nothing new" in demo("run")
     assert left.wait(timeout=10) == -signal.SIGKILL
     assert lock.read_text() == ""
+
+
+@pytest.mark.slow
+def test_a_view_that_a_release_brought_is_published_without_a_delivery(demo: Cardline) -> None:
+    """The state of a home that was made before there was the view."""
+    view = "features.pull_application_features"
+    published = demo.home / "features" / view.partition(".")[2]
+    rows, files = demo.rows(f"select count(*) as n from {view}"), _contents(published)
+    with connect(settings=Settings(home=demo.home)) as con:  # pyright: ignore[reportCallIssue]
+        con.execute(f"drop table {CATALOG}.{view}")
+    shutil.rmtree(published)
+    assert "nothing new" not in demo("run")
+    assert demo.rows(f"select count(*) as n from {view}") == rows
+    assert _contents(published).keys() == files.keys()
+    assert "nothing new" in demo("run")
+    assert "ok" in demo("verify")
 
 
 def test_a_run_with_nothing_new_needs_no_orchestrator(demo: Cardline) -> None:
