@@ -251,7 +251,7 @@ def test_an_application_tells_where_it_came_from(built: dict[str, Any]) -> None:
             greatest[source] = max(greatest[source], len(recent))
             if source == "device":
                 days = [
-                    (mine["submitted_at"].date() - o["submitted_at"].date()).days
+                    (mine["submitted_at"] - o["submitted_at"]).days
                     for o in same
                     if o["received_at"] <= mine["received_at"]
                 ]

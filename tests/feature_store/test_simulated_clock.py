@@ -101,6 +101,7 @@ def test_what_is_served_is_what_history_tells(
 _OF_OTHER_FEEDS = {
     "account_payment_features",
     "customer_application_features",
+    "pull_application_features",
     "pull_bureau_features",
 }
 

@@ -111,7 +111,9 @@ asked as (
 others as (
     select
         *,
-        unnest([cast(submitted_at as date), cast(submitted_at as date) + 1]) as asked_on
+        {{ each_day(
+            'cast(submitted_at as date)', plus('submitted_at', 2, 'day', 'date'), 'asked_on'
+        ) }}
     from applications
 ),
 
@@ -127,7 +129,7 @@ of_{{ source }} as (
             asked.{{ column }} = others.{{ column }}
             and cast(asked.submitted_at as date) = others.asked_on
             and asked.submitted_at >= others.submitted_at
-            and asked.submitted_at - interval 24 hour < others.submitted_at
+            and asked.submitted_at - interval '24' hour < others.submitted_at
             and asked.known_at >= others.received_at
     group by asked.pull_id, asked.known_at
 ){{ ',' if not loop.last }}
@@ -143,10 +145,7 @@ select
     cast(
         case
             when asked.device_id is not null
-                then
-                    greatest(
-                        date_diff('day', asked.device_known_from, asked.submitted_at), 0
-                    )
+                then {{ full_days('asked.device_known_from', 'asked.submitted_at') }}
         end as bigint
     ) as app_device_age_d
 from asked
