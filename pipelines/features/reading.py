@@ -100,16 +100,18 @@ class Column(NamedTuple):
 
     view: str
     name: str
-    values: list[Any]
+    values: Sequence[Any]
     statuses: list[str]
     event_times: list[str]
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """The answer: a column per feature, and through when what is known of each view is in it."""
+    """The answer: a column per feature, how many of their values are not there, and through when
+    what is known of each view is in it."""
 
     columns: list[Column]
+    missing: int
     known_through: dict[str, datetime]
 
 
@@ -289,6 +291,7 @@ async def read_vectors(
         positions.append(keys or [b""] * size)
     stored = await read(asked, seconds)
     known_through: dict[str, datetime] = {}
+    missing: dict[str, int] = {}
     columns: dict[tuple[str, str], Column] = {}
     for view, keys, found in zip(plan.views, positions, stored, strict=True):
         if found.mark is None:
@@ -301,6 +304,7 @@ async def read_vectors(
         except LayoutChanged as error:
             raise StoreUnavailable(f"features.{view.name}: {error}") from error
         texts = {key: _time_text(data[: VERSION_BYTES // 2]) for key, data in found.rows.items()}
+        nothing = (None,) * len(view.layout.names)
         rows = [unpacked.get(key) for key in keys]
         statuses = [NOT_FOUND if row is None else PRESENT for row in rows]
         if view.table.ttl:
@@ -311,17 +315,20 @@ async def read_vectors(
                 OUTSIDE_MAX_AGE if key in old else status
                 for key, status in zip(keys, statuses, strict=True)
             ]
+        if absent := size - statuses.count(PRESENT):
+            missing[view.name] = absent
         times = [texts.get(key, NO_TIME) for key in keys]
+        values = list(zip(*(nothing if row is None else row for row in rows), strict=True))
         for at, feature in zip(view.places, view.features, strict=True):
-            values = [None if row is None else row[at] for row in rows]
-            columns[view.name, feature] = Column(view.name, feature, values, statuses, times)
+            columns[view.name, feature] = Column(view.name, feature, values[at], statuses, times)
     request = dict(given)
     if KNOWN_AT in request and known_through:
         oldest = time_text(min(known_through.values()))
         request[KNOWN_AT] = [at or oldest for at in request[KNOWN_AT]]
     for item in plan.on_demand:
         columns.update(_computed(item, columns, request, size))
-    return Vectors([columns[name] for name in plan.columns], known_through)
+    absent = sum(missing.get(view, 0) for view, _ in plan.columns) if missing else 0
+    return Vectors([columns[name] for name in plan.columns], absent, known_through)
 
 
 def _computed(

@@ -19,7 +19,6 @@ from pydantic_core import from_json, to_json
 from pipelines.errors import CardlineError
 from pipelines.features.pushes import SOURCE, VIEW, Pusher, changes_of, parsed
 from pipelines.features.reading import (
-    PRESENT,
     Plan,
     Plans,
     Reader,
@@ -295,7 +294,7 @@ class App:
             return self._plans.service(service)
         if not features:
             raise CardlineError("the request names neither a feature_service nor features")
-        if not isinstance(features, list) or not all(isinstance(each, str) for each in features):
+        if not isinstance(features, list) or set(map(type, features)) != {str}:
             raise CardlineError("features is not a list of view:feature")
         return self._plans.features(features)
 
@@ -355,14 +354,8 @@ class App:
 
     async def _vectors(self, plan: Plan, given: dict[str, list[Any]]) -> Vectors:
         vectors = await read_vectors(plan, given, self._read, self._seconds)
-        # Columns of one view share their list of statuses.
-        lists = {id(column.statuses): column.statuses for column in vectors.columns}
-        counts = {
-            known: len(statuses) - statuses.count(PRESENT) for known, statuses in lists.items()
-        }
-        missing = sum(counts[id(column.statuses)] for column in vectors.columns)
         asked = len(vectors.columns) * len(next(iter(given.values())))
-        self._metrics.read(plan.label, asked, missing, vectors.known_through)
+        self._metrics.read(plan.label, asked, vectors.missing, vectors.known_through)
         return vectors
 
     def _require(self, call: Call, scope: str) -> None:

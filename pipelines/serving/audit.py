@@ -4,10 +4,11 @@ A line holds the client, the route, the service or model, how many rows, the out
 it took; never a key, a value, a body or the path as it was typed.
 """
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
+
+from pydantic_core import to_json
 
 
 class AuditLog:
@@ -16,7 +17,7 @@ class AuditLog:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._day = ""
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
 
     def write(self, line: dict[str, Any]) -> None:
         """Append `line` with its time (UTC); it is handed to the system at once."""
@@ -24,7 +25,7 @@ class AuditLog:
         if self._file is None or at[:10] != self._day:
             self._open(at[:10])
         assert self._file is not None
-        self._file.write(json.dumps({"at": at, **line}, separators=(",", ":")) + "\n")
+        self._file.write(to_json({"at": at, **line}) + b"\n")
 
     def close(self) -> None:
         """Close the file; writing again opens it anew."""
@@ -37,5 +38,5 @@ class AuditLog:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{day}.jsonl"
         path.touch(mode=0o600)
-        self._file = path.open("a", buffering=1, encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
         self._day = day
