@@ -32,15 +32,13 @@ def write_page(settings: Settings, comparison: Comparison, at: datetime) -> Path
         total=mismatches.height,
         compared=compared.to_dicts(),
         reasons=reasons.to_dicts(),
-        mismatches=[_told(row, known[row["service"]]) for row in _first(mismatches)],
+        mismatches=[
+            _told(row, known[row["service"]]) for row in mismatches.head(MAX_ROWS).to_dicts()
+        ],
     )
     with written_aside(path) as aside:
         aside.write_text(page, encoding="utf-8", newline="\n")
     return path
-
-
-def _first(mismatches: pl.DataFrame) -> list[dict[str, Any]]:
-    return mismatches.head(MAX_ROWS).to_dicts()
 
 
 def _told(row: dict[str, Any], known_through: datetime) -> dict[str, Any]:

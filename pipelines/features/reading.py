@@ -327,8 +327,8 @@ async def read_vectors(
         request[KNOWN_AT] = [at or oldest for at in request[KNOWN_AT]]
     for item in plan.on_demand:
         columns.update(_computed(item, columns, request, size))
-    absent = sum(missing.get(view, 0) for view, _ in plan.columns) if missing else 0
-    return Vectors([columns[name] for name in plan.columns], absent, known_through)
+    not_there = sum(missing.get(view, 0) for view, _ in plan.columns) if missing else 0
+    return Vectors([columns[name] for name in plan.columns], not_there, known_through)
 
 
 def _computed(

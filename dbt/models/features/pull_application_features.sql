@@ -91,20 +91,20 @@ pulls as (
     group by application_id, pull_id
 ),
 
--- A report that two applications share tells of the one that came last.
-asked as (
+told_of as (
     select
         pulls.pull_id,
         applications.*,
         greatest(applications.received_at, applications.submitted_at, pulls.known_at) as known_at
     from applications
     inner join pulls on applications.application_id = pulls.application_id
-    qualify row_number() over (
-        partition by
-            pulls.pull_id,
-            greatest(applications.received_at, applications.submitted_at, pulls.known_at)
-        order by applications.application_id
-    ) = 1
+),
+
+-- A report that two applications share tells of the one that came last.
+asked as (
+    select *
+    from told_of
+    qualify row_number() over (partition by pull_id, known_at order by application_id) = 1
 ),
 
 -- By days, of which 24 hours touch two: a device in a shop may have very many applications.
