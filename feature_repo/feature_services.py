@@ -4,13 +4,15 @@ A service has what its model uses of a view; the rest of the view is there for w
 by name (`view:feature`).
 """
 
+from typing import Any
+
 from credit_risk_features import (
     account_payment_features,
     customer_application_features,
     pull_application_features,
     pull_bureau_features,
 )
-from feast import FeatureService, FeatureView
+from feast import FeatureService
 from fraud_features import (
     account_amount_features,
     card_velocity_features,
@@ -54,6 +56,28 @@ _MERCHANT = [
     "merchant_declined_count_1d",
     "merchant_card_count_1d",
 ]
+# Of up to a day before the authorization: of the card all, of the others these.
+_WINDOWS = [
+    *(
+        f"{entity}_{measure}"
+        for entity, windows in {
+            "card": ("15m", "1h", "24h"),
+            "account": ("1h", "24h"),
+            "merchant": ("15m", "1h"),
+            "device": ("1h", "24h"),
+            "ip": ("1h", "24h"),
+        }.items()
+        for window in windows
+        for measure in (
+            f"count_{window}",
+            f"declined_count_{window}",
+            *([f"amount_{window}_minor"] if entity in ("card", "account") else []),
+        )
+    ),
+    "seconds_since_used",
+    "seconds_since_declined",
+    "age_s",
+]
 
 
 def _of_place(entity: str) -> list[str]:
@@ -68,7 +92,7 @@ def _of_place(entity: str) -> list[str]:
     ]
 
 
-def _only(view: FeatureView, names: list[str]) -> FeatureView:
+def _only(view: Any, names: list[str]) -> Any:
     """`view` with these features alone."""
     chosen = view[names]
     assert chosen is not None
@@ -104,7 +128,7 @@ fraud_authorization_v1 = FeatureService(
         _only(device_risk_features, _of_place("device")),
         _only(ip_risk_features, _of_place("ip")),
         authorization_context,
-        authorization_windows,
+        _only(authorization_windows, _WINDOWS),
         authorization_travel,
         authorization_novelty,
     ],

@@ -1,24 +1,29 @@
 """Features of fraud detection: how often, how much, where and how risky.
 
 Windows of days hop at midnight (UTC): a window of W days of a row with event_timestamp T covers the
-days that end at or before T. Windows of up to 24 hours of a card are exact: they are counted at the
-request, by `authorization_windows`, from `card_recent_features`, whose log pushes join online. The
-schema here is the one declaration of what Feast serves; no view has a TTL (rows are change events).
+days that end at or before T. Windows of up to 24 hours are exact: `authorization_windows` counts
+them at the request from the logs of the views `<entity>_recent_features`, which pushes join online.
+The schema here is the one declaration of what Feast serves; no view has a TTL (rows are change
+events).
 """
 
 from data_sources import (
     account_amount_source,
     account_history_source,
     account_merchant_source,
+    account_recent_source,
     card_recent_source,
     card_velocity_source,
+    device_recent_source,
     device_risk_source,
+    ip_recent_source,
     ip_risk_source,
     mcc_risk_source,
+    merchant_recent_source,
     merchant_risk_source,
 )
 from entities import account, account_merchant, card, device, ip, mcc, merchant
-from feast import FeatureView, Field
+from feast import Entity, FeatureView, Field, FileSource
 from feast.types import Float64, Int64, String
 
 VELOCITY_DAYS = (1, 7, 30)
@@ -87,6 +92,28 @@ card_recent_features = FeatureView(
     ],
     source=card_recent_source,
 )
+
+
+def _recent(entity: Entity, source: FileSource) -> FeatureView:
+    """The log of an entity, for what is computed at the request."""
+    return FeatureView(
+        name=f"{entity.name}_recent_features",
+        description=f"One row per {entity.name} and time at which something about it was heard: "
+        "its log of 24 hours, for what is computed at the request.",
+        entities=[entity],
+        ttl=None,
+        schema=[
+            Field(name=entity.join_key, dtype=String),
+            Field(name=f"{entity.name}_recent_authorizations", dtype=String),
+        ],
+        source=source,
+    )
+
+
+account_recent_features = _recent(account, account_recent_source)
+merchant_recent_features = _recent(merchant, merchant_recent_source)
+device_recent_features = _recent(device, device_recent_source)
+ip_recent_features = _recent(ip, ip_recent_source)
 
 account_amount_features = FeatureView(
     name="account_amount_features",

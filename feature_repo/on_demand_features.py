@@ -14,7 +14,11 @@ from fraud_features import (
     account_amount_features,
     account_history_features,
     account_merchant_features,
+    account_recent_features,
     card_recent_features,
+    device_recent_features,
+    ip_recent_features,
+    merchant_recent_features,
 )
 
 application_request = RequestSource(
@@ -142,15 +146,23 @@ def authorization_context(inputs):
 
 
 @on_demand_feature_view(
-    sources=[card_recent_features, authorization_request],
+    sources=[
+        card_recent_features,
+        account_recent_features,
+        merchant_recent_features,
+        device_recent_features,
+        ip_recent_features,
+        authorization_request,
+    ],
     schema=[
         *(
             Field(name=name, dtype=Int64)
+            for entity in ("card", "account", "merchant", "device", "ip")
             for window in ("15m", "1h", "24h")
             for name in (
-                f"card_count_{window}",
-                f"card_declined_count_{window}",
-                f"card_amount_{window}_minor",
+                f"{entity}_count_{window}",
+                f"{entity}_declined_count_{window}",
+                f"{entity}_amount_{window}_minor",
             )
         ),
         Field(name="seconds_since_used", dtype=Float64),
@@ -158,69 +170,79 @@ def authorization_context(inputs):
         Field(name="age_s", dtype=Float64),
     ],
     mode="python",
-    description="What is known of the card's last 15 minutes, hour and day before the "
-    "authorization, exact to the microsecond, and how old what is known is.",
+    description="What is known of the last 15 minutes, hour and day before the authorization, of "
+    "its card, account, merchant, device and address, exact to the microsecond, and how old what "
+    "is known is. Of one that is too busy for a log, the windows end with its last message.",
 )
 def authorization_windows(inputs):
     # Authorizations of [event_at - window, event_at): the present one is not among them. A message
-    # with a small letter takes back one that was corrected later.
+    # with a small letter takes back one that was corrected later; with `=` begins what the windows
+    # of a busy one were at a time.
     from datetime import UTC, datetime, timedelta
 
     epoch, step = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+    lengths = {"15m": 900_000_000, "1h": 3_600_000_000, "24h": 86_400_000_000}
+    unknown = [None] * (3 * len(lengths))
 
     def microseconds(text):
         at = datetime.fromisoformat(text)
         return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - epoch) // step
 
-    windows = {"15m": 900_000_000, "1h": 3_600_000_000, "24h": 86_400_000_000}
-    answer = {
-        **{
-            f"card_{measure}": []
-            for window in windows
+    def counted(log, now):
+        sums = [0] * len(unknown)
+        for message in log.split():
+            if message[0] == "=":
+                heard, *parts = map(int, message[1:].split(":"))
+                for place, length in enumerate(lengths.values()):
+                    if now - heard < length:
+                        for each in range(3 * place, 3 * place + 3):
+                            sums[each] += parts[each]
+                continue
+            at, amount, kind, *_ = message.split(":")
+            sign = 1 if kind in "AD" else -1
+            for place, length in enumerate(lengths.values()):
+                if 0 < now - int(at) <= length:
+                    if kind in "Aa":
+                        sums[3 * place] += sign
+                        sums[3 * place + 2] += sign * int(amount)
+                    else:
+                        sums[3 * place + 1] += sign
+        return sums
+
+    now = [None if text is None else microseconds(text) for text in inputs["event_at"]]
+    answer = {}
+    for entity in ("card", "account", "merchant", "device", "ip"):
+        logs = inputs[
+            "recent_authorizations" if entity == "card" else f"{entity}_recent_authorizations"
+        ]
+        rows = [
+            unknown if log is None or at is None else counted(log, at)
+            for log, at in zip(logs, now, strict=True)
+        ]
+        names = [
+            f"{entity}_{measure}"
+            for window in lengths
             for measure in (
                 f"count_{window}",
                 f"declined_count_{window}",
                 f"amount_{window}_minor",
             )
-        },
-        "seconds_since_used": [],
-        "seconds_since_declined": [],
-        "age_s": [],
-    }
-    for event_at, known_at, log, used, declined in zip(
-        inputs["event_at"],
-        inputs["known_at"],
-        inputs["recent_authorizations"],
-        inputs["last_used_us"],
-        inputs["last_declined_us"],
-        strict=True,
+        ]
+        answer |= {name: [row[place] for row in rows] for place, name in enumerate(names)}
+    for name, times in (
+        ("seconds_since_used", inputs["last_used_us"]),
+        ("seconds_since_declined", inputs["last_declined_us"]),
     ):
-        now = None if event_at is None else microseconds(event_at)
-        for name, at in (("seconds_since_used", used), ("seconds_since_declined", declined)):
-            is_recent = None not in (now, at) and now - at < 90 * windows["24h"]
-            answer[name].append((now - at) / 1e6 if is_recent else None)
-        answer["age_s"].append(
-            None if now is None or known_at is None else (now - microseconds(known_at)) / 1e6
-        )
-        messages = []
-        for message in log.split() if log else ():
-            at, amount, kind, *_ = message.split(":")
-            messages.append((int(at), int(amount), kind))
-        for window, length in windows.items():
-            count = total = refused = 0
-            if now is not None:
-                for at, amount, kind in messages:
-                    if now - length <= at < now:
-                        if kind == "A":
-                            count, total = count + 1, total + amount
-                        elif kind == "a":
-                            count, total = count - 1, total - amount
-                        else:
-                            refused += 1 if kind == "D" else -1
-            is_known = now is not None and log is not None
-            answer[f"card_count_{window}"].append(count if is_known else None)
-            answer[f"card_declined_count_{window}"].append(refused if is_known else None)
-            answer[f"card_amount_{window}_minor"].append(total if is_known else None)
+        answer[name] = [
+            (at - used) / 1e6
+            if at is not None and used is not None and at - used < 90 * lengths["24h"]
+            else None
+            for at, used in zip(now, times, strict=True)
+        ]
+    answer["age_s"] = [
+        None if at is None or known_at is None else (at - microseconds(known_at)) / 1e6
+        for at, known_at in zip(now, inputs["known_at"], strict=True)
+    ]
     return answer
 
 

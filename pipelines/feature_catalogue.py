@@ -28,7 +28,14 @@ _OF_REQUESTS = {
     "is_round_amount": "Whether the amount is a multiple of ten major units",
     "is_just_below_threshold": "Whether it is at most 2 % below 100, 200, 500 or 1,000 major units",
     **{
-        f"card_{measure}": f"{meaning} of the card in the {length} before"
+        f"{entity}_{measure}": f"{meaning} of the {named} in the {length} before"
+        for entity, named in (
+            ("card", "card"),
+            ("account", "account"),
+            ("merchant", "merchant"),
+            ("device", "device"),
+            ("ip", "address"),
+        )
         for window, length in (("15m", "15 minutes"), ("1h", "hour"), ("24h", "24 hours"))
         for measure, meaning in (
             (f"count_{window}", "Authorizations that were not declined,"),

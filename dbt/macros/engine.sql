@@ -193,25 +193,28 @@
 {%- endmacro %}
 
 
-{# The texts of `column` in a window, sorted and joined by spaces: the last `count` of them. #}
-{% macro last_texts(column, count, window) -%}
-    {{ return(adapter.dispatch('last_texts')(column, count, window)) }}
+{#
+  The texts of `column` of 24 hours in a window by time, sorted and joined by spaces: of a row and
+  of as many rows before it as the column `earlier` tells.
+#}
+{% macro last_texts(column, earlier, by_time) -%}
+    {{ return(adapter.dispatch('last_texts')(column, earlier, by_time)) }}
 {%- endmacro %}
 
-{% macro default__last_texts(column, count, window) -%}
+{% macro default__last_texts(column, earlier, by_time) -%}
     coalesce(array_to_string(
-        list_slice(
-            list_sort(list({{ column }}) filter (where {{ column }} is not null) over ({{ window }})),
-            -{{ count }}, -1
-        ),
+        list_sort(list({{ column }}) filter (where {{ column }} is not null) over (
+            {{ by_time }}
+            rows between {{ earlier }} preceding and current row
+        )),
         ' '
     ), '')
 {%- endmacro %}
 
-{% macro spark__last_texts(column, count, window) -%}
+{% macro spark__last_texts(column, earlier, by_time) -%}
     array_join(
-        reverse(slice(
-            reverse(array_sort(collect_list({{ column }}) over ({{ window }}))), 1, {{ count }}
+        array_sort(collect_list({{ column }}) over (
+            {{ by_time }} range between interval '86400' second preceding and current row
         )),
         ' '
     )

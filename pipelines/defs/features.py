@@ -12,6 +12,10 @@ from pipelines.warehouse import connect, data_clock
 VIEWS = (
     "card_velocity_features",
     "card_recent_features",
+    "account_recent_features",
+    "merchant_recent_features",
+    "device_recent_features",
+    "ip_recent_features",
     "account_amount_features",
     "account_history_features",
     "account_merchant_features",

@@ -1,13 +1,16 @@
 """Single authorizations between batches: how what is pushed and what the batches bring meet.
 
 The online store has two rows of a card, of the same columns: the batches' row of
-`card_recent_features`, and beside it one of all that was pushed. Each has one kind of writer, so a
+`card_recent_features`, and beside it one of all that was pushed; so of an account, a merchant, a
+device and an address, where the push tells them. Each has one kind of writer, so a
 batch neither overwrites a push nor the other way round, whichever comes later and however late.
 A read puts both together:
 
 * Of an authorization that is in the batches' log, what stands there counts, its corrections
   included; of those pushed the others are added. So nothing is lost before a batch brings it nor
   counted twice after. They are told apart by the id with which each message of a log ends.
+  Where the batches' row has no log (see dbt/macros/recent.sql), what was pushed of later than its
+  last message is added.
 * The last use, decline and place are the later of both.
 
 Pushes are put together likewise: of several of one transaction the earliest stands, as in the
@@ -29,13 +32,20 @@ from pipelines.features.encoding import VERSION_BYTES, Layout, encode_keys, layo
 from pipelines.features.requests import now, parsed_time
 from pipelines.ingestion.sensitive import find_sensitive
 
-VIEW = "card_recent_features"
-"""The view whose rows pushes join."""
+VIEWS = {
+    "card_recent_features": "card_id",
+    "account_recent_features": "account_id",
+    "merchant_recent_features": "merchant_id",
+    "device_recent_features": "device_id",
+    "ip_recent_features": "ip_hash",
+}
+"""The views whose rows pushes join, and what of an authorization is their key."""
 SOURCE = "authorizations"
 """What pushes are called in the shape that Feast has for them."""
 MAX_AHEAD = timedelta(minutes=5)
 """How far a sender's clock may be ahead of ours."""
 _LOG_LENGTH = 128
+_BUSY = "="
 _EPOCH = datetime(1970, 1, 1)
 _US = timedelta(microseconds=1)
 # A sender that is ahead must not cut away what windows of the others still count.
@@ -81,6 +91,10 @@ class Authorization(BaseModel):
     )
     amount_minor: int = Field(ge=0, le=10**15)
     is_declined: bool
+    account_id: _Name | None = None
+    merchant_id: _Name | None = None
+    device_id: _Name | None = None
+    ip_hash: _Name | None = None
     is_card_present: bool | None = None
     latitude: float | None = Field(None, ge=-90, le=90, allow_inf_nan=False)
     longitude: float | None = Field(None, ge=-180, le=180, allow_inf_nan=False)
@@ -107,7 +121,7 @@ def parsed(rows: list[Any]) -> list[Authorization]:
         found = _ROWS.validate_python(rows)
     except ValidationError as error:
         raise CardlineError(_told(error)) from None
-    for name in ("card_id", "transaction_id"):
+    for name in ("transaction_id", *VIEWS.values()):
         what = find_sensitive(pl.Series(name, [getattr(each, name) for each in found], pl.String))
         if what is not None:
             raise CardlineError(f"{name} holds {what}: send the token that stands for it")
@@ -115,14 +129,17 @@ def parsed(rows: list[Any]) -> list[Authorization]:
 
 
 def changes_of(table: Any, pushed: Iterable[Authorization]) -> dict[bytes, Change]:
-    """What `pushed` changes of the pushed rows, by serialised key."""
-    by_card: dict[str, list[Authorization]] = {}
+    """What `pushed` changes of the pushed rows of one of `VIEWS`, by serialised key."""
+    by_key: dict[str, list[Authorization]] = {}
     for each in pushed:
-        by_card.setdefault(each.card_id, []).append(each)
+        key = getattr(each, VIEWS[table.name])
+        if key is not None:
+            by_key.setdefault(key, []).append(each)
     layout = layout_of(table)
+    (name,) = table.join_keys
     return {
         key: partial(_with_pushed, layout, mine)
-        for key, mine in zip(encode_keys("card_id", by_card), by_card.values(), strict=True)
+        for key, mine in zip(encode_keys(name, by_key), by_key.values(), strict=True)
     }
 
 
@@ -139,12 +156,24 @@ def joined(table: Any, batch: bytes | None, pushed: bytes | None = None) -> byte
     if batch is None:
         return pushed
     mine, theirs = _values(layout, pushed), _values(layout, batch)
-    known = theirs["recent_authorizations"].split() if theirs["recent_authorizations"] else []
-    ids = {_id(message) for message in known}
-    more = [each for each in mine["recent_authorizations"].split() if _id(each) not in ids]
+    name = _log_name(layout)
     row = _later_uses(mine, theirs)
-    row["recent_authorizations"] = " ".join(sorted([*known, *more])[-_LOG_LENGTH:])
+    row[name] = _joined_logs(theirs[name] or "", mine[name])
     return layout.pack(max(batch[:VERSION_BYTES], pushed[:VERSION_BYTES]).decode(), row)
+
+
+def _joined_logs(known: str, pushed: str) -> str:
+    messages = pushed.split()
+    if known.startswith(_BUSY):
+        heard = int(known[len(_BUSY) :].partition(":")[0])
+        return " ".join([known, *(each for each in messages if _order(each)[0] > heard)])
+    ids = {_id(message) for message in known.split()}
+    more = [each for each in messages if _id(each) not in ids]
+    return " ".join(sorted([*known.split(), *more])[-_LOG_LENGTH:])
+
+
+def _log_name(layout: Layout) -> str:
+    return next(name for name in layout.names if name.endswith("recent_authorizations"))
 
 
 def _with_pushed(
@@ -154,14 +183,15 @@ def _with_pushed(
     row: dict[str, Any] = dict.fromkeys(layout.names)
     if stored is not None and layout.holds(stored):
         row = _values(layout, stored)
-    messages = {_id(each): each for each in (row["recent_authorizations"] or "").split()}
+    name = _log_name(layout)
+    messages = {_id(each): each for each in (row[name] or "").split()}
     for each in authorizations:
         rival = messages.get(_id(each.message), each.message)
         messages[_id(each.message)] = min(rival, each.message, key=_order)
         row = _later_uses(row, _uses(each))
     newest = max(_order(each) for each in messages.values())[0]
     log = [each for each in messages.values() if _order(each)[0] >= newest - _KEPT_US]
-    row["recent_authorizations"] = " ".join(sorted(log, key=_order)[-_LOG_LENGTH:])
+    row[name] = " ".join(sorted(log, key=_order)[-_LOG_LENGTH:])
     return layout.pack(version(newest, newest), row)
 
 
@@ -178,7 +208,7 @@ def _uses(authorization: Authorization) -> dict[str, Any]:
 
 def _later_uses(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     uses = dict(one)
-    for name in ("last_used_us", "last_declined_us", "last_place"):
+    for name in {"last_used_us", "last_declined_us", "last_place"} & one.keys():
         told = [each[name] for each in (one, other) if each.get(name) is not None]
         uses[name] = max(told, default=None)
     return uses

@@ -35,7 +35,7 @@ from pipelines.features.encoding import (
     chunks,
 )
 from pipelines.features.guarded import GuardedWrites
-from pipelines.features.pushes import VIEW, Change, joined
+from pipelines.features.pushes import VIEWS, Change, joined
 from pipelines.features.reading import StoredRows, StoreUnavailable, ViewRead
 
 _ROWS_PER_PIPELINE = 1_000
@@ -336,7 +336,7 @@ def _pushed_field(config: RepoConfig, table: FeatureView) -> bytes:
 
 def _fields(config: RepoConfig, table: Any, *, has_pushes: bool = True) -> list[bytes]:
     """The fields of a view in an entity's hash: the batches' row, and what was pushed beside it."""
-    if table.name != VIEW or not has_pushes:
+    if table.name not in VIEWS or not has_pushes:
         return [_field(config, table)]
     return [_field(config, table), _pushed_field(config, table)]
 

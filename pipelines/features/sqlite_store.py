@@ -28,7 +28,7 @@ from pipelines.features.encoding import (
     event_time,
 )
 from pipelines.features.guarded import GuardedWrites
-from pipelines.features.pushes import VIEW, Change, joined
+from pipelines.features.pushes import VIEWS, Change, joined
 from pipelines.features.reading import StoredRows, StoreUnavailable, ViewRead
 
 _KEYS_PER_QUERY = 500
@@ -268,7 +268,7 @@ def _read_rows(
     """What a read sees under `keys`."""
     name = _quoted(config, table)
     found = _read_packed(con, name, keys)
-    if has_pushes and table.name == VIEW:
+    if has_pushes and table.name in VIEWS:
         for key, pushed in _read_packed(con, name, keys, _PUSHED).items():
             row = joined(table, found.get(key), pushed)
             if row is not None:

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from pipelines.errors import CardlineError
-from pipelines.features.pushes import SOURCE, VIEW, Pusher, changes_of, parsed
+from pipelines.features.pushes import SOURCE, VIEWS, Pusher, changes_of, parsed
 from pipelines.features.reading import (
     Plan,
     Plans,
@@ -277,14 +277,18 @@ class App:
 
     async def _push(self, call: Call) -> bytes:
         self._require(call, PUSH)
-        self._require_permission(call, (VIEW,), WRITE)
         rows = _pushed_rows(_as_object(await _body(call), "the request"))
         call.rows = len(rows)
         if call.rows > MAX_PUSH_ROWS:
             raise Refused(413, f"{call.rows:,} rows at once; at most {MAX_PUSH_ROWS:,}")
-        table = self._plans.table(VIEW)
-        changed = await self._pusher(table, changes_of(table, parsed(rows)), self._seconds)
-        return to_json({"rows": len(rows), "cards_changed": changed})
+        told = parsed(rows)
+        tables = [self._plans.table(view) for view in VIEWS]
+        changes = [(table, found) for table in tables if (found := changes_of(table, told))]
+        self._require_permission(call, tuple(table.name for table, _ in changes), WRITE)
+        changed = {
+            table.name: await self._pusher(table, found, self._seconds) for table, found in changes
+        }
+        return to_json({"rows": len(rows), "cards_changed": changed["card_recent_features"]})
 
     def _plan_of(self, asked: dict[str, Any]) -> Plan:
         service, features = asked.get("feature_service"), asked.get("features")

@@ -13,9 +13,9 @@ import pytest
 
 from pipelines.features.materialize import materialize
 from pipelines.features.parity import parity
-from pipelines.features.pushes import VIEW, Authorization, changes_of, parsed
+from pipelines.features.pushes import VIEWS, Authorization, changes_of, parsed
 from pipelines.features.registry import feature_store
-from pipelines.features.retrieval import online
+from pipelines.features.retrieval import feature_names, online
 from pipelines.serving.app import MAX_PUSH_ROWS
 from pipelines.serving.server import create_app
 from pipelines.serving.tokens import create_token
@@ -26,6 +26,7 @@ from tests.property.messages import History, Message, built
 from tests.property.test_windows import WINDOWS, _ever, _kilometres, _standing
 
 PLACE = (48.85, 2.35)
+VIEW = "card_recent_features"
 
 
 @pytest.fixture
@@ -63,9 +64,9 @@ def push(client: Any, *rows: dict[str, Any]) -> dict[str, int]:
     return answer.json()
 
 
-def read(client: Any, card: str, event_at: datetime) -> dict[str, Any]:
-    """The features of a card in France at `event_at`."""
-    given = {"card_id": card, "event_at": event_at.isoformat(), "is_card_present": True}
+def read(client: Any, card: str, event_at: datetime, **others: str) -> dict[str, Any]:
+    """The features of a card in France, and of others, at `event_at`."""
+    given = {**others, "card_id": card, "event_at": event_at.isoformat(), "is_card_present": True}
     given |= {"latitude": PLACE[0], "longitude": PLACE[1]}
     entities = {name: [value] for name, value in given.items()}
     answer = client.post(
@@ -151,6 +152,34 @@ def test_the_last_128_are_kept(client: Any) -> None:
     assert found["card_amount_1h_minor"] == sum(100 + n for n in range(12, 140))
 
 
+def test_what_is_pushed_of_a_busy_merchant_is_added(
+    online_store: str, fill: Fill, publish_all: Publish
+) -> None:
+    """Of later than its last message: what was earlier is in the windows that ended with it."""
+    from fastapi.testclient import TestClient
+
+    heard = START + 3_600 * SECOND
+    stamp = (heard - datetime(1970, 1, 1)) // timedelta(microseconds=1)
+    log = f"={stamp}:5:1:500:20:2:2000:40:3:4000"
+    times = {"event_timestamp": heard, "created_timestamp": heard}
+    fill(
+        merchant_recent_features=[
+            {"merchant_id": "m", "merchant_recent_authorizations": log, **times}
+        ]
+    )
+    publish_all()
+    materialize(end=heard)
+    with TestClient(create_app(), base_url="http://127.0.0.1") as client:
+        for number, seconds in enumerate((-60, 60, 120)):
+            push(client, row(number, heard + seconds * SECOND, merchant_id="m"))
+        for seconds, count_15m, count_1h in ((121, 7, 22), (960, 2, 22), (3_661, 0, 1)):
+            found = read(client, "new", heard + seconds * SECOND, merchant_id="m")
+            assert (found["merchant_count_15m"], found["merchant_count_1h"]) == (
+                count_15m,
+                count_1h,
+            )
+
+
 @dataclass
 class Clock:
     """What a store has been told: the batches up to a moment, and the pushes."""
@@ -159,30 +188,37 @@ class Clock:
     known_through: datetime
     pushed: list[Message]
 
-    def expected(self, card: str, event_at: datetime) -> dict[str, Any]:
-        """A plain recount of one card's features."""
-        ever = [m for _, m in _ever(self.history, self.known_through) if m.card_id == card]
+    def windows(self, entity: str, column: str, key: str, event_at: datetime) -> dict[str, Any]:
+        """A plain recount of the windows of one entity that the service has."""
+        ever, mine = self._told(column, key)
         ids = {m.transaction_id for m in ever}
-        mine = [m for m in self.pushed if m.card_id == card]
-        counted = [m for m in _standing(self.history, self.known_through) if m.card_id == card]
+        standing = _standing(self.history, self.known_through)
+        counted = [m for m in standing if getattr(m, column) == key]
         counted += {m.transaction_id: m for m in mine if m.transaction_id not in ids}.values()
         found: dict[str, Any] = {}
         for name, length in WINDOWS.items():
             window = [m for m in counted if event_at - length <= m.event_at < event_at]
             approved = [m for m in window if not m.is_declined]
-            values: list[int | None] = [
-                len(approved),
-                len(window) - len(approved),
-                sum(m.amount_minor for m in approved),
-            ]
-            names = (f"card_{what}_{name}" for what in ("count", "declined_count"))
-            found |= zip([*names, f"card_amount_{name}_minor"], values, strict=True)
+            found[f"{entity}_count_{name}"] = len(approved)
+            found[f"{entity}_declined_count_{name}"] = len(window) - len(approved)
+            found[f"{entity}_amount_{name}_minor"] = sum(m.amount_minor for m in approved)
         if not ever and not mine:
             found = dict.fromkeys(found)
+        return {name: value for name, value in found.items() if name in feature_names(SERVICE)}
+
+    def expected(self, card: str, event_at: datetime) -> dict[str, Any]:
+        """A plain recount of one card's features."""
+        found = self.windows("card", "card_id", card, event_at)
+        ever, mine = self._told("card_id", card)
         for what, is_declined in (("used", False), ("declined", True)):
             times = [m.event_at for m in [*ever, *mine] if m.is_declined is is_declined]
             found[f"seconds_since_{what}"] = (event_at - max(times)) / SECOND if times else None
         return found
+
+    def _told(self, column: str, key: str) -> tuple[list[Message], list[Message]]:
+        """What batches and what pushes ever told of an entity."""
+        ever = [m for _, m in _ever(self.history, self.known_through) if getattr(m, column) == key]
+        return ever, [m for m in self.pushed if getattr(m, column) == key]
 
     def distances(self, card: str) -> set[float]:
         """From where the card was last used in person; of a tie, from any."""
@@ -215,7 +251,7 @@ def test_pushes_and_batches_in_any_order_are_a_plain_recount(
 
     choose = random.Random(seed)
     history = busy_week(seed)
-    fill(**built(history, VIEW))
+    fill(**built(history, *VIEWS))
     publish_all()
     materialize(end=START)
     clock = Clock(history, START, [])
@@ -227,6 +263,7 @@ def test_pushes_and_batches_in_any_order_are_a_plain_recount(
     ]
     pushes.sort(key=lambda each: each[0])
     seen: set[Any] = set()
+    others_seen: set[Any] = set()
     with TestClient(create_app(), base_url="http://127.0.0.1") as client:
         for number, (at, message) in enumerate(pushes):
             push(client, _as_row(message))
@@ -234,13 +271,23 @@ def test_pushes_and_batches_in_any_order_are_a_plain_recount(
             if choose.random() < 0.08:
                 end = at - SECOND * choose.choice([0, 0, 700, 30_000])
                 clock.known_through = max(clock.known_through, end)
-                materialize(end=clock.known_through, views=[VIEW], is_full=choose.random() < 0.3)
+                materialize(end=clock.known_through, views=[*VIEWS], is_full=choose.random() < 0.3)
             if number % 5:
                 continue
             card = f"c{choose.randrange(5)}"
             event_at = at + SECOND * choose.choice([0, 1, 899, 900, 3_600])
-            found = read(client, card, event_at)
+            others = {
+                "account_id": choose.choice(["a0", "a1", "a2"]),
+                "merchant_id": choose.choice(["m0", "m1", "m3"]),
+                "device_id": choose.choice(["d0", "d1"]),
+                "ip_hash": "i0",
+            }
+            found = read(client, card, event_at, **others)
             expected = clock.expected(card, event_at)
+            for view, column in VIEWS.items():
+                if column in others:
+                    entity = view.removesuffix("_recent_features")
+                    expected |= clock.windows(entity, column, others[column], event_at)
             assert {name: found[name] for name in expected} == pytest.approx(expected)
             distances = clock.distances(card)
             if distances:
@@ -249,7 +296,9 @@ def test_pushes_and_batches_in_any_order_are_a_plain_recount(
             else:
                 assert found["distance_km"] is None
             seen |= {found["card_count_1h"], found["card_count_24h"]}
+            others_seen |= {found["merchant_count_1h"], found["device_count_24h"]}
     assert seen >= {None, 0, 1, 2}
+    assert others_seen >= {None, 0, 1, 2}
     # Batches are compared with history as if nothing had been pushed.
     materialize(end=clock.known_through)
     assert parity(services=[SERVICE]).is_empty()

@@ -44,7 +44,7 @@ def busy_week(seed: int) -> History:
                     mcc=choose.choice(["5411", "5812"]),
                     merchant_country=choose.choice(["US", "FR"]),
                     device_id=choose.choice([None, "d0", "d1"]),
-                    ip_hash=choose.choice([None, "i0"]),
+                    ip_hash=choose.choice([None, "i0", "i1"]),
                     event_at=at,
                     amount_minor=choose.randint(1, 9_000),
                     auth_result=choose.choice(["APPROVED", "APPROVED", "DECLINED"]),

@@ -244,45 +244,122 @@ def _asked(function: Any, **inputs: Any) -> dict[str, Any]:
 @given(history=histories())
 def test_windows_of_a_request_are_exact(functions: dict[str, Any], history: History) -> None:
     """Of any moment, with what was known at any moment before."""
-    tables = built(history, "card_recent_features")
+    tables = built(history, *RECENT)
     for known_at, event_at in zip(history.moments, history.moments[1:], strict=False):
         standing, ever = _standing(history, known_at), _ever(history, known_at)
-        for card in ("c0", "c1", "c2"):
-            row = _latest(tables["card_recent_features"], "card_id", card, known_at)
-            if not row:
-                recently = [m for m in standing if m.event_at > known_at - timedelta(days=90)]
-                assert not any(m.card_id == card for m in recently)
-                continue
-            found = _asked(
-                functions["authorization_windows"],
-                event_at=time_text(event_at),
-                known_at=time_text(known_at),
-                recent_authorizations=row["recent_authorizations"],
-                last_used_us=row["last_used_us"],
-                last_declined_us=row["last_declined_us"],
+        for view, (key, column, entity) in RECENT.items():
+            for each in {getattr(m, column) for m in history.messages} - {None}:
+                row = _latest(tables[view], key, each, known_at)
+                mine = [m for m in standing if getattr(m, column) == each]
+                if not row:
+                    memory = timedelta(days=90 if entity == "card" else 1)
+                    assert not any(m.event_at > known_at - memory for m in mine)
+                    continue
+                found = _asked_windows(functions, row, event_at, known_at)
+                for name, length in WINDOWS.items():
+                    window = [m for m in mine if event_at - length <= m.event_at < event_at]
+                    approved = [m for m in window if not m.is_declined]
+                    assert found[f"{entity}_count_{name}"] == len(approved)
+                    declined = len(window) - len(approved)
+                    assert found[f"{entity}_declined_count_{name}"] == declined
+                    total = sum(m.amount_minor for m in approved)
+                    assert found[f"{entity}_amount_{name}_minor"] == total
+                assert found["age_s"] == pytest.approx((event_at - known_at).total_seconds())
+                if entity != "card":
+                    continue
+                for what, is_declined in (("used", False), ("declined", True)):
+                    uses = [
+                        m.event_at
+                        for _, m in ever
+                        if m.card_id == each
+                        and m.is_declined is is_declined
+                        and m.event_at > event_at - timedelta(days=90)
+                    ]
+                    last = (event_at - max(uses)).total_seconds() if uses else None
+                    seconds = found[f"seconds_since_{what}"]
+                    assert seconds == (last if last is None else pytest.approx(last))
+
+
+RECENT = {
+    "card_recent_features": ("card_id", "card_id", "card"),
+    "account_recent_features": ("account_id", "account_id", "account"),
+    "merchant_recent_features": ("merchant_id", "merchant_id", "merchant"),
+    "device_recent_features": ("device_key", "device_id", "device"),
+    "ip_recent_features": ("ip_key", "ip_hash", "ip"),
+}
+"""Views with a log: the column of its key, what of a message that is, and how features begin."""
+
+
+def _asked_windows(
+    functions: dict[str, Any], row: dict[str, Any], event_at: datetime, known_at: datetime
+) -> dict[str, Any]:
+    """The windows of the entity that `row` is about; of the others nothing is known."""
+    logs = [f"{entity}_recent_authorizations" for *_, entity in RECENT.values()]
+    stored = dict.fromkeys(["recent_authorizations", "last_used_us", "last_declined_us", *logs])
+    return _asked(
+        functions["authorization_windows"],
+        event_at=time_text(event_at),
+        known_at=time_text(known_at),
+        **{name: row.get(name) for name in stored},
+    )
+
+
+def test_windows_of_a_busy_merchant_end_with_its_last_message(functions: dict[str, Any]) -> None:
+    """An authorization a minute, every fourth declined, one corrected: from the 33rd message on
+    there is no log, until a day has fewer again."""
+    start = datetime(2024, 5, 1, 12)
+    minutes = [*range(60), 1_490]
+    history = History(
+        tuple(
+            Message(
+                transaction_id=f"t{minute}",
+                event_id=f"e{minute}",
+                version_no=1,
+                event_type="AUTHORIZATION",
+                card_id=f"c{minute % 3}",
+                account_id="a0",
+                merchant_id="m0",
+                mcc=None,
+                merchant_country=None,
+                device_id=None,
+                ip_hash=None,
+                event_at=start + timedelta(minutes=minute),
+                amount_minor=100 + minute,
+                auth_result="DECLINED" if minute % 4 == 0 else "APPROVED",
+                is_card_present=None,
+                latitude=None,
+                longitude=None,
+                received_at=start + timedelta(minutes=minute),
+                superseded_at=start + timedelta(minutes=30, seconds=5) if minute == 29 else None,
             )
-            for name, length in WINDOWS.items():
-                window = [
-                    m
-                    for m in standing
-                    if m.card_id == card and event_at - length <= m.event_at < event_at
-                ]
-                approved = [m for m in window if not m.is_declined]
-                assert found[f"card_count_{name}"] == len(approved)
-                assert found[f"card_declined_count_{name}"] == len(window) - len(approved)
-                assert found[f"card_amount_{name}_minor"] == sum(m.amount_minor for m in approved)
-            assert found["age_s"] == pytest.approx((event_at - known_at).total_seconds())
-            for what, is_declined in (("used", False), ("declined", True)):
-                uses = [
-                    m.event_at
-                    for _, m in ever
-                    if m.card_id == card
-                    and m.is_declined is is_declined
-                    and m.event_at > event_at - timedelta(days=90)
-                ]
-                last = (event_at - max(uses)).total_seconds() if uses else None
-                seconds = found[f"seconds_since_{what}"]
-                assert seconds == (last if last is None else pytest.approx(last))
+            for minute in minutes
+        ),
+        (),
+        (),
+    )
+    rows = built(history, "merchant_recent_features")["merchant_recent_features"]
+
+    def counts(minute: float, known: float, window: str) -> list[int]:
+        at = start + timedelta(minutes=minute)
+        row = _latest(rows, "merchant_id", "m0", start + timedelta(minutes=known))
+        found = _asked_windows(functions, row, at, at)
+        names = (f"count_{window}", f"declined_count_{window}", f"amount_{window}_minor")
+        return [found[f"merchant_{name}"] for name in names]
+
+    def told(heard: Iterable[int]) -> list[int]:
+        approved = [100 + each for each in heard if each % 4]
+        declined = [each for each in heard if each % 4 == 0]
+        return [len(approved), len(declined), sum(approved)]
+
+    # 31 messages and a correction: the last row with a log, exact at any later time.
+    assert counts(30.5, 30.5, "1h") == told({*range(31)} - {29})
+    assert counts(40, 30.5, "15m") == told({*range(25, 31)} - {29})
+    # One more, and what was heard in the window that ends with it stands until the window is over.
+    assert counts(59.5, 59, "1h") == told(range(60)) == counts(118, 59, "1h")
+    assert counts(59.5, 59, "15m") == told(range(44, 60)) == counts(73, 59, "15m")
+    assert counts(75, 59, "15m") == [0, 0, 0]
+    # A day later there is a log again.
+    assert counts(1_491, 1_490, "24h") == told([*range(51, 60), 1_490])
 
 
 @PROPERTY
