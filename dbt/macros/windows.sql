@@ -91,7 +91,8 @@
   Windows that change at the ends of days: times are dates, and a window of W days ends with the
   day of the row. Sums are of 64 bits but for the columns in `wide`; `maximum` is a column and its
   window, as `<column>_<W>d`, null of nothing. Columns in `sparse` are of contributions that all
-  have a `known_to`.
+  have a `known_to`. `distinct` is a relation of `distinct_changes` over the same contributions and
+  its days, for the packed counts `distinct_1d` and `distinct_<W>d`.
 
   Laid on a calendar without gaps, a window is a frame of rows on the day of occurrence. That is
   right for what was known on its day and never corrected, which is nearly all. What was known a
@@ -99,7 +100,7 @@
   enters and leaves as in `window_sums`, and is added as it stood last. A maximum cannot leave: of
   the rest, that is told day by day.
 #}
-{% macro daily_windows(relation, measures, wide=[], sparse=[], maximum=none) -%}
+{% macro daily_windows(relation, measures, wide=[], sparse=[], maximum=none, distinct=none) -%}
     {%- set windows = measures.values() | sum(start=[]) | unique | sort -%}
     {%- set longest = windows | last -%}
     {%- set in_frames = measures.keys() | reject('in', sparse) | list -%}
@@ -183,11 +184,15 @@
 
     days as (
         select
-            entity_id,
-            on_day as changed_at,
-            last_rest_on,
-            case when on_day = changed_at then is_change else 0 end as is_change,
+            calendar.entity_id,
+            calendar.on_day as changed_at,
+            calendar.last_rest_on,
+            case when on_day = calendar.changed_at then is_change else 0 end as is_change,
             case when on_day = prompt_on then 1 else 0 end as is_prompt
+            {%- if distinct %},
+            coalesce({{ distinct[0] }}.of_day, 0) as distinct_1d,
+            coalesce({{ distinct[0] }}.change, 0) as distinct_change
+            {%- endif %}
             {%- for column in in_frames %},
             case when on_day = prompt_on then {{ column }} else 0 end as {{ column }},
             case when on_day = prompt_on then {{ column }}_pending else 0 end as {{ column }}_pending
@@ -198,6 +203,12 @@
             case when on_day = prompt_on then {{ maximum[0] }} end as {{ maximum[0] }}
             {%- endif %}
         from calendar
+        {%- if distinct %}
+        left join {{ distinct[0] }}
+            on
+                calendar.entity_id = {{ distinct[0] }}.entity_id
+                and calendar.on_day = {{ distinct[0] }}.changed_at
+        {%- endif %}
     ),
 
     moving as (
@@ -209,6 +220,10 @@
             {%- for window in windows %}
             + lag(is_prompt, {{ window }}, 0) over ({{ by_day }})
             {%- endfor %} as changes
+            {%- if distinct %},
+            distinct_1d,
+            cast(sum(distinct_change) over ({{ so_far }}) as bigint) as distinct_{{ distinct[1] }}d
+            {%- endif %}
             {%- for column in in_frames %}
             {%- for length in measures[column] %},
             {%- if length == 1 %}
@@ -265,6 +280,10 @@
         {%- if maximum %},
         greatest(moving.{{ maximum[0] }}, rest_maxima.{{ maximum[0] }})
             as {{ maximum[0] }}_{{ maximum[1] }}d
+        {%- endif %}
+        {%- if distinct %},
+        moving.distinct_1d,
+        moving.distinct_{{ distinct[1] }}d
         {%- endif %}
     from moving
     left join rest_sums
@@ -360,27 +379,6 @@
 
 
 {#
-  `rows` of `daily_windows`, which have one wherever a count changes, with the packed counts of
-  `changes`, a relation of `distinct_changes`: in one day (`distinct_1d`) and in more
-  (`distinct_<days>d`).
-#}
-{% macro with_distinct(rows, changes, days) -%}
-    select
-        {{ rows }}.*,
-        coalesce({{ changes }}.of_day, 0) as distinct_1d,
-        cast(sum(coalesce({{ changes }}.change, 0)) over (
-            partition by {{ rows }}.entity_id order by {{ rows }}.changed_at
-            rows between unbounded preceding and current row
-        ) as bigint) as distinct_{{ days }}d
-    from {{ rows }}
-    left join {{ changes }}
-        on
-            {{ rows }}.entity_id = {{ changes }}.entity_id
-            and {{ rows }}.changed_at = {{ changes }}.changed_at
-{%- endmacro %}
-
-
-{#
   Velocity and known fraud of an entity, as `daily_windows`: authorizations as `volume`, and of the
   approved ones those held to be third-party fraud by then (`frauds`). `column` of
   int_authorizations__known is the entity's; rows without it are nobody's. With `has_cards` also
@@ -434,25 +432,23 @@
             and (frauds.known_to is null or known.known_from < frauds.known_to)
     ),
 
+    {%- if has_cards %}
+    card_changes as (
+        {{ distinct_changes('contributions', ['cards'], 30) }}
+    ),
+    {%- endif %}
+
     windows as (
         {{ daily_windows(
             'contributions',
             {'volume': [1, 7, 30, 90], 'frauds': [1, 7, 30, 90]},
             wide=['volume'],
-            sparse=['frauds']
+            sparse=['frauds'],
+            distinct=['card_changes', 30] if has_cards
         ) }}
     )
-    {%- if not has_cards %}
 
     select * from windows
-    {%- else %},
-
-    card_changes as (
-        {{ distinct_changes('contributions', ['cards'], 30) }}
-    )
-
-    {{ with_distinct('windows', 'card_changes', 30) }}
-    {%- endif %}
 {%- endmacro %}
 
 

@@ -28,23 +28,20 @@ contributions as (
     from known
 ),
 
-sums as (
-    {{ daily_windows(
-        'contributions',
-        {'volume': [1, 7, 30]},
-        wide=['volume'],
-        maximum=['largest', 30]
-    ) }}
-),
-
 {% set distinct = {'merchants': 'merchant', 'mccs': 'mcc', 'countries': 'country'} %}
 
 changes_of_distinct as (
     {{ distinct_changes('contributions', distinct.keys() | list, 30) }}
 ),
 
-counted as (
-    {{ with_distinct('sums', 'changes_of_distinct', 30) }}
+sums as (
+    {{ daily_windows(
+        'contributions',
+        {'volume': [1, 7, 30]},
+        wide=['volume'],
+        maximum=['largest', 30],
+        distinct=['changes_of_distinct', 30]
+    ) }}
 )
 
 select
@@ -63,6 +60,6 @@ select
     {% endfor %}
     {% endfor %}
     largest_30d as authorization_amount_max_30d_minor
-from counted
+from sums
 where {{ is_since_touched('changed_at', 'card') }}
 {{ in_order_of('event_timestamp') }}
