@@ -94,8 +94,9 @@
   have a `known_to`. `distinct` is a relation of `distinct_changes` over the same contributions and
   its days, for the packed counts `distinct_1d` and `distinct_<W>d`.
 
-  Laid on a calendar without gaps, a window is a frame of rows on the day of occurrence. That is
-  right for what was known on its day and never corrected, which is nearly all. What was known a
+  Laid on a calendar without gaps, a window is a frame of rows on the day of occurrence: of a sum, by
+  how much it rose since as many rows before. That is right for what was known on its day and never
+  corrected, which is nearly all. What was known a
   day later is taken back on its day. The rest, which was known later still or ended to count,
   enters and leaves as in `window_sums`, and is added as it stood last. A maximum cannot leave: of
   the rest, that is told day by day.
@@ -178,6 +179,12 @@
                 lead(changed_at, 1, date '9999-12-31') over ({{ by_day }}) as next_at,
                 coalesce(max(prompt_on) over ({{ so_far }}), date '0001-01-01') as last_prompt_on,
                 max(rest_on) over ({{ so_far }}) as last_rest_on
+                {%- for column in in_frames %},
+                cast(
+                    coalesce(sum({{ column }}) over ({{ so_far }}), 0)
+                    as {{ wide_integer() if column in wide else 'bigint' }}
+                ) as {{ column }}_so_far
+                {%- endfor %}
             from news
         ) as in_order
     ),
@@ -194,7 +201,7 @@
             coalesce({{ distinct[0] }}.change, 0) as distinct_change
             {%- endif %}
             {%- for column in in_frames %},
-            case when on_day = prompt_on then {{ column }} else 0 end as {{ column }},
+            {{ column }}_so_far,
             case when on_day = prompt_on then {{ column }}_pending else 0 end as {{ column }}_pending
             {%- endfor %}
             {%- if maximum %},
@@ -226,16 +233,8 @@
             {%- endif %}
             {%- for column in in_frames %}
             {%- for length in measures[column] %},
-            {%- if length == 1 %}
-            {{ column }} - {{ column }}_pending as {{ column }}_1d
-            {%- else %}
-            cast(
-                sum({{ column }}) over (
-                    {{ by_day }} rows between {{ length - 1 }} preceding and current row
-                )
-                as {{ wide_integer() if column in wide else 'bigint' }}
-            ) - {{ column }}_pending as {{ column }}_{{ length }}d
-            {%- endif %}
+            {{ column }}_so_far - lag({{ column }}_so_far, {{ length }}, 0) over ({{ by_day }})
+            - {{ column }}_pending as {{ column }}_{{ length }}d
             {%- endfor %}
             {%- endfor %}
             {%- if maximum %},
