@@ -25,10 +25,13 @@ def published(view: str) -> FileSource:
 
 account_amount_source = published("account_amount_features")
 account_history_source = published("account_history_features")
+account_limit_source = published("account_limit_features")
 account_merchant_source = published("account_merchant_features")
 account_payment_source = published("account_payment_features")
 account_recent_source = published("account_recent_features")
+account_redemption_source = published("account_redemption_features")
 card_recent_source = published("card_recent_features")
+card_state_source = published("card_state_features")
 card_velocity_source = published("card_velocity_features")
 customer_application_source = published("customer_application_features")
 device_recent_source = published("device_recent_features")

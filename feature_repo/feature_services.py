@@ -23,6 +23,7 @@ from fraud_features import (
 )
 from on_demand_features import (
     application_affordability,
+    authorization_account_state,
     authorization_context,
     authorization_novelty,
     authorization_travel,
@@ -131,5 +132,6 @@ fraud_authorization_v1 = FeatureService(
         _only(authorization_windows, _WINDOWS),
         authorization_travel,
         authorization_novelty,
+        authorization_account_state,
     ],
 )

@@ -10,9 +10,12 @@ events).
 from data_sources import (
     account_amount_source,
     account_history_source,
+    account_limit_source,
     account_merchant_source,
     account_recent_source,
+    account_redemption_source,
     card_recent_source,
+    card_state_source,
     card_velocity_source,
     device_recent_source,
     device_risk_source,
@@ -155,6 +158,45 @@ account_history_features = FeatureView(
         Field(name="known_devices", dtype=String),
     ],
     source=account_history_source,
+)
+
+account_limit_features = FeatureView(
+    name="account_limit_features",
+    description="One row per account and time at which another credit limit was known.",
+    entities=[account],
+    ttl=None,
+    schema=[
+        Field(name="account_id", dtype=String),
+        Field(name="credit_limit_minor", dtype=Int64),
+        Field(name="previous_limit_minor", dtype=Int64),
+        Field(name="limit_changed_us", dtype=Int64),
+    ],
+    source=account_limit_source,
+)
+
+account_redemption_features = FeatureView(
+    name="account_redemption_features",
+    description="One row per account and time at which a redemption was heard of: those of 7 days.",
+    entities=[account],
+    ttl=None,
+    schema=[
+        Field(name="account_id", dtype=String),
+        Field(name="recent_redemptions", dtype=String),
+    ],
+    source=account_redemption_source,
+)
+
+card_state_features = FeatureView(
+    name="card_state_features",
+    description="One row per card and time at which a state of it was known.",
+    entities=[card],
+    ttl=None,
+    schema=[
+        Field(name="card_id", dtype=String),
+        Field(name="issued_us", dtype=Int64),
+        Field(name="activated_us", dtype=Int64),
+    ],
+    source=card_state_source,
 )
 
 account_merchant_features = FeatureView(

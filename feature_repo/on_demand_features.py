@@ -13,9 +13,12 @@ from feast.types import Bool, Float64, Int64, String
 from fraud_features import (
     account_amount_features,
     account_history_features,
+    account_limit_features,
     account_merchant_features,
     account_recent_features,
+    account_redemption_features,
     card_recent_features,
+    card_state_features,
     device_recent_features,
     ip_recent_features,
     merchant_recent_features,
@@ -46,6 +49,7 @@ authorization_request = RequestSource(
         Field(name="merchant_country", dtype=String),
         Field(name="device_id", dtype=String),
         Field(name="ip_hash", dtype=String),
+        Field(name="entry_mode", dtype=String),
         Field(name="is_card_present", dtype=Bool),
         Field(name="latitude", dtype=Float64),
         Field(name="longitude", dtype=Float64),
@@ -95,6 +99,8 @@ def application_affordability(inputs):
         Field(name="is_night", dtype=Bool),
         Field(name="is_weekend", dtype=Bool),
         Field(name="is_card_not_present", dtype=Bool),
+        Field(name="is_magnetic_stripe", dtype=Bool),
+        Field(name="is_stored_credential", dtype=Bool),
         Field(name="is_round_amount", dtype=Bool),
         Field(name="is_just_below_threshold", dtype=Bool),
     ],
@@ -131,6 +137,13 @@ def authorization_context(inputs):
         "is_card_not_present": [
             None if is_present is None else not is_present
             for is_present in inputs["is_card_present"]
+        ],
+        # A chip card read by its stripe is how copies of it are used.
+        "is_magnetic_stripe": [
+            None if mode is None else mode == "MAGSTRIPE" for mode in inputs["entry_mode"]
+        ],
+        "is_stored_credential": [
+            None if mode is None else mode == "CREDENTIAL_ON_FILE" for mode in inputs["entry_mode"]
         ],
         "is_round_amount": [
             None if amount is None else amount % 1_000 == 0 for amount in inputs["amount_minor"]
@@ -335,6 +348,71 @@ def authorization_novelty(inputs):
     return answer | {"days_at_merchant": days}
 
 
+@on_demand_feature_view(
+    sources=[
+        card_state_features,
+        account_limit_features,
+        account_redemption_features,
+        authorization_request,
+    ],
+    schema=[
+        Field(name="days_since_issued", dtype=Float64),
+        Field(name="days_since_activated", dtype=Float64),
+        Field(name="days_since_limit_change", dtype=Float64),
+        Field(name="limit_change_ratio", dtype=Float64),
+        Field(name="redeemed_count_24h", dtype=Int64),
+        Field(name="redeemed_points_24h", dtype=Int64),
+        Field(name="redeemed_count_7d", dtype=Int64),
+        Field(name="redeemed_points_7d", dtype=Int64),
+    ],
+    mode="python",
+    description="How long the card has been out, how the account's limit last changed, and what "
+    "was redeemed of its points just before the authorization.",
+)
+def authorization_account_state(inputs):
+    from datetime import UTC, datetime, timedelta
+
+    epoch, step = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+    day = 86_400_000_000
+    now = []
+    for text in inputs["event_at"]:
+        at = None if text is None else datetime.fromisoformat(text)
+        if at is not None:
+            at = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - epoch) // step
+        now.append(at)
+    answer = {
+        name: [
+            (at - since) / day if at is not None and since is not None and at >= since else None
+            for at, since in zip(now, inputs[stored], strict=True)
+        ]
+        for name, stored in (
+            ("days_since_issued", "issued_us"),
+            ("days_since_activated", "activated_us"),
+            ("days_since_limit_change", "limit_changed_us"),
+        )
+    }
+    answer["limit_change_ratio"] = [
+        limit / previous if limit is not None and previous else None
+        for limit, previous in zip(
+            inputs["credit_limit_minor"], inputs["previous_limit_minor"], strict=True
+        )
+    ]
+    for window, length in (("24h", day), ("7d", 7 * day)):
+        redeemed = []
+        for at, log in zip(now, inputs["recent_redemptions"], strict=True):
+            told = [message.split(":") for message in log.split()] if log else []
+            points = [int(p) for us, p in told if at is not None and 0 < at - int(us) <= length]
+            redeemed.append(points)
+        # Who never redeemed has no log: that is none, as long as the account is known.
+        known = inputs["credit_limit_minor"]
+        for name, count in ((f"redeemed_count_{window}", len), (f"redeemed_points_{window}", sum)):
+            answer[name] = [
+                None if at is None or limit is None else count(points)
+                for at, limit, points in zip(now, known, redeemed, strict=True)
+            ]
+    return answer
+
+
 def _trust_schema() -> None:
     """The schema above is complete; nothing is to be inferred.
 
@@ -348,5 +426,6 @@ for view in (
     authorization_windows,
     authorization_travel,
     authorization_novelty,
+    authorization_account_state,
 ):
     view.infer_features = _trust_schema

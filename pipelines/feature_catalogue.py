@@ -25,6 +25,8 @@ _OF_REQUESTS = {
     "is_night": "Whether it is before six o'clock (UTC)",
     "is_weekend": "Whether it is Saturday or Sunday (UTC)",
     "is_card_not_present": "Whether the card is not present",
+    "is_magnetic_stripe": "Whether the card is read by its magnetic stripe (entry mode MAGSTRIPE)",
+    "is_stored_credential": "Whether the merchant had the card on file (CREDENTIAL_ON_FILE)",
     "is_round_amount": "Whether the amount is a multiple of ten major units",
     "is_just_below_threshold": "Whether it is at most 2 % below 100, 200, 500 or 1,000 major units",
     **{
@@ -54,6 +56,18 @@ _OF_REQUESTS = {
     "is_new_country": "Whether the account has never used a merchant in the country",
     "is_new_device": "Whether the account has never used the device",
     "days_at_merchant": "Days since the account first used the merchant; null: never",
+    "days_since_issued": "Days since the card was issued",
+    "days_since_activated": "Days since the card was activated; null: it is not known to be",
+    "days_since_limit_change": "Days since the account's credit limit last changed; null: never",
+    "limit_change_ratio": "The limit over the one before it",
+    **{
+        f"redeemed_{measure}_{window}": f"{meaning} in the {length} before"
+        for window, length in (("24h", "24 hours"), ("7d", "7 days"))
+        for measure, meaning in (
+            ("count", "Redemptions and transfers of the account"),
+            ("points", "Points that the account redeemed or transferred"),
+        )
+    },
 }
 _EXACT, _MIDNIGHT = "exact at the request", "hops at midnight (UTC)"
 _STATEMENT = "changes with a statement"

@@ -150,7 +150,7 @@ _TRANSACTIONS = """
     select transaction_id, card_id, account_id, merchant_id, amount_minor, is_declined, event_at,
         extract(hour from event_at)::bigint as event_hour,
         extract(isodow from event_at)::bigint as event_weekday,
-        mcc, merchant_country, device_id, ip_hash, is_card_present, latitude, longitude
+        mcc, merchant_country, device_id, ip_hash, entry_mode, is_card_present, latitude, longitude
     from intermediate.int_authorizations__known
     where known_until is null
         and active_from between ?::date and ?::date

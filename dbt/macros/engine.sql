@@ -194,14 +194,14 @@
 
 
 {#
-  The texts of `column` of 24 hours in a window by time, sorted and joined by spaces: of a row and
-  of as many rows before it as the column `earlier` tells.
+  The texts of `column` in a window of `days` by time, sorted and joined by spaces: of a row and of
+  as many rows before it as the column `earlier` tells.
 #}
-{% macro last_texts(column, earlier, by_time) -%}
+{% macro last_texts(column, earlier, by_time, days=1) -%}
     {{ return(adapter.dispatch('last_texts')(column, earlier, by_time)) }}
 {%- endmacro %}
 
-{% macro default__last_texts(column, earlier, by_time) -%}
+{% macro default__last_texts(column, earlier, by_time, days=1) -%}
     coalesce(array_to_string(
         list_sort(list({{ column }}) filter (where {{ column }} is not null) over (
             {{ by_time }}
@@ -211,10 +211,10 @@
     ), '')
 {%- endmacro %}
 
-{% macro spark__last_texts(column, earlier, by_time) -%}
+{% macro spark__last_texts(column, earlier, by_time, days=1) -%}
     array_join(
         array_sort(collect_list({{ column }}) over (
-            {{ by_time }} range between interval '86400' second preceding and current row
+            {{ by_time }} range between interval '{{ days }}' day preceding and current row
         )),
         ' '
     )

@@ -55,8 +55,8 @@ class _History:
                 self.add(
                     "accounts", _later(rng, updated_at), account_id=account,
                     customer_id=f"c{number}", program_id=rng.choice(["p1", "p1", "p2"]),
-                    opened_on=opened, credit_limit_minor=100_000, currency="USD",
-                    updated_at=updated_at, status="OPEN",
+                    opened_on=opened, credit_limit_minor=100_000 * (1 + version // 2),
+                    currency="USD", updated_at=updated_at, status="OPEN",
                 )  # fmt: skip
         for merchant in self.merchants:
             for version in range(rng.randrange(1, 3)):
@@ -200,6 +200,29 @@ class _History:
                         initiated_at=initiated_at, state="RETURNED", returned_at=returned_at,
                     )  # fmt: skip
 
+    def cards_and_redemptions(self) -> None:
+        rng = self.rng
+        for account in self.accounts:
+            for number in range(2):
+                issued_at = _at(rng, START - timedelta(days=rng.randrange(0, 300)))
+                common = {"card_id": f"{account}-{number}", "account_id": account}
+                common |= {"state": "ACTIVE", "issued_at": issued_at}
+                self.add("cards", _later(rng, issued_at), **common, updated_at=issued_at)
+                if rng.random() < 0.7:
+                    at = issued_at + timedelta(days=rng.randrange(1, 60))
+                    self.add("cards", _later(rng, at), **common, updated_at=at, activated_at=at)
+            day = START
+            for number in range(12):
+                day += timedelta(days=rng.choice([0, 1, 3, 20]))
+                event_at = _at(rng, day)
+                for version in range(rng.choice([1, 1, 2])):
+                    self.add(
+                        "reward_events", _later(rng, event_at), account_id=account,
+                        reward_event_id=f"w-{account}-{number}", program_id="p1",
+                        kind=rng.choice(["REDEEM", "REDEEM", "TRANSFER", "ACTIVATE"]),
+                        event_at=event_at, points=1_000 * (1 + version),
+                    )  # fmt: skip
+
     def applications(self) -> None:
         rng = self.rng
         submitted_at = datetime.combine(START, time())
@@ -265,6 +288,7 @@ def history(seed: int, transactions: int = 220) -> dict[str, list[Row]]:
         made.transaction(number)
     made.statements()
     made.applications()
+    made.cards_and_redemptions()
     return made.rows
 
 

@@ -178,11 +178,16 @@ def random_tables(seed: int) -> dict[str, list[dict[str, Any]]]:
             f"{START_US + choose.randint(0, 40 * DAY_US)}:{choose.randint(1, 9)}:{kind}"
             for kind in choose.choices("AaDd", k=choose.randint(0, 5))
         ),
+        "recent_redemptions": lambda: " ".join(
+            f"{START_US + choose.randint(0, 40 * DAY_US)}:{choose.randint(1, 9)}"
+            for _ in range(choose.randint(0, 3))
+        ),
         "bur_attributes": lambda: choose.choice(
             ['{"AT20S":12.0,"AT36S":"NO_DELINQUENCY"}', '{"RVLR01":0.5}']
         ),
         "last_place": lambda: f"{10**18 + START_US} {choose.uniform(-90, 90)} 7.25",
     }
+
     tables: dict[str, list[dict[str, Any]]] = {}
     for name, view in load_definitions().views.items():
         seen = set()
@@ -197,8 +202,9 @@ def random_tables(seed: int) -> dict[str, list[dict[str, Any]]]:
                 continue
             seen.add((key, event, created))
             row: dict[str, Any] = {
-                column: None if choose.random() < 0.25 else makers.get(column, makers[kind])()
+                column: None if choose.random() < 0.25 else makers.get(what, makers[kind])()
                 for column, kind in view.features.items()
+                for what in [column[column.find("recent_") :] if "recent_" in column else column]
             }
             row |= {view.key: key, "event_timestamp": event, "created_timestamp": created}
             tables[name].append(row)

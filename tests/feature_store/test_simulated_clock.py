@@ -99,6 +99,9 @@ def test_what_is_served_is_what_history_tells(
 
 
 _OF_OTHER_FEEDS = {
+    "account_limit_features",
+    "account_redemption_features",
+    "card_state_features",
     "account_payment_features",
     "customer_application_features",
     "pull_application_features",
@@ -118,6 +121,7 @@ def _request(choose: random.Random, clock: datetime) -> dict[str, Any]:
         "merchant_country": choose.choice(["US", "FR", "DE"]),
         "device_id": choose.choice(["d0", "d1", "d2"]),
         "ip_hash": choose.choice(["i0", "i1"]),
+        "entry_mode": choose.choice(["MAGSTRIPE", "CREDENTIAL_ON_FILE", "CHIP"]),
         "is_card_present": True,
         "latitude": choose.uniform(-60, 60),
         "longitude": choose.uniform(-179, 179),

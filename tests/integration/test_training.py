@@ -50,8 +50,8 @@ create table intermediate.int_authorizations__known (
     transaction_id varchar, event_id varchar, card_id varchar, account_id varchar,
     merchant_id varchar, mcc varchar, merchant_country varchar, device_id varchar,
     ip_hash varchar, event_at timestamp, amount_minor bigint, is_declined boolean,
-    is_card_present boolean, latitude double, longitude double, known_at timestamp,
-    known_until timestamp, active_from date, known_from date, known_to date
+    entry_mode varchar, is_card_present boolean, latitude double, longitude double,
+    known_at timestamp, known_until timestamp, active_from date, known_from date, known_to date
 );
 create table intermediate.int_fraud_labels__known (
     transaction_id varchar, is_fraud boolean, known_from date, known_to date

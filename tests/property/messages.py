@@ -36,6 +36,7 @@ class Message:
     superseded_at: datetime | None
     direction: str = "DEBIT"
     transaction_class: str | None = None
+    entry_mode: str | None = None
 
     @property
     def is_declined(self) -> bool:
@@ -74,7 +75,7 @@ def built(history: History, *views: str) -> dict[str, list[dict[str, Any]]]:
         ),
         **dict.fromkeys(["event_at", "received_at", "superseded_at"], pl.Datetime("us")),
         **dict.fromkeys(["latitude", "longitude"], pl.Float64),
-        **dict.fromkeys(["auth_result", "direction", "transaction_class"], pl.String),
+        **dict.fromkeys(["auth_result", "direction", "transaction_class", "entry_mode"], pl.String),
         **{"version_no": pl.Int64, "amount_minor": pl.Int64, "is_card_present": pl.Boolean},
     }
     told = pl.DataFrame([vars(m) for m in history.messages], schema=types)

@@ -32,6 +32,7 @@ with candidates as (
         event_at,
         amount_minor,
         coalesce(auth_result = 'DECLINED', false) as is_declined,
+        entry_mode,
         is_card_present,
         latitude,
         longitude,
@@ -151,7 +152,7 @@ periods as (
 
 {% set columns = [
     'transaction_id', 'event_id', 'card_id', 'account_id', 'merchant_id', 'mcc', 'merchant_country',
-    'device_id', 'ip_hash', 'event_at', 'amount_minor', 'is_declined', 'is_card_present',
+    'device_id', 'ip_hash', 'event_at', 'amount_minor', 'is_declined', 'entry_mode', 'is_card_present',
     'latitude', 'longitude',
 ] %}
 
