@@ -194,24 +194,20 @@
 
 
 {#
-  The texts of `column` in a window of `days` by time, sorted and joined by spaces: of a row and of
-  as many rows before it as the column `earlier` tells.
+  The texts of `column` in `days` of a window by time and by it, joined by spaces: of a row and of as
+  many rows before it as the column `earlier` tells.
 #}
 {% macro last_texts(column, earlier, by_time, days=1) -%}
-    {{ return(adapter.dispatch('last_texts')(column, earlier, by_time)) }}
+    {{ return(adapter.dispatch('last_texts')(column, earlier, by_time, days)) }}
 {%- endmacro %}
 
-{% macro default__last_texts(column, earlier, by_time, days=1) -%}
-    coalesce(array_to_string(
-        list_sort(list({{ column }}) filter (where {{ column }} is not null) over (
-            {{ by_time }}
-            rows between {{ earlier }} preceding and current row
-        )),
-        ' '
+{% macro default__last_texts(column, earlier, by_time, days) -%}
+    coalesce(string_agg({{ column }}, ' ') over (
+        {{ by_time }}, {{ column }} rows between {{ earlier }} preceding and current row
     ), '')
 {%- endmacro %}
 
-{% macro spark__last_texts(column, earlier, by_time, days=1) -%}
+{% macro spark__last_texts(column, earlier, by_time, days) -%}
     array_join(
         array_sort(collect_list({{ column }}) over (
             {{ by_time }} range between interval '{{ days }}' day preceding and current row

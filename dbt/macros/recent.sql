@@ -92,14 +92,14 @@
             changed_at,
             heard,
             {%- if has_uses %}
-            max(used_us) over ({{ by_time }}) as last_used_us,
-            max(declined_us) over ({{ by_time }}) as last_declined_us,
-            max(place) over ({{ by_time }}) as last_place,
+            max(used_us) over ({{ by_time }}, message) as last_used_us,
+            max(declined_us) over ({{ by_time }}, message) as last_declined_us,
+            max(place) over ({{ by_time }}, message) as last_place,
             {{ microseconds("changed_at - interval '90' day") }} as forgotten_us,
             {%- endif %}
             {{ last_texts('message', 'earlier', by_time) }} as recent_authorizations
         from counted
-        qualify changed_at is distinct from lead(changed_at) over ({{ by_time }})
+        qualify changed_at is distinct from lead(changed_at) over ({{ by_time }}, message)
     ),
 
     -- Of more than `longest` in 24 hours, more than half were on one of two days.

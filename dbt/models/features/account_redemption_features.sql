@@ -36,5 +36,5 @@ select
     known_at as created_timestamp,
     {{ last_texts('message', 'earlier', by_time, days=7) }} as recent_redemptions
 from states
-qualify known_at is distinct from lead(known_at) over ({{ by_time }})
+qualify known_at is distinct from lead(known_at) over ({{ by_time }}, message)
 {{ in_order_of('event_timestamp') }}
