@@ -2,10 +2,12 @@
 
 import ipaddress
 import socket
+from functools import lru_cache
 
 from pipelines.errors import CardlineError
 
 
+@lru_cache(maxsize=32)
 def is_loopback(host: str) -> bool:
     """Whether a server bound to `host` can be reached from this machine only."""
     if host == "localhost":

@@ -9,7 +9,7 @@ answers all the same, has no values (`OUTSIDE_MAX_AGE`).
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from pipelines.errors import CardlineError
@@ -52,28 +52,24 @@ class UnknownName(CardlineError):
     """A service or feature that is not declared."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ViewRead:
-    """What is to be read of one view: its Feast object, its key and its features.
-
-    `places` says where in a row of `layout` each of `features` is.
-    """
+    """A view as it is read: its Feast object, its key and how its rows are packed."""
 
     table: Any
     name: str
     key: str
-    features: tuple[str, ...]
     layout: Layout
-    places: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """What one request needs: `keys` and `request` go in, `columns` (view, feature) come out.
 
     `made_of` are the keys besides, which are made of what goes in; `services` those that give all
     of `columns`. `objects` are what Feast's permissions speak of: the service, or the views of
-    single features.
+    single features. `places` tells of every feature read or computed its table among those of
+    `views` and `on_demand`, and its column there.
     """
 
     label: str
@@ -85,6 +81,12 @@ class Plan:
     views: tuple[ViewRead, ...]
     on_demand: tuple[OnDemand, ...]
     columns: tuple[tuple[str, str], ...]
+    places: dict[tuple[str, str], tuple[int, int]]
+
+    @cached_property
+    def column_places(self) -> list[tuple[int, int]]:
+        """The places of `columns`."""
+        return [self.places[column] for column in self.columns]
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class StoredRows:
 
 
 class Column(NamedTuple):
-    """One feature of every row asked for; fifty a request, so it has to be cheap to make."""
+    """One feature of every row asked for."""
 
     view: str
     name: str
@@ -105,14 +107,32 @@ class Column(NamedTuple):
     event_times: list[str]
 
 
+class Table(NamedTuple):
+    """Values of one view by column; the state and the event time of its rows."""
+
+    values: Sequence[Sequence[Any]]
+    statuses: list[str]
+    event_times: list[str]
+
+
 @dataclass(frozen=True)
 class Vectors:
-    """The answer: a column per feature, how many of their values are not there, and through when
-    what is known of each view is in it."""
+    """The answer: a table per view of `plan`, how many values of its columns are not there, and
+    through when what is known of each view is in it."""
 
-    columns: list[Column]
+    plan: Plan
+    tables: list[Table]
     missing: int
     known_through: dict[str, datetime]
+
+    @property
+    def columns(self) -> list[Column]:
+        """A column per feature asked for."""
+        placed = zip(self.plan.columns, self.plan.column_places, strict=True)
+        return [
+            Column(view, name, self.tables[at].values[column], *self.tables[at][1:])
+            for (view, name), (at, column) in placed
+        ]
 
 
 class Reader(Protocol):
@@ -133,6 +153,10 @@ class Plans:
         self.views = definitions.views
         store = feature_store()
         self._tables = {name: store.get_feature_view(name) for name in self.views}
+        self._reads = {
+            name: ViewRead(table, name, self.views[name].key, layout_of(table))
+            for name, table in self._tables.items()
+        }
         self._made_of = definitions.made_of
         self._on_demand = {
             item.name: on_demand(item)
@@ -177,18 +201,21 @@ class Plans:
         return self._plan("features", tuple(dict.fromkeys((v, f) for v, f in split)))
 
     def _plan(self, label: str, columns: tuple[tuple[str, str], ...]) -> Plan:
-        reads: dict[str, dict[str, None]] = {}
+        reads = dict.fromkeys(view for view, _ in columns if view in self.views)
         functions: list[OnDemand] = []
         request: dict[str, str] = {}
-        for view, feature in columns:
-            if view in self.views:
-                reads.setdefault(view, {})[feature] = None
         for name in dict.fromkeys(view for view, _ in columns if view in self._on_demand):
             functions.append(self._on_demand[name])
             request |= functions[-1].request
-            for source, feature in functions[-1].sources:
-                reads.setdefault(source, {})[feature] = None
-        views = tuple(self._read(name, tuple(features)) for name, features in reads.items())
+            reads |= dict.fromkeys(view for view, _ in functions[-1].sources)
+        views = tuple(self._reads[name] for name in reads)
+        given = [(view.name, view.layout.names) for view in views]
+        given += [(item.name, tuple(item.outputs)) for item in functions]
+        places = {
+            (name, feature): (table, column)
+            for table, (name, features) in enumerate(given)
+            for column, feature in enumerate(features)
+        }
         keys = tuple(dict.fromkeys(view.key for view in views))
         made = made_keys(keys, request, self._made_of)
         own = tuple(key for key in keys if key not in made)
@@ -197,17 +224,13 @@ class Plans:
         )
         named = [view for view, _ in columns] + list(reads)
         objects = (label,) if label in self._references else tuple(dict.fromkeys(named))
-        return Plan(label, services, objects, own, made, request, views, tuple(functions), columns)
+        return Plan(
+            label, services, objects, own, made, request, views, tuple(functions), columns, places
+        )
 
     def table(self, view: str) -> Any:
         """Feast's object of a view."""
         return self._tables[view]
-
-    def _read(self, name: str, features: tuple[str, ...]) -> ViewRead:
-        table, key = self._tables[name], self.views[name].key
-        layout = layout_of(table)
-        places = tuple(layout.names.index(feature) for feature in features)
-        return ViewRead(table, name, key, features, layout, places)
 
 
 def checked_inputs(plan: Plan, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
@@ -278,7 +301,7 @@ def _as_kind(name: str, kind: str, value: Any) -> Any:
 async def read_vectors(
     plan: Plan, given: Mapping[str, Sequence[Any]], read: Reader, seconds: float
 ) -> Vectors:
-    """The features of `plan` for `given` (as `checked_inputs` made it), a column per feature.
+    """The features of `plan` for `given` (as `checked_inputs` made it).
 
     Raises `StoreUnavailable` where the store does not answer within `seconds`, and where it was
     never filled: nothing of an emptied store passes for a value that is not there.
@@ -292,7 +315,7 @@ async def read_vectors(
     stored = await read(asked, seconds)
     known_through: dict[str, datetime] = {}
     missing: dict[str, int] = {}
-    columns: dict[tuple[str, str], Column] = {}
+    tables: list[Table] = []
     for view, keys, found in zip(plan.views, positions, stored, strict=True):
         if found.mark is None:
             raise StoreUnavailable(
@@ -319,36 +342,34 @@ async def read_vectors(
             missing[view.name] = absent
         times = [texts.get(key, NO_TIME) for key in keys]
         values = list(zip(*(nothing if row is None else row for row in rows), strict=True))
-        for at, feature in zip(view.places, view.features, strict=True):
-            columns[view.name, feature] = Column(view.name, feature, values[at], statuses, times)
+        tables.append(Table(values, statuses, times))
     request = dict(given)
     if KNOWN_AT in request and known_through:
         oldest = time_text(min(known_through.values()))
         request[KNOWN_AT] = [at or oldest for at in request[KNOWN_AT]]
     for item in plan.on_demand:
-        columns.update(_computed(item, columns, request, size))
+        tables.append(_computed(plan, item, tables, request, size))
     not_there = sum(missing.get(view, 0) for view, _ in plan.columns) if missing else 0
-    return Vectors([columns[name] for name in plan.columns], not_there, known_through)
+    return Vectors(plan, tables, not_there, known_through)
 
 
 def _computed(
+    plan: Plan,
     item: OnDemand,
-    columns: Mapping[tuple[str, str], Column],
+    tables: Sequence[Table],
     given: Mapping[str, Sequence[Any]],
     size: int,
-) -> dict[tuple[str, str], Column]:
-    known = {column.name: column.values for column in columns.values()} | dict(given)
-    answer = item.function({name: list(known[name]) for name in item.inputs})
-    return {
-        (item.name, name): Column(
-            item.name,
-            name,
-            [None if value is None else _PYTHON[kind](value) for value in answer[name]],
-            [PRESENT] * size,
-            [NO_TIME] * size,
-        )
+) -> Table:
+    inputs = {name: list(given[name]) for name in item.request}
+    for source in item.sources:
+        table, column = plan.places[source]
+        inputs[source[1]] = list(tables[table].values[column])
+    answer = item.function(inputs)
+    values = [
+        [None if value is None else _PYTHON[kind](value) for value in answer[name]]
         for name, kind in item.outputs.items()
-    }
+    ]
+    return Table(values, [PRESENT] * size, [NO_TIME] * size)
 
 
 _PYTHON: dict[str, Callable[[Any], Any]] = {

@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from feast import FeatureView, RepoConfig
 from feast.infra.key_encoding_utils import serialize_entity_key
@@ -21,10 +22,12 @@ from feast.infra.online_stores.redis import (
     RedisOnlineStoreConfig,
     _versioned_fv_name,
 )
+from hiredis import pack_command
 from pydantic import ConfigDict
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import RedisError
 
 from pipelines.features.encoding import (
@@ -241,15 +244,42 @@ class _Client:
             raise _unavailable(error) from error
 
 
+class _Asked(NamedTuple):
+    """One read that waits: its commands, the marks it wants, and where the answers go."""
+
+    commands: list[bytes]
+    views: list[str]
+    answer: "asyncio.Future[list[Any]]"
+
+
 class RedisReader(_Client):
-    """Reads packed rows, all that a request needs in one round trip."""
+    """Reads packed rows over one connection, all that a request needs in one round trip.
+
+    What is asked for while a round trip is under way shares the next one: the more requests there
+    are at a time, the less each costs.
+    """
+
+    def __init__(self, config: RepoConfig) -> None:
+        super().__init__(config)
+        self._marks = _marks_key(config).encode()
+        self._of_view = cache(self._names)
+        self._waiting: list[_Asked] = []
+        self._is_away = False
+        self._trips: asyncio.Task[None] | None = None
+        self._connection: Any = None
 
     async def __call__(
         self, asked: Sequence[tuple[ViewRead, Sequence[bytes]]], seconds: float
     ) -> list[StoredRows]:
         """What is stored of each view and its keys. Raises `StoreUnavailable`."""
+        commands, views = [], []
+        for view, keys in asked:
+            name, fields = self._of_view(view)
+            views.append(name)
+            commands += [_hmget(key + self._project, fields) for key in keys]
         async with self._within(seconds):
-            answers = await self._ask(asked)
+            answer = asyncio.get_running_loop().create_future()
+            answers = await self._answers(_Asked(commands, views, answer), seconds)
         marks = answers.pop()
         stored = []
         at = 0
@@ -261,20 +291,84 @@ class RedisReader(_Client):
             stored.append(StoredRows(None if mark is None else mark.decode(), rows))
         return stored
 
-    async def _ask(self, asked: Sequence[tuple[ViewRead, Sequence[bytes]]]) -> list[Any]:
-        """One answer per view and key, then the marks.
+    async def close(self) -> None:
+        """As `_Client.close`."""
+        self._connection = None
+        await super().close()
 
-        The marks come last: were the store emptied in between, they would be missing, too.
-        """
-        views = []
-        async with self._client.pipeline(transaction=False) as pipe:
-            for view, keys in asked:
-                views.append(_versioned_fv_name(view.table, self._config))
-                fields = _fields(self._config, view.table)
-                for key in keys:
-                    pipe.hmget(key + self._project, fields)
-            pipe.hmget(_marks_key(self._config), views)
-            return await pipe.execute()
+    def _names(self, view: ViewRead) -> tuple[str, list[bytes]]:
+        return _versioned_fv_name(view.table, self._config), _fields(self._config, view.table)
+
+    async def _answers(self, asked: _Asked, seconds: float) -> list[Any]:
+        """One answer per command, then the marks."""
+        if self._is_away:
+            self._waiting.append(asked)
+            return await asked.answer
+        self._is_away = True
+        try:
+            await self._round_trip([asked])
+        finally:
+            # Those who came meanwhile are not left to a request that may end at any moment.
+            self._trips = asyncio.create_task(self._travel(seconds)) if self._waiting else None
+            self._is_away = self._trips is not None
+        return asked.answer.result()
+
+    async def _travel(self, seconds: float) -> None:
+        """Round trips, one after the other, until nobody waits."""
+        try:
+            while self._waiting:
+                those = [asked for asked in self._waiting if not asked.answer.done()]
+                self._waiting = []
+                if those:
+                    await self._round_trip_for_all(those, seconds)
+        finally:
+            self._is_away = False
+
+    async def _round_trip_for_all(self, those: list[_Asked], seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._round_trip(those)
+        except Exception as error:
+            for asked in those:
+                if not asked.answer.done():
+                    asked.answer.set_exception(error)
+
+    async def _round_trip(self, those: list[_Asked]) -> None:
+        """The marks come last: were the store emptied in between, they would be missing, too."""
+        views = list(dict.fromkeys(view for asked in those for view in asked.views))
+        commands = [command for asked in those for command in asked.commands]
+        commands.append(_hmget(self._marks, views))
+        answers = await self._exchanged(b"".join(commands), len(commands))
+        marks = dict(zip(views, answers.pop(), strict=True))
+        at = 0
+        for asked in those:
+            own = answers[at : at + len(asked.commands)]
+            at += len(own)
+            if not asked.answer.done():
+                asked.answer.set_result([*own, [marks[view] for view in asked.views]])
+
+    async def _exchanged(self, commands: bytes, count: int) -> list[Any]:
+        # Once more on a new connection: that of a Redis that was restarted is gone.
+        was_open = self._connection is not None
+        try:
+            return await self._exchange(commands, count)
+        except (Disconnected, OSError):
+            if not was_open:
+                raise
+            return await self._exchange(commands, count)
+
+    async def _exchange(self, commands: bytes, count: int) -> list[Any]:
+        pool = self._client.connection_pool
+        connection = self._connection = self._connection or await pool.get_connection()
+        try:
+            await connection.send_packed_command(commands, check_health=False)
+            return [await connection.read_response() for _ in range(count)]
+        except BaseException:
+            # What comes late is never taken for the answer to another request.
+            self._connection = None
+            await connection.disconnect(nowait=True)
+            await pool.release(connection)
+            raise
 
 
 def pusher(config: RepoConfig) -> "RedisPusher":
@@ -320,6 +414,11 @@ def _connected(config: RepoConfig) -> Any:
     # Once more on a new connection: those of a Redis that was restarted are gone.
     retry = Retry(NoBackoff(), 1)
     return Redis(host=nodes[0]["host"], port=int(nodes[0]["port"]), retry=retry, **options)
+
+
+def _hmget(key: bytes, fields: Sequence[bytes | str]) -> bytes:
+    command: Any = (b"HMGET", key, *fields)
+    return pack_command(command)
 
 
 def _options(config: RepoConfig) -> Any:

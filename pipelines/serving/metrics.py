@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -20,6 +21,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
+        self._requests_by = cache(self._requests.labels)
         self._missing = Counter(
             "cardline_feature_values_missing",
             "Feature values asked for that the store does not have.",
@@ -32,6 +34,7 @@ class Metrics:
             ["service"],
             registry=self._registry,
         )
+        self._served_by = cache(self._served.labels)
         self._age = Gauge(
             "cardline_feature_age_seconds",
             "Age of what is known in the online store, by feature view, at its last read.",
@@ -47,13 +50,13 @@ class Metrics:
 
     def answered(self, route: str, service: str, status: int, seconds: float) -> None:
         """Count a request."""
-        self._requests.labels(route, service, str(status)).observe(seconds)
+        self._requests_by(route, service, status).observe(seconds)
 
     def read(
         self, service: str, asked: int, missing: int, known_through: Mapping[str, datetime]
     ) -> None:
         """Count the values of a request."""
-        self._served.labels(service).inc(asked)
+        self._served_by(service).inc(asked)
         if missing:
             self._missing.labels(service).inc(missing)
         self._known_through.update(known_through)

@@ -52,6 +52,8 @@ def serve(
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import uvicorn
 
+    from pipelines.serving.protocol import WholeAnswers
+
     app = create_app()
     app.load_models()
     # What was made until here stays: never looked at again, it no longer makes answers wait.
@@ -65,6 +67,8 @@ def serve(
         log_level="info",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
+        http=WholeAnswers,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
         ssl_certfile=certificate,
         ssl_keyfile=key,
