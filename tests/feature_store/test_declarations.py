@@ -27,7 +27,7 @@ def test_services_take_the_keys_that_models_have(home: Path) -> None:
     assert set(fraud.request) == {
         *("amount_minor", "event_hour", "event_weekday", "event_at", "known_at"),
         *("mcc", "merchant_country", "device_id", "ip_hash"),
-        *("is_card_present", "latitude", "longitude"),
+        *("entry_mode", "is_card_present", "latitude", "longitude"),
     }
     assert fraud.made_of == {
         "account_merchant_key": ("account_id", "merchant_id"),
