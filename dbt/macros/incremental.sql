@@ -66,9 +66,13 @@
 {%- endmacro %}
 
 
-{# In a delta: the first day on which something new about an `entity` was known. #}
-{% macro first_touched_on(entity) -%}
-    (select min(changed_on) from {{ ref('int_entities__touched') }} where entity = '{{ entity }}')
+{#
+  In a delta: the first day on which something new about an `entity` was known. Where the table
+  cannot be referred to, it is looked for beside the relation `beside`.
+#}
+{% macro first_touched_on(entity, beside=none) -%}
+    {%- set touched = touched_entities(beside) if beside else ref('int_entities__touched') -%}
+    (select min(changed_on) from {{ touched }} where entity = '{{ entity }}')
 {%- endmacro %}
 
 
@@ -138,4 +142,20 @@
     {%- endif %}
     insert into {{ target }} ({{ columns }})
     select {{ columns }} from {{ arg_dict['temp_relation'] }};
+{% endmacro %}
+
+
+{#
+  Strategy `replace_key`: as delete+insert of `meta.replaces.key`, and does not look for the keys in
+  rows that are older (`since`) than all of the new ones: a new row stands in for each that goes.
+#}
+{% macro get_incremental_replace_key_sql(arg_dict) %}
+    {%- set columns = get_quoted_csv(arg_dict['dest_columns'] | map(attribute='name')) -%}
+    {%- set replaces = config.get('meta')['replaces'] -%}
+    {%- set new = arg_dict['temp_relation'] -%}
+    delete from {{ arg_dict['target_relation'] }}
+    where {{ replaces['key'] }} in (select {{ replaces['key'] }} from {{ new }})
+    and {{ replaces['since'] }} >= (select min({{ replaces['since'] }}) from {{ new }});
+    insert into {{ arg_dict['target_relation'] }} ({{ columns }})
+    select {{ columns }} from {{ new }};
 {% endmacro %}

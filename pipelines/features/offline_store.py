@@ -47,7 +47,7 @@ with versions as materialized (
         greatest({event}, {created}) as visible_at, {file_row} as file_row
     from read_parquet(?, file_row_number = true)
     where {event} is not null and {created} is not null
-        and ({keys}) in (select {entity_keys} from entities)
+        and {is_asked}
 ),
 repeated as (
     select {keys} from versions group by all having count(*) > 1
@@ -70,10 +70,14 @@ _READ = """
 select taken.row_no, {columns}
 from taken
 left join (
-    select *, {file_row} as file_row from read_parquet(?, file_row_number = true)
+    select *,
+        (list_extract(?::bigint[], file_index::bigint + 1) << 40) + file_row_number as file_row
+    from read_parquet(?, file_row_number = true)
+    where {is_asked}
 ) as rows on taken.file_row = rows.file_row
 """
 _FILE_ROW = "(file_index << 40) + file_row_number"
+_FILES_TAKEN = "select distinct file_row >> 40 from taken where file_row is not null order by all"
 _ATTEMPTS = 5
 
 
@@ -168,15 +172,20 @@ def _join_all(
                 continue
             source = view.batch_source
             assert isinstance(source, FileSource)
-            table = _read(con, _taken(view, source, at), features, source.path)
+            is_asked = _is_asked(view)
+            taken = _taken(view, source, at, is_asked)
+            if entities.num_rows > _KEYS_LOOKED_UP:
+                is_asked = "true"  # No file would be read less, and the keys are slow to compare.
+            table = _read(con, taken, features, source.path, is_asked)
             for feature in features:
                 column = f"{name}__{feature}" if full_names else feature
                 joined = joined.append_column(column, table[feature])
     return joined, at
 
 
-def _read(con: Any, taken: str, features: list[str], path: str) -> pa.Table:
-    """The features of the rows that `taken` chooses, in the order of the entities.
+def _read(con: Any, taken: str, features: list[str], path: str, is_asked: str) -> pa.Table:
+    """The features of the rows that `taken` chooses among those that the filter `is_asked` lets by,
+    in the order of the entities.
 
     Rows are found again by their place in their file: files that are published meanwhile are read
     anew. Raises `CardlineError` where that does not end.
@@ -185,8 +194,11 @@ def _read(con: Any, taken: str, features: list[str], path: str) -> pa.Table:
     for _ in range(_ATTEMPTS):
         files = _files(path)
         con.execute(taken, [list(files)])
-        read = _READ.format(columns=columns, file_row=_FILE_ROW)
-        table = con.execute(read, [list(files)]).to_arrow_table()
+        read = _READ.format(columns=columns, is_asked=is_asked)
+        # Files of which nothing was taken are left out; one stays, for its columns.
+        places = [place for (place,) in con.execute(_FILES_TAKEN).fetchall()] or [0]
+        some = [list(files)[place] for place in places]
+        table = con.execute(read, [places, some]).to_arrow_table()
         if _files(path) == files:
             return table.take(pc.sort_indices(table["row_no"]))  # pyright: ignore
     raise CardlineError(f"{path} is being published all the time: try again")
@@ -199,10 +211,22 @@ def _files(path: str) -> dict[str, tuple[int, int]]:
     return {file: (state.st_ino, state.st_mtime_ns) for file, state in states.items()}
 
 
-def _taken(view: FeatureView, source: FileSource, at: str) -> str:
+def _keys(view: FeatureView) -> dict[str, str]:
+    """A view's key columns, and what the entities call them."""
+    return view.projection.join_key_map or {c.name: c.name for c in view.entity_columns}
+
+
+def _is_asked(view: FeatureView) -> str:
+    """A filter on a view's rows: their keys are among those of the entities."""
+    keys = _keys(view)
+    theirs, ours = (", ".join(map(_quote, names)) for names in (keys, keys.values()))
+    return f"({theirs}) in (select {ours} from entities)"  # noqa: S608
+
+
+def _taken(view: FeatureView, source: FileSource, at: str, is_asked: str) -> str:
     """The join of one view's keys and times. Names come from the declarations and are quoted: no
     parameter can stand for a name."""
-    keys = view.projection.join_key_map or {c.name: c.name for c in view.entity_columns}
+    keys = _keys(view)
     is_taken = "v.file_row"
     if view.ttl:
         milliseconds = round(view.ttl.total_seconds() * 1000)
@@ -210,7 +234,7 @@ def _taken(view: FeatureView, source: FileSource, at: str) -> str:
         is_taken = f"case when {is_young} then v.file_row end"
     return _TAKEN.format(
         keys=", ".join(_quote(key) for key in keys),
-        entity_keys=", ".join(_quote(key) for key in keys.values()),
+        is_asked=is_asked,
         event=_quote(source.timestamp_field),
         created=_quote(source.created_timestamp_column),
         file_row=_FILE_ROW,

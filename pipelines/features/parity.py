@@ -8,6 +8,7 @@ left out.
 import json
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -247,7 +248,8 @@ def _sample_rows(
     known: dict[str, list[str]] = {key: [] for key in [*service.keys, *service.made_of]}
     for view in service.views:
         key = views[view].key
-        known[key] = sorted({*known[key], *_sample_keys(view, key, sample, seed)})
+        sampled = _sample_keys(view, key, sample, seed, known[key])
+        known[key] = sorted({*known[key], *sampled})
     rows: list[dict[str, Any]] = []
     for number in range(max((len(keys) for keys in known.values()), default=0)):
         row = _request_values(service, choose, moment)
@@ -286,8 +288,9 @@ def _request_values(service: Service, choose: random.Random, moment: datetime) -
     return values | _when(service, moment + timedelta(seconds=choose.randint(0, 100_000)))
 
 
-def _sample_keys(view: str, key: str, sample: int, seed: int) -> list[str]:
-    """Up to `sample` keys of a view: neighbours in each of up to `_PLACES` of its spans.
+def _sample_keys(view: str, key: str, sample: int, seed: int, near: list[str]) -> list[str]:
+    """Up to `sample` keys of a view: neighbours in each of up to `_PLACES` of its spans, near those
+    of other views (`near`) where there are any.
 
     Files are sorted by key: where neighbours are, the rest of a file need not be read.
     """
@@ -297,9 +300,17 @@ def _sample_keys(view: str, key: str, sample: int, seed: int) -> list[str]:
     found: set[str] = set()
     for path in partition_files(view, sorted(chosen)):
         with pq.ParquetFile(path) as file:
-            group = file.read_row_group(choose.randrange(file.num_row_groups), [key])
+            number = choose.randrange(file.num_row_groups)
+            anchor = choose.choice(near) if near else ""
+            if near:
+                column = file.schema_arrow.get_field_index(key)
+                groups = [file.metadata.row_group(n) for n in range(file.num_row_groups)]
+                maxima = [group.column(column).statistics.max for group in groups]
+                number = min(bisect_left(maxima, anchor), len(maxima) - 1)
+            group = file.read_row_group(number, [key])
         keys = sorted(group[key].unique().to_pylist())
         count = min(len(keys), math.ceil(sample / len(chosen)))
-        first = choose.randint(0, len(keys) - count)
+        last = len(keys) - count
+        first = min(bisect_left(keys, anchor), last) if near else choose.randint(0, last)
         found.update(keys[first : first + count])
     return sorted(found)[:sample]

@@ -21,6 +21,10 @@ FAULTS = {
     "is_unique_together_card_velocity_features":
         "insert into features.card_velocity_features from "
         "(from features.card_velocity_features limit 1)",
+    "is_unique_together_int_transaction_events__versioned":
+        "insert into intermediate.int_transaction_events__versioned from (from "
+        "intermediate.int_transaction_events__versioned where superseded_at is null and file_id in "
+        "(select file_id from landing.files where load_no = 1) order by event_at limit 1)",
     "assert_scd_periods_do_not_overlap":
         "insert into marts.dim_accounts by name select * replace (valid_from - interval 1 day "
         "as valid_from) from marts.dim_accounts where is_current limit 1",

@@ -51,7 +51,7 @@ def test_applying_again_changes_nothing(home: Path) -> None:
     before = registry.read_bytes()
     assert apply() is False
     assert registry.read_bytes() == before
-    assert len(feature_store().list_feature_views()) == 13
+    assert len(feature_store().list_feature_views()) == 20
 
 
 def test_feast_is_told_absolute_paths(home: Path) -> None:

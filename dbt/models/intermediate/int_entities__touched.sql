@@ -97,7 +97,22 @@ new_labels as (
     where {{ is_new }}
 ),
 
--- Messages of transactions that are new, corrected or judged.
+-- Transactions that are new, corrected or judged. This narrow look goes back through all of the
+-- history, and tells how far the wide one has to.
+judged_transactions as (
+    select
+        transaction_id,
+        min(event_at) as event_at
+    from {{ versions }}
+    where
+        transaction_id in (
+            select transaction_id from touched_transactions
+            union all
+            select transaction_id from new_labels
+        )
+    group by transaction_id
+),
+
 judged_events as (
     select
         transaction_id,
@@ -109,11 +124,9 @@ judged_events as (
         ip_hash,
         event_at
     from {{ versions }}
-    where transaction_id in (
-        select transaction_id from touched_transactions
-        union all
-        select transaction_id from new_labels
-    )
+    where
+        transaction_id in (select transaction_id from judged_transactions)
+        and event_at >= (select min(event_at) from judged_transactions)
 ),
 
 touched_events as (

@@ -1,5 +1,5 @@
 -- A return that carries the purchase's own transaction_id refunds that purchase.
-{{ config(materialized='view') }}
+{{ config(materialized='view', meta={'is_of_transactions': true}) }}
 
 with posted as (
     select * from {{ ref('int_posted_events__classified') }}

@@ -1,4 +1,4 @@
-{{ config(materialized='view') }}
+{{ config(materialized='view', meta={'is_of_transactions': true}) }}
 
 with posted as (
     select * from {{ ref('int_posted_transactions__netted') }}

@@ -1,4 +1,4 @@
-{{ config(materialized='view') }}
+{{ config(materialized='view', meta={'is_of_transactions': true}) }}
 
 select
     event_id,
