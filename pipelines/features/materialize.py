@@ -33,7 +33,7 @@ from pipelines.warehouse import scratch
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-OVERLAP = timedelta(days=3)
+OVERLAP = timedelta(days=1)
 _ROWS_PER_WRITE = 50_000
 
 
