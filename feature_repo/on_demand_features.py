@@ -205,9 +205,9 @@ def authorization_windows(inputs):
         sums = [0] * len(unknown)
         for message in log.split():
             if message[0] == "=":
-                heard, *parts = map(int, message[1:].split(":"))
+                heard, _, *parts = map(int, message[1:].split(":"))
                 for place, length in enumerate(lengths.values()):
-                    if now - heard < length:
+                    if 0 < now - heard < length:
                         for each in range(3 * place, 3 * place + 3):
                             sums[each] += parts[each]
                 continue

@@ -64,12 +64,13 @@ _OF_REQUESTS = {
         f"redeemed_{measure}_{window}": f"{meaning} in the {length} before"
         for window, length in (("24h", "24 hours"), ("7d", "7 days"))
         for measure, meaning in (
-            ("count", "Redemptions and transfers of the account"),
-            ("points", "Points that the account redeemed or transferred"),
+            ("count", "Redemptions and transfers of the account, null if its limit is not known,"),
+            ("points", "Points that it redeemed or transferred, null if its limit is not known,"),
         )
     },
 }
 _EXACT, _MIDNIGHT = "exact at the request", "hops at midnight (UTC)"
+_LOGGED = "exact at the request; of the busy, at its last message"
 _STATEMENT = "changes with a statement"
 _DIRECTIONS = {1: "higher is riskier", -1: "higher is safer", 0: "as the data say"}
 
@@ -146,7 +147,7 @@ def fraud_catalogue() -> list[FraudRow]:
             raise CardlineError(f"{feature} of {FRAUD_SERVICE} has no meaning")
         window = _STATEMENT if view == "account_payment_features" else _MIDNIGHT
         if view not in service.views:
-            window = _EXACT
+            window = _LOGGED if view == "authorization_windows" else _EXACT
         rows.append(FraudRow(feature, FRAUD_SERVICE, view, meanings[feature], window))
     return rows
 

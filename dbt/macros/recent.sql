@@ -55,8 +55,8 @@
                         (event_us + 1000000000000000000) || ' ' || latitude || ' ' || longitude
             end as place,
             {%- endif %}
-            case when known_at < event_at + interval '1' day then {{ volume() }} else 0 end
-                as volume
+            event_at,
+            {{ volume() }} as volume
         from known
         union all
         select
@@ -68,6 +68,7 @@
             null as declined_us,
             null as place,
             {%- endif %}
+            event_at,
             0 as volume
         from known
         where known_until < event_at + interval '1' day
@@ -108,11 +109,17 @@
             entity_id,
             changed_at
             {%- for seconds in windows %},
-            sum(volume) over (
+            sum(
+                case
+                    when changed_at < event_at + interval '{{ seconds }}' second then volume
+                    else 0
+                end
+            ) over (
                 {{ by_time }}
                 range between interval '{{ seconds }}' second preceding and current row
             ) as volume_{{ seconds }}
-            {%- endfor %}
+            {%- endfor %},
+            max(event_at) over ({{ of_a_day }}) as last_event_at
         from changes
         where entity_id in (
             select entity_id
@@ -137,6 +144,7 @@
             when heard <= {{ longest }} then recent_authorizations
             else
                 '=' || {{ microseconds('states.changed_at') }}
+                || ':' || {{ microseconds('last_event_at') }}
                 {%- for seconds in windows %}
                 {%- for part in [approved_of, declined_of, amount_of] %}
                 || ':' || {{ part('volume_' ~ seconds) }}

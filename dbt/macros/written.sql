@@ -59,7 +59,8 @@
 
 {#
   All rows of `relation` that share `columns` with one that was written since. A join column by
-  column lets a scan skip what is out of the written rows' range, as in a tuple of them it cannot.
+  column lets a scan skip what is out of the written rows' range, as in a tuple of them it cannot;
+  rows with a null in `columns` are left to full builds.
   In a view with `meta.is_of_transactions` no row of a touched transaction is older than the first
   day of change: for that every version of every message counts, and these are tested throughout.
 #}

@@ -10,7 +10,7 @@ A read puts both together:
   included; of those pushed the others are added. So nothing is lost before a batch brings it nor
   counted twice after. They are told apart by the id with which each message of a log ends.
   Where the batches' row has no log (see dbt/macros/recent.sql), what was pushed of later than its
-  last message is added.
+  latest authorization is added.
 * The last use, decline and place are the later of both.
 
 Pushes are put together likewise: of several of one transaction the earliest stands, as in the
@@ -165,11 +165,11 @@ def joined(table: Any, batch: bytes | None, pushed: bytes | None = None) -> byte
 def _joined_logs(known: str, pushed: str) -> str:
     messages = pushed.split()
     if known.startswith(_BUSY):
-        heard = int(known[len(_BUSY) :].partition(":")[0])
-        return " ".join([known, *(each for each in messages if _order(each)[0] > heard)])
+        latest = int(known.split(":")[1])
+        return " ".join([known, *(each for each in messages if _order(each)[0] > latest)])
     ids = {_id(message) for message in known.split()}
     more = [each for each in messages if _id(each) not in ids]
-    return " ".join(sorted([*known.split(), *more])[-_LOG_LENGTH:])
+    return " ".join(sorted([*known.split(), *more]))
 
 
 def _log_name(layout: Layout) -> str:

@@ -244,6 +244,9 @@ class _Client:
             raise _unavailable(error) from error
 
 
+_COMMANDS_PER_TRIP = 2_000
+
+
 class _Asked(NamedTuple):
     """One read that waits: its commands, the marks it wants, and where the answers go."""
 
@@ -317,8 +320,12 @@ class RedisReader(_Client):
         """Round trips, one after the other, until nobody waits."""
         try:
             while self._waiting:
-                those = [asked for asked in self._waiting if not asked.answer.done()]
-                self._waiting = []
+                those: list[_Asked] = []
+                # Who asks for little is not to wait for all that others ask for.
+                while self._waiting and sum(len(a.commands) for a in those) < _COMMANDS_PER_TRIP:
+                    if not self._waiting[0].answer.done():
+                        those.append(self._waiting[0])
+                    del self._waiting[0]
                 if those:
                     await self._round_trip_for_all(those, seconds)
         finally:

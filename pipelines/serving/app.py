@@ -283,8 +283,10 @@ class App:
         tables = [self._plans.table(view) for view in VIEWS]
         changes = [(table, found) for table in tables if (found := changes_of(table, told))]
         self._require_permission(call, tuple(table.name for table, _ in changes), WRITE)
+        until = time.monotonic() + self._seconds
         changed = {
-            table.name: await self._pusher(table, found, self._seconds) for table, found in changes
+            table.name: await self._pusher(table, found, max(0.0, until - time.monotonic()))
+            for table, found in changes
         }
         return to_json({"rows": len(rows), "cards_changed": changed["card_recent_features"]})
 

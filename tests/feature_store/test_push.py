@@ -155,12 +155,13 @@ def test_the_last_128_are_kept(client: Any) -> None:
 def test_what_is_pushed_of_a_busy_merchant_is_added(
     online_store: str, fill: Fill, publish_all: Publish
 ) -> None:
-    """Of later than its last message: what was earlier is in the windows that ended with it."""
+    """Of later than its latest authorization: what was earlier is in the windows that it tells."""
     from fastapi.testclient import TestClient
 
     heard = START + 3_600 * SECOND
     stamp = (heard - datetime(1970, 1, 1)) // timedelta(microseconds=1)
-    log = f"={stamp}:5:1:500:20:2:2000:40:3:4000"
+    latest = stamp - 30 * 1_000_000
+    log = f"={stamp}:{latest}:5:1:500:20:2:2000:40:3:4000"
     times = {"event_timestamp": heard, "created_timestamp": heard}
     fill(
         merchant_recent_features=[
@@ -170,9 +171,9 @@ def test_what_is_pushed_of_a_busy_merchant_is_added(
     publish_all()
     materialize(end=heard)
     with TestClient(create_app(), base_url="http://127.0.0.1") as client:
-        for number, seconds in enumerate((-60, 60, 120)):
+        for number, seconds in enumerate((-60, -10, 60, 120)):
             push(client, row(number, heard + seconds * SECOND, merchant_id="m"))
-        for seconds, count_15m, count_1h in ((121, 7, 22), (960, 2, 22), (3_661, 0, 1)):
+        for seconds, count_15m, count_1h in ((121, 8, 23), (960, 2, 23), (3_661, 0, 1)):
             found = read(client, "new", heard + seconds * SECOND, merchant_id="m")
             assert (found["merchant_count_15m"], found["merchant_count_1h"]) == (
                 count_15m,

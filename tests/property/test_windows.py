@@ -304,6 +304,54 @@ def _asked_windows(
     )
 
 
+def test_a_file_that_is_heard_at_once_is_no_burst_of_a_busy_merchant(
+    functions: dict[str, Any],
+) -> None:
+    """Forty authorizations of a day that all became known at its end."""
+    start = datetime(2024, 5, 1)
+    heard = start + timedelta(days=1, microseconds=-1)
+    history = History(
+        tuple(_of_merchant(n, start + timedelta(minutes=36 * n), heard) for n in range(40)), (), ()
+    )
+    rows = built(history, "merchant_recent_features")["merchant_recent_features"]
+    (row,) = rows
+    at = heard + timedelta(seconds=1)
+    found = _asked_windows(functions, row, at, at)
+    assert found["merchant_count_24h"] == 30
+    assert found["merchant_declined_count_24h"] == 10
+    # The 39th at 23:24 and the 38th at 22:48, which was declined or is out of the hour.
+    assert found["merchant_count_1h"] + found["merchant_declined_count_1h"] == 1
+    assert found["merchant_count_15m"] == 0
+    # Asked for a time before it was heard, nothing of it counts, nor does what is asked for itself.
+    earlier = _asked_windows(functions, row, heard, heard)
+    assert earlier["merchant_count_24h"] == 0
+
+
+def _of_merchant(number: int, event_at: datetime, received_at: datetime) -> Message:
+    """The `number`th authorization at a merchant; every fourth is declined."""
+    return Message(
+        transaction_id=f"t{number}",
+        event_id=f"e{number}",
+        version_no=1,
+        event_type="AUTHORIZATION",
+        card_id=f"c{number % 3}",
+        account_id="a0",
+        merchant_id="m0",
+        mcc=None,
+        merchant_country=None,
+        device_id=None,
+        ip_hash=None,
+        event_at=event_at,
+        amount_minor=100 + number,
+        auth_result="DECLINED" if number % 4 == 0 else "APPROVED",
+        is_card_present=None,
+        latitude=None,
+        longitude=None,
+        received_at=received_at,
+        superseded_at=None,
+    )
+
+
 def test_windows_of_a_busy_merchant_end_with_its_last_message(functions: dict[str, Any]) -> None:
     """An authorization a minute, every fourth declined, one corrected: from the 33rd message on
     there is no log, until a day has fewer again."""
@@ -311,28 +359,12 @@ def test_windows_of_a_busy_merchant_end_with_its_last_message(functions: dict[st
     minutes = [*range(60), 1_490]
     history = History(
         tuple(
-            Message(
-                transaction_id=f"t{minute}",
-                event_id=f"e{minute}",
-                version_no=1,
-                event_type="AUTHORIZATION",
-                card_id=f"c{minute % 3}",
-                account_id="a0",
-                merchant_id="m0",
-                mcc=None,
-                merchant_country=None,
-                device_id=None,
-                ip_hash=None,
-                event_at=start + timedelta(minutes=minute),
-                amount_minor=100 + minute,
-                auth_result="DECLINED" if minute % 4 == 0 else "APPROVED",
-                is_card_present=None,
-                latitude=None,
-                longitude=None,
-                received_at=start + timedelta(minutes=minute),
+            replace(
+                _of_merchant(minute, at, at),
                 superseded_at=start + timedelta(minutes=30, seconds=5) if minute == 29 else None,
             )
             for minute in minutes
+            for at in [start + timedelta(minutes=minute)]
         ),
         (),
         (),

@@ -2,10 +2,21 @@
 -- `<microseconds>:<points>`. What is cancelled later was asked for all the same.
 {{ config(unique_key='account_id', incremental_strategy='delete+insert') }}
 
-with arrived as (
+-- All rows of events that are new; a correction may be of another account.
+with new_events as (
     select *
     from {{ ref('stg_landing__reward_events') }}
-    {{ where_key_is_new('account_id', [ref('stg_landing__reward_events')]) }}
+    {{ where_key_is_new('reward_event_id', [ref('stg_landing__reward_events')]) }}
+),
+
+arrived as (
+    select *
+    from {{ ref('stg_landing__reward_events') }}
+    where reward_event_id in (
+        select reward_event_id
+        from {{ ref('stg_landing__reward_events') }}
+        where account_id in (select account_id from new_events)
+    )
 ),
 
 first_told as (
@@ -14,7 +25,11 @@ first_told as (
         greatest(received_at, event_at) as known_at,
         {{ microseconds('event_at') }} || ':' || points as message
     from ({{ versions('arrived', ['reward_event_id']) }}) as told
-    where version_no = 1 and kind in ('REDEEM', 'TRANSFER') and points is not null
+    where
+        version_no = 1
+        and kind in ('REDEEM', 'TRANSFER')
+        and points is not null
+        and account_id in (select account_id from new_events)
 ),
 
 {% set by_time = 'partition by account_id order by known_at' %}
