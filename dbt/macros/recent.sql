@@ -10,8 +10,9 @@
   before it: nothing is known before it happens.
 
   Of more than `longest` messages there is no log, which no row could hold of a busy merchant, but
-  what the windows were when the row was heard, by the time at which authorizations were heard:
-  `=<microseconds>`, then `:<approved>:<declined>:<amount>` of the windows of 15 minutes, an hour and a day.
+  what was heard within the windows of 15 minutes, an hour and a day that end with the row, of
+  authorizations that were then no older than the window: `=<microseconds>:<those of the latest
+  authorization>`, then `:<approved>:<declined>:<amount>` of each.
 
   With `has_uses` also the microseconds of the last use and the last decline, and the last place;
   they are not taken back by a correction, and are forgotten after 90 days.
