@@ -4,7 +4,7 @@ A service has what its model uses of a view; the rest of the view is there for w
 by name (`view:feature`).
 """
 
-from typing import Any
+from typing import TypeVar
 
 from credit_risk_features import (
     account_payment_features,
@@ -12,7 +12,7 @@ from credit_risk_features import (
     pull_application_features,
     pull_bureau_features,
 )
-from feast import FeatureService
+from feast import FeatureService, FeatureView, OnDemandFeatureView
 from fraud_features import (
     account_amount_features,
     card_velocity_features,
@@ -30,6 +30,7 @@ from on_demand_features import (
     authorization_windows,
 )
 
+_View = TypeVar("_View", FeatureView, OnDemandFeatureView)
 _USUAL_AMOUNTS = [
     "amount_count_30d",
     "amount_mean_30d_minor",
@@ -93,7 +94,7 @@ def _of_place(entity: str) -> list[str]:
     ]
 
 
-def _only(view: Any, names: list[str]) -> Any:
+def _only(view: _View, names: list[str]) -> _View:
     """`view` with these features alone."""
     chosen = view[names]
     assert chosen is not None

@@ -397,19 +397,20 @@ def authorization_account_state(inputs):
             inputs["credit_limit_minor"], inputs["previous_limit_minor"], strict=True
         )
     ]
+    redeemed = [
+        [[int(part) for part in message.split(":")] for message in (log or "").split()]
+        for log in inputs["recent_redemptions"]
+    ]
     for window, length in (("24h", day), ("7d", 7 * day)):
-        redeemed = []
-        for at, log in zip(now, inputs["recent_redemptions"], strict=True):
-            told = [message.split(":") for message in log.split()] if log else []
-            points = [int(p) for us, p in told if at is not None and 0 < at - int(us) <= length]
-            redeemed.append(points)
         # Who never redeemed has no log: that is none, as long as the account is known.
-        known = inputs["credit_limit_minor"]
-        for name, count in ((f"redeemed_count_{window}", len), (f"redeemed_points_{window}", sum)):
-            answer[name] = [
-                None if at is None or limit is None else count(points)
-                for at, limit, points in zip(now, known, redeemed, strict=True)
-            ]
+        points = [
+            None
+            if at is None or limit is None
+            else [points for us, points in told if 0 < at - us <= length]
+            for at, limit, told in zip(now, inputs["credit_limit_minor"], redeemed, strict=True)
+        ]
+        answer[f"redeemed_count_{window}"] = [None if p is None else len(p) for p in points]
+        answer[f"redeemed_points_{window}"] = [None if p is None else sum(p) for p in points]
     return answer
 
 

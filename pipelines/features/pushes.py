@@ -186,8 +186,8 @@ def _with_pushed(
     name = _log_name(layout)
     messages = {_id(each): each for each in (row[name] or "").split()}
     for each in authorizations:
-        rival = messages.get(_id(each.message), each.message)
-        messages[_id(each.message)] = min(rival, each.message, key=_order)
+        message = each.message
+        messages[_id(message)] = min(messages.get(_id(message), message), message, key=_order)
         row = _later_uses(row, _uses(each))
     newest = max(_order(each) for each in messages.values())[0]
     log = [each for each in messages.values() if _order(each)[0] >= newest - _KEPT_US]

@@ -7,6 +7,7 @@ pushed another. One Redis, not a cluster.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
@@ -43,6 +44,7 @@ from pipelines.features.reading import StoredRows, StoreUnavailable, ViewRead
 
 _ROWS_PER_PIPELINE = 1_000
 _ROWS_PER_SCRIPT = 200
+_COMMANDS_PER_TRIP = 2_000
 
 # KEYS: the entities. ARGV: the field, whether to write whatever is there, the seconds to live (0 is
 # for good), then a packed row for each. Rows begin with their version: digits of equal length, so
@@ -244,9 +246,6 @@ class _Client:
             raise _unavailable(error) from error
 
 
-_COMMANDS_PER_TRIP = 2_000
-
-
 class _Asked(NamedTuple):
     """One read that waits: its commands, the marks it wants, and where the answers go."""
 
@@ -266,7 +265,7 @@ class RedisReader(_Client):
         super().__init__(config)
         self._marks = _marks_key(config).encode()
         self._of_view = cache(self._names)
-        self._waiting: list[_Asked] = []
+        self._waiting: deque[_Asked] = deque()
         self._is_away = False
         self._trips: asyncio.Task[None] | None = None
         self._connection: Any = None
@@ -321,11 +320,13 @@ class RedisReader(_Client):
         try:
             while self._waiting:
                 those: list[_Asked] = []
+                commands = 0
                 # Who asks for little is not to wait for all that others ask for.
-                while self._waiting and sum(len(a.commands) for a in those) < _COMMANDS_PER_TRIP:
-                    if not self._waiting[0].answer.done():
-                        those.append(self._waiting[0])
-                    del self._waiting[0]
+                while self._waiting and commands < _COMMANDS_PER_TRIP:
+                    asked = self._waiting.popleft()
+                    if not asked.answer.done():
+                        those.append(asked)
+                        commands += len(asked.commands)
                 if those:
                     await self._round_trip_for_all(those, seconds)
         finally:
