@@ -296,6 +296,18 @@ def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     con.execute("commit")
 
 
+@contextmanager
+def held_open(settings: Settings | None = None) -> Iterator[None]:
+    """The catalog kept open while another process works on it.
+
+    Who closes a catalog of SQLite last writes its log back under a lock, and who opens it at that
+    moment waits for a second, the least that DuckDB's SQLite can. A reader beside is never last.
+    """
+    with connect(read_only=True, settings=settings) as con, transaction(con):
+        snapshots(con)
+        yield
+
+
 def snapshots(con: duckdb.DuckDBPyConnection) -> tuple[int, int]:
     """The oldest and the newest snapshot of the lake that can be read."""
     row = con.execute(

@@ -27,7 +27,14 @@ from pipelines.transform import (
     news_since,
     program_zones,
 )
-from pipelines.warehouse import connect, latest_load_no, set_watermark, snapshots, watermark
+from pipelines.warehouse import (
+    connect,
+    held_open,
+    latest_load_no,
+    set_watermark,
+    snapshots,
+    watermark,
+)
 
 MANIFEST = ensure_manifest()
 
@@ -130,8 +137,9 @@ def _build(
 ) -> Iterator[Any]:
     os.environ.update(what_is_new)
     arguments = ["build", "--exclude-resource-type", "unit_test", *dbt_arguments()]
-    for event in dbt.cli(arguments, context=context).stream():
-        yield _measured(context, event) if isinstance(event, dg.Output) else event
+    with held_open():
+        for event in dbt.cli(arguments, context=context).stream():
+            yield _measured(context, event) if isinstance(event, dg.Output) else event
 
 
 def _measured(context: dg.AssetExecutionContext, built: dg.Output[Any]) -> dg.Output[Any]:

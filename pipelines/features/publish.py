@@ -17,7 +17,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -229,12 +229,16 @@ class _Extent:
 
 def _days_since(con: duckdb.DuckDBPyConnection, view: View, through: datetime) -> date:
     """The first day of the month before that of the newest row: what is older goes by months."""
-    row = con.execute(
-        f"select (date_trunc('month', max(event_timestamp)) - interval 1 month)::date "  # noqa: S608
-        f"from {_table(view)} where event_timestamp <= ?",
-        [through],
-    ).fetchone()
-    return (row[0] if row else None) or date.min
+    # Nearly always there is one of the last month, and what is older need not be read.
+    for after in (through - timedelta(days=31), datetime.min):
+        row = con.execute(
+            f"select (date_trunc('month', max(event_timestamp)) - interval 1 month)::date "  # noqa: S608
+            f"from {_table(view)} where event_timestamp > ? and event_timestamp <= ?",
+            [after, through],
+        ).fetchone()
+        if row and row[0]:
+            return row[0]
+    return date.min
 
 
 def _span(day: str, since: date) -> str:
@@ -338,13 +342,15 @@ def _changed_spans(
             )
         )
     if manifest.snapshot < lake.snapshot:
-        queries.append(
+        queries.extend(
             (
-                "select event_timestamp "
-                "from ducklake_table_changes(?, 'features', ?, ?::bigint, ?::bigint) "
+                "select event_timestamp "  # noqa: S608
+                f"from ducklake_table_{kind}(?, 'features', ?, ?::bigint, ?::bigint) "
                 "where event_timestamp is null or event_timestamp <= ?",
                 [CATALOG, view.name, manifest.snapshot + 1, lake.snapshot, extent.through],
             )
+            # Both at once, as `ducklake_table_changes`, takes twice as long.
+            for kind in ("insertions", "deletions")
         )
     days = {
         day

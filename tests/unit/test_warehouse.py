@@ -1,5 +1,8 @@
 """What the warehouse answers, whatever DuckLake keeps of its columns."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +10,7 @@ import duckdb
 import pytest
 
 from pipelines.settings import Settings
-from pipelines.warehouse import connect, memory, scratch, transaction
+from pipelines.warehouse import connect, held_open, memory, scratch, transaction
 
 
 def test_no_row_is_lost_where_a_first_commit_began_without_values(tmp_path: Path) -> None:
@@ -45,3 +48,24 @@ def test_columns_that_came_later_come_to_an_older_home(tmp_path: Path) -> None:
     with connect(settings=settings, alone=True) as con:
         con.execute("select line_no from quarantine.files")
         con.execute("select fee_amounts from finance.partner_rate_cards")
+
+
+def test_who_closes_a_catalog_that_is_held_open_is_not_the_last(tmp_path: Path) -> None:
+    """The last one writes the log back and removes it, under a lock that others wait for."""
+    settings = Settings(home=tmp_path)  # pyright: ignore[reportCallIssue]
+
+    def write() -> int:
+        """Another process writes a row and closes; the size of the log that it leaves."""
+        command = "from pipelines.warehouse import connect\nwith connect() as con: "
+        command += "con.execute(\"insert into ops.watermarks values ('step', 1)\")"
+        environment = os.environ | {"CARDLINE_HOME": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", command], env=environment, check=True)
+        log = settings.catalog_path.with_name(settings.catalog_path.name + "-wal")
+        return log.stat().st_size if log.exists() else 0
+
+    assert write() == 0
+    with held_open(settings):
+        assert write() > 0
+    assert write() == 0
+    with connect(read_only=True, settings=settings) as con:
+        assert con.execute("select count(*) from ops.watermarks").fetchone() == (3,)
