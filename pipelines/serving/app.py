@@ -182,7 +182,6 @@ class App:
             status, body, reason = 500, _detail("the server failed"), _place(error)
             print(f"error: {route}: {reason}", file=sys.stderr)
         seconds = time.perf_counter() - started
-        self._metrics.answered(route, call.service, status, seconds)
         line: dict[str, Any] = {
             "client": call.client.name,
             "method": scope["method"] if route != "unknown" else "unknown",
@@ -197,6 +196,8 @@ class App:
         start = {"type": "http.response.start", "status": status}
         await send(start | {"headers": [*call.answer_headers, length]})
         await send({"type": "http.response.body", "body": body})
+        # Nobody waits for the count of an answer; the audit log has to have it before it is given.
+        self._metrics.answered(route, call.service, status, seconds)
 
     async def _answer(self, call: Call, method: str) -> bytes:
         client = self._gate.client(call.headers.get(b"authorization", []))
