@@ -173,12 +173,22 @@ class Plans:
             if isinstance(item, FeatureService)
         }
         self._services = {name: self._plan(name, refs) for name, refs in self._references.items()}
+        declared = [
+            *((name, feature) for name, view in self.views.items() for feature in view.features),
+            *((name, made) for name, view in self._on_demand.items() for made in view.outputs),
+        ]
+        self._declared = dict.fromkeys(declared)
         self._of_features = lru_cache(maxsize=256)(self._plan_features)
 
     @property
     def names(self) -> list[str]:
         """Every feature service."""
         return sorted(self._services)
+
+    @property
+    def references(self) -> list[str]:
+        """Every single feature, as `view:feature`."""
+        return [":".join(pair) for pair in self._declared]
 
     def service(self, name: str) -> Plan:
         """The plan of a feature service."""
@@ -192,11 +202,8 @@ class Plans:
         return self._of_features(tuple(references))
 
     def _plan_features(self, references: tuple[str, ...]) -> Plan:
-        declared = {
-            (name, feature) for name, view in self.views.items() for feature in view.features
-        } | {(name, feature) for name, view in self._on_demand.items() for feature in view.outputs}
         split = [tuple(reference.partition(":")[::2]) for reference in references]
-        if unknown := [":".join(pair) for pair in split if pair not in declared]:
+        if unknown := [":".join(pair) for pair in split if pair not in self._declared]:
             raise CardlineError(f"there is no feature {', '.join(unknown)}: write view:feature")
         return self._plan("features", tuple(dict.fromkeys((v, f) for v, f in split)))
 

@@ -250,7 +250,7 @@ class App:
             except NoModel:
                 continue
         limits = {"rows": MAX_ROWS, "score_rows": MAX_SCORE_ROWS, "push_rows": MAX_PUSH_ROWS}
-        return to_json(document(models, limits))
+        return to_json(document(models, limits, self._plans.references))
 
     async def _get_online_features(self, call: Call) -> bytes:
         asked = _as_object(await _body(call), "the request")
