@@ -7,11 +7,11 @@ pushed another. One Redis, not a cluster.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 from feast import FeatureView, RepoConfig
 from feast.infra.key_encoding_utils import serialize_entity_key
@@ -41,7 +41,6 @@ from pipelines.features.pushes import VIEWS, Change, joined
 from pipelines.features.reading import StoredRows, StoreUnavailable, ViewRead
 from pipelines.features.round_trips import RoundTrips, packed
 
-_T = TypeVar("_T")
 _ROWS_PER_PIPELINE = 1_000
 _ROWS_PER_SCRIPT = 200
 
@@ -73,8 +72,12 @@ return 1
 """
 
 
-def _unavailable(error: Exception) -> StoreUnavailable:
+def _unavailable(error: Exception, seconds: float = 0.0) -> StoreUnavailable:
     """Names the setting, never its value: that may hold a password."""
+    if isinstance(error, TimeoutError):
+        return StoreUnavailable(
+            f"the Redis of CARDLINE_REDIS_URL did not answer within {seconds:g} s"
+        )
     return StoreUnavailable(
         "the Redis of CARDLINE_REDIS_URL cannot be reached or used now "
         f"({type(error).__name__}): start it, or set CARDLINE_REDIS_URL"
@@ -211,7 +214,7 @@ def reader(config: RepoConfig) -> "RedisReader":
 
 
 class _Client:
-    """A connection that is made at its first use; what goes wrong is told in our words."""
+    """A connection that is made at its first use."""
 
     def __init__(self, config: RepoConfig) -> None:
         self._config = config
@@ -228,18 +231,6 @@ class _Client:
         if self._opened is not None:
             await self._opened.aclose()
             self._opened = None
-
-    async def _in_time(self, work: Awaitable[_T], seconds: float) -> _T:
-        """Raises `StoreUnavailable` where `work` fails or takes longer."""
-        try:
-            async with asyncio.timeout(seconds):
-                return await work
-        except TimeoutError as error:
-            raise StoreUnavailable(
-                f"the Redis of CARDLINE_REDIS_URL did not answer within {seconds:g} s"
-            ) from error
-        except (RedisError, OSError) as error:
-            raise _unavailable(error) from error
 
 
 class RedisReader(_Client):
@@ -263,7 +254,11 @@ class RedisReader(_Client):
             commands += [packed(b"HMGET", key + self._project, *fields) for key in keys]
         if not views:
             return []
-        answers, marks = await self._in_time(self._answers(commands, views), seconds)
+        until = asyncio.get_running_loop().time() + seconds
+        try:
+            answers, marks = await self._answers(commands, views, until)
+        except (RedisError, OSError) as error:
+            raise _unavailable(error, seconds) from error
         stored: list[StoredRows] = []
         at = 0
         for (view, keys), mark in zip(asked, marks, strict=True):
@@ -284,21 +279,18 @@ class RedisReader(_Client):
         return _versioned_fv_name(view.table, self._config), _fields(self._config, view.table)
 
     async def _answers(
-        self, commands: list[bytes], views: list[str]
+        self, commands: list[bytes], views: list[str], until: float
     ) -> tuple[list[Any], list[Any]]:
-        """Once more on a new connection: that of a Redis that was restarted is gone."""
-        was_open = self._trips is not None and not self._trips.is_over
-        try:
-            return await (await self._open()).ask(commands, views)
-        except Disconnected:
-            if not was_open:
-                raise
-            return await (await self._open()).ask(commands, views)
+        trips = self._trips
+        if trips is not None and not trips.is_over:
+            # Where it fails once more on a new connection: that of a Redis that was restarted is
+            # gone.
+            with suppress(Disconnected):
+                return await trips.ask(commands, views, until)
+        return await (await self._open(until)).ask(commands, views, until)
 
-    async def _open(self) -> RoundTrips:
-        if self._trips is not None and not self._trips.is_over:
-            return self._trips
-        async with self._opening:
+    async def _open(self, until: float) -> RoundTrips:
+        async with asyncio.timeout_at(until), self._opening:
             if self._trips is None or self._trips.is_over:
                 if self._trips is not None:
                     await self._trips.close()
@@ -309,7 +301,7 @@ class RedisReader(_Client):
                     await connection.disconnect(nowait=True)
                     raise
                 self._trips = RoundTrips(connection, _marks_key(self._config).encode())
-        return self._trips
+            return self._trips
 
 
 def pusher(config: RepoConfig) -> "RedisPusher":
@@ -322,15 +314,18 @@ class RedisPusher(_Client):
 
     async def __call__(self, table: Any, changes: Mapping[bytes, Change], seconds: float) -> int:
         """As `Pusher`."""
-        return await self._in_time(self._push_all(table, changes), seconds)
-
-    async def _push_all(self, table: Any, changes: Mapping[bytes, Change]) -> int:
         changed = 0
         left = dict(changes)
-        while left:
-            done = await self._push(_pushed_field(self._config, table), left)
-            changed += sum(done.values())
-            left = {key: change for key, change in left.items() if key not in done}
+        try:
+            # Cut off in the middle of an answer, the client drops the connection: what comes late
+            # is never taken for the answer to another request.
+            async with asyncio.timeout(seconds):
+                while left:
+                    done = await self._push(_pushed_field(self._config, table), left)
+                    changed += sum(done.values())
+                    left = {key: change for key, change in left.items() if key not in done}
+        except (RedisError, OSError) as error:
+            raise _unavailable(error, seconds) from error
         return changed
 
     async def _push(self, field: bytes, changes: Mapping[bytes, Change]) -> dict[bytes, bool]:

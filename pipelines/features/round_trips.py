@@ -7,7 +7,6 @@ the socket to who waits for them, which streams would make dearer than Redis its
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,23 +42,24 @@ class RoundTrips(asyncio.Protocol):
         self._answers: list[Any] = []
         self._awaited = 0
 
-    async def ask(self, commands: list[bytes], views: list[str]) -> tuple[list[Any], list[Any]]:
-        """One answer per command, and the marks of `views`.
+    async def ask(
+        self, commands: list[bytes], views: list[str], until: float
+    ) -> tuple[list[Any], list[Any]]:
+        """One answer per command, and the marks of `views`, by `until` (the loop's time).
 
-        Raises `RedisError`: where Redis refuses one of these commands, and where the connection is
-        lost.
+        Raises `TimeoutError`, and `RedisError` where Redis refuses one of these commands or the
+        connection is lost.
         """
-        asked = _Asked(commands, views, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        asked = _Asked(commands, views, loop.create_future())
+        timer = loop.call_at(until, self._give_up, asked)
         self._waiting.append(asked)
         if not self._those:
             self._set_out()
         try:
             return await asked.answer
-        except asyncio.CancelledError:
-            # Redis, or the way to it, hangs: a new connection may not.
-            if asked in self._those:
-                self._abort()
-            raise
+        finally:
+            timer.cancel()
 
     async def close(self) -> None:
         """Close the connection."""
@@ -90,6 +90,13 @@ class RoundTrips(asyncio.Protocol):
         self._those = []
         self._waiting.clear()
 
+    def _give_up(self, asked: _Asked) -> None:
+        if not asked.answer.done():
+            asked.answer.set_exception(TimeoutError())
+        if asked in self._those:
+            # Redis, or the way to it, hangs: a new connection may not.
+            self._abort()
+
     def _abort(self) -> None:
         self.is_over = True
         self._transport.abort()
@@ -114,12 +121,19 @@ class RoundTrips(asyncio.Protocol):
         those, self._those = self._those, []
         answers, self._answers = self._answers, []
         marks = answers.pop()
+        is_refused = isinstance(marks, RedisError)
+        of_view = {} if is_refused else dict(zip(self._views, marks, strict=True))
         at = 0
         for asked in those:
             own = answers[at : at + len(asked.commands)]
             at += len(own)
-            if not asked.answer.done():
-                _answer(asked, own, marks, self._views)
+            errors = [marks] if is_refused else [a for a in own if isinstance(a, RedisError)]
+            if asked.answer.done():
+                continue
+            if errors:
+                asked.answer.set_exception(errors[0])
+            else:
+                asked.answer.set_result((own, [of_view[view] for view in asked.views]))
 
 
 def packed(*command: bytes | str) -> bytes:
@@ -130,12 +144,3 @@ def packed(*command: bytes | str) -> bytes:
 
 def _refusal(text: str) -> RedisError:
     return ResponseError(text)
-
-
-def _answer(asked: _Asked, own: list[Any], marks: Any, views: Sequence[str]) -> None:
-    errors = [answer for answer in (marks, *own) if isinstance(answer, RedisError)]
-    if errors:
-        asked.answer.set_exception(errors[0])
-    else:
-        of_view = dict(zip(views, marks, strict=True))
-        asked.answer.set_result((own, [of_view[view] for view in asked.views]))

@@ -9,7 +9,7 @@ import hashlib
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -505,7 +505,7 @@ def _metadata(plan: Plan, keys: tuple[str, ...], is_full_name: bool, has_views: 
 def _as_feast_answers(metadata: bytes, keys: list[list[Any]], vectors: Vectors) -> bytes:
     """As JSON. States and times are those of a view: they are written once for all its columns."""
     size = len(vectors.tables[0].statuses)
-    of_keys = _states([PRESENT] * size, [NO_TIME] * size)
+    of_keys = _states_of_keys(size)
     states = [_states(table.statuses, table.event_times) for table in vectors.tables]
     results = [to_json(values) + of_keys for values in keys]
     results += [
@@ -516,7 +516,12 @@ def _as_feast_answers(metadata: bytes, keys: list[list[Any]], vectors: Vectors) 
     return b'{"metadata":%b,"results":[{"values":%b}]}' % (metadata, columns)
 
 
-def _states(statuses: list[str], event_times: list[str]) -> bytes:
+@lru_cache(maxsize=64)
+def _states_of_keys(size: int) -> bytes:
+    return _states([PRESENT] * size, [NO_TIME] * size)
+
+
+def _states(statuses: Sequence[str], event_times: Sequence[str]) -> bytes:
     told = (to_json(statuses), to_json(event_times))
     return b',"statuses":%b,"event_timestamps":%b' % told
 
