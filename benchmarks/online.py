@@ -1,10 +1,11 @@
 """The online path beside its floor and beside stock Feast, in one run:
 
-    python -m benchmarks.online [--keys 2000] [--write-keys 20000] [--seconds 2]
-        [--rows 1,10,100] [--connections 1,8,32] [--stores redis,sqlite] [--without-stock]
+    python -m benchmarks.online [--keys 2000] [--write-keys 20000] [--stock-write-keys 20000]
+        [--seconds 2] [--rows 1,10,100] [--connections 1,8,32] [--stores redis,sqlite]
+        [--views 4] [--without-stock]
 
-Writing: one view of 29 features from its published Parquet into the store, by our materialisation
-and by Feast's own, with Feast's own stores. Reading: 50 features of four views over HTTP on
+Writing: one view of 53 features from its published Parquet into the store, by our materialisation
+and by Feast's own, with Feast's own stores. Reading: 50 features of one to four views over HTTP on
 loopback, from `cardline serve` and from `feast serve`; the floor is a Python client that reads
 the same values, as Feast keeps them, by one pipelined HMGET per view and key, over as many
 connections.
@@ -26,6 +27,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,7 @@ def main() -> None:
                 os.environ["CARDLINE_REDIS_URL"] = f"127.0.0.1:{port}"
             stores = [store for store in options.stores.split(",") if store != "redis" or port]
             _print_written(_write_all(options, stores, root, port))
-            _print_read(_read_all(options, stores, root, port))
+            _print_read(_read_all(options, stores, root, port), options.views)
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
@@ -94,10 +96,12 @@ def _options() -> Any:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--keys", type=int, default=2_000, help="keys of each view that is read")
     parser.add_argument("--write-keys", type=int, default=20_000, help="keys that are written")
+    parser.add_argument("--stock-write-keys", type=int, help="by Feast, where not as many")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each reading cell")
     parser.add_argument("--rows", default="1,10,100", help="entities a request")
     parser.add_argument("--connections", default="1,8,32", help="at the same time")
     parser.add_argument("--stores", default="redis,sqlite")
+    parser.add_argument("--views", type=int, default=len(VIEWS), help="that a request reads")
     parser.add_argument(
         "--without-stock", action="store_true", help="leave Feast and the floor out"
     )
@@ -114,7 +118,11 @@ def _write_all(options: Any, stores: list[str], root: Path, port: int) -> Iterat
         yield _written("cardline", store, options.write_keys, home, port)
         if not options.without_stock:
             _empty(port)
-            yield _written("stock Feast", store, options.write_keys, home, port)
+            keys = options.stock_write_keys or options.write_keys
+            if keys != options.write_keys:
+                home = _fresh(root / f"write-{store}-stock", port)
+                _publish({WRITTEN: keys})
+            yield _written("stock Feast", store, keys, home, port)
 
 
 def _written(who: str, store: str, keys: int, home: Path, port: int) -> Written:
@@ -181,7 +189,8 @@ def _read_all(options: Any, stores: list[str], root: Path, port: int) -> Iterato
         _publish(dict.fromkeys(VIEWS, options.keys))
         os.environ["CARDLINE_ONLINE_STORE"] = store
         _materialize_here()
-        bodies = {size: _bodies(size, options.keys) for size, _ in cells}
+        names = _names(options.views)
+        bodies = {size: _bodies(names, size, options.keys) for size, _ in cells}
         with ExitStack() as servers:
             ours = servers.enter_context(
                 _server([sys.executable, "-m", "pipelines", "serve", "--port", "{port}"])
@@ -192,7 +201,7 @@ def _read_all(options: Any, stores: list[str], root: Path, port: int) -> Iterato
                 if stock is None:
                     continue
                 if store == "redis":
-                    yield _floor(size, count, options, port)
+                    yield _floor(names, size, count, options, port)
                 yield _over_http("stock Feast", store, size, count, stock, bodies[size], options)
 
 
@@ -206,17 +215,25 @@ def _stock(store: str, home: Path) -> AbstractContextManager[int]:
     return _server([*command, "--max-requests", "0"])
 
 
-def _bodies(size: int, keys: int) -> list[bytes]:
+def _names(views: int) -> list[tuple[str, str]]:
+    """What is read, by view and feature: of each view in turn, as long as it has any."""
+    from pipelines.features.registry import load_definitions
+
+    features = [[(v, f) for f in load_definitions().views[v].features] for v in VIEWS[:views]]
+    in_turn = [name for turn in zip_longest(*features) for name in turn if name is not None]
+    return sorted(in_turn[:FEATURES], key=lambda name: VIEWS.index(name[0]))
+
+
+def _bodies(names: list[tuple[str, str]], size: int, keys: int) -> list[bytes]:
     from pipelines.features.registry import load_definitions
 
     views = load_definitions().views
-    names = [f"{view}:{feature}" for view in VIEWS for feature in views[view].features]
-    columns = {views[view].key for view in VIEWS}
+    columns = {views[view].key for view, _ in names}
     choose = np.random.default_rng(size)
     return [
         json.dumps(
             {
-                "features": names[:FEATURES],
+                "features": [f"{view}:{feature}" for view, feature in names],
                 "entities": {c: [f"k{i}" for i in choose.integers(0, keys, size)] for c in columns},
             }
         ).encode()
@@ -252,7 +269,9 @@ def _over_http(
     return _measured(who, store, rows, connections, connect, options.seconds)
 
 
-def _floor(rows: int, connections: int, options: Any, port: int) -> Read:
+def _floor(
+    names: list[tuple[str, str]], rows: int, connections: int, options: Any, port: int
+) -> Read:
     """The same fields by a plain client, without asking for anything else."""
     from feast.infra.online_stores.helpers import _mmh3
 
@@ -260,13 +279,13 @@ def _floor(rows: int, connections: int, options: Any, port: int) -> Read:
     from pipelines.features.registry import load_definitions
 
     views = load_definitions().views
-    names = [(view, feature) for view in VIEWS for feature in views[view].features][:FEATURES]
+    asked = dict.fromkeys(view for view, _ in names)
     fields = {
-        view: [f"_ts:{view}", *(_mmh3(f"{v}:{f}") for v, f in names if v == view)] for view in VIEWS
+        view: [f"_ts:{view}", *(_mmh3(f"{v}:{f}") for v, f in names if v == view)] for view in asked
     }
     ids = [f"k{i}" for i in range(options.keys)]
     keys = {
-        view: [k + PROJECT.encode() for k in encode_keys(views[view].key, ids)] for view in VIEWS
+        view: [k + PROJECT.encode() for k in encode_keys(views[view].key, ids)] for view in asked
     }
     wanted = np.random.default_rng(rows).integers(0, options.keys, (64, rows))
 
@@ -277,7 +296,7 @@ def _floor(rows: int, connections: int, options: Any, port: int) -> Read:
 
         async def ask(number: int) -> None:
             async with client.pipeline(transaction=False) as pipe:
-                for view in {v for v, _ in names}:
+                for view in asked:
                     for key in wanted[number % len(wanted)]:
                         pipe.hmget(keys[view][key], fields[view])
                 await pipe.execute()
@@ -319,8 +338,8 @@ def _measured(
     return Read(who, store, rows, connections, len(took) / seconds, float(p50), float(p99))
 
 
-def _print_read(lines: Iterable[Read]) -> None:
-    print(f"\n{FEATURES} features")
+def _print_read(lines: Iterable[Read], views: int) -> None:
+    print(f"\n{FEATURES} features of {views} views")
     heads = ("rows", "conns", "req/s", "p50 ms", "p99 ms")
     print(f"{'read':<14}{'store':<8}" + "".join(f"{head:>9}" for head in heads))
     for line in lines:

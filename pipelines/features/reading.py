@@ -103,16 +103,16 @@ class Column(NamedTuple):
     view: str
     name: str
     values: Sequence[Any]
-    statuses: list[str]
-    event_times: list[str]
+    statuses: Sequence[str]
+    event_times: Sequence[str]
 
 
 class Table(NamedTuple):
     """Values of one view by column; the state and the event time of its rows."""
 
     values: Sequence[Sequence[Any]]
-    statuses: list[str]
-    event_times: list[str]
+    statuses: Sequence[str]
+    event_times: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -173,12 +173,22 @@ class Plans:
             if isinstance(item, FeatureService)
         }
         self._services = {name: self._plan(name, refs) for name, refs in self._references.items()}
+        declared = [
+            *((name, feature) for name, view in self.views.items() for feature in view.features),
+            *((name, made) for name, view in self._on_demand.items() for made in view.outputs),
+        ]
+        self._declared = dict.fromkeys(declared)
         self._of_features = lru_cache(maxsize=256)(self._plan_features)
 
     @property
     def names(self) -> list[str]:
         """Every feature service."""
         return sorted(self._services)
+
+    @property
+    def references(self) -> list[str]:
+        """Every single feature, as `view:feature`."""
+        return [":".join(pair) for pair in self._declared]
 
     def service(self, name: str) -> Plan:
         """The plan of a feature service."""
@@ -192,11 +202,8 @@ class Plans:
         return self._of_features(tuple(references))
 
     def _plan_features(self, references: tuple[str, ...]) -> Plan:
-        declared = {
-            (name, feature) for name, view in self.views.items() for feature in view.features
-        } | {(name, feature) for name, view in self._on_demand.items() for feature in view.outputs}
         split = [tuple(reference.partition(":")[::2]) for reference in references]
-        if unknown := [":".join(pair) for pair in split if pair not in declared]:
+        if unknown := [":".join(pair) for pair in split if pair not in self._declared]:
             raise CardlineError(f"there is no feature {', '.join(unknown)}: write view:feature")
         return self._plan("features", tuple(dict.fromkeys((v, f) for v, f in split)))
 
@@ -323,26 +330,14 @@ async def read_vectors(
             )
         known_through[view.name] = parse_mark(found.mark).known_through
         try:
-            unpacked = {key: view.layout.unpack(data) for key, data in found.rows.items()}
+            rows = {key: _row(view, data) for key, data in found.rows.items()}
         except LayoutChanged as error:
             raise StoreUnavailable(f"features.{view.name}: {error}") from error
-        texts = {key: _time_text(data[: VERSION_BYTES // 2]) for key, data in found.rows.items()}
-        nothing = (None,) * len(view.layout.names)
-        rows = [unpacked.get(key) for key in keys]
-        statuses = [NOT_FOUND if row is None else PRESENT for row in rows]
-        if view.table.ttl:
-            # A row that is too old is told apart from none: its time stays, its values do not.
-            old = {key for key, data in found.rows.items() if is_expired(view.table, data)}
-            rows = [None if key in old else row for key, row in zip(keys, rows, strict=True)]
-            statuses = [
-                OUTSIDE_MAX_AGE if key in old else status
-                for key, status in zip(keys, statuses, strict=True)
-            ]
+        nothing = ((None,) * len(view.layout.names), NOT_FOUND, NO_TIME)
+        values, statuses, times = zip(*(rows.get(key, nothing) for key in keys), strict=True)
         if absent := size - statuses.count(PRESENT):
             missing[view.name] = absent
-        times = [texts.get(key, NO_TIME) for key in keys]
-        values = list(zip(*(nothing if row is None else row for row in rows), strict=True))
-        tables.append(Table(values, statuses, times))
+        tables.append(Table(list(zip(*values, strict=True)), statuses, times))
     request = dict(given)
     if KNOWN_AT in request and known_through:
         oldest = time_text(min(known_through.values()))
@@ -351,6 +346,14 @@ async def read_vectors(
         tables.append(_computed(plan, item, tables, request, size))
     not_there = sum(missing.get(view, 0) for view, _ in plan.columns) if missing else 0
     return Vectors(plan, tables, not_there, known_through)
+
+
+def _row(view: ViewRead, data: bytes) -> tuple[Sequence[Any], str, str]:
+    """Values, state and event time. A row that is too old keeps its time, not its values."""
+    time = _time_text(data[: VERSION_BYTES // 2])
+    if is_expired(view.table, data):
+        return (None,) * len(view.layout.names), OUTSIDE_MAX_AGE, time
+    return view.layout.unpack(data), PRESENT, time
 
 
 def _computed(

@@ -7,12 +7,11 @@ pushed another. One Redis, not a cluster.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from feast import FeatureView, RepoConfig
 from feast.infra.key_encoding_utils import serialize_entity_key
@@ -23,7 +22,6 @@ from feast.infra.online_stores.redis import (
     RedisOnlineStoreConfig,
     _versioned_fv_name,
 )
-from hiredis import pack_command
 from pydantic import ConfigDict
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -41,10 +39,10 @@ from pipelines.features.encoding import (
 from pipelines.features.guarded import GuardedWrites
 from pipelines.features.pushes import VIEWS, Change, joined
 from pipelines.features.reading import StoredRows, StoreUnavailable, ViewRead
+from pipelines.features.round_trips import RoundTrips, packed
 
 _ROWS_PER_PIPELINE = 1_000
 _ROWS_PER_SCRIPT = 200
-_COMMANDS_PER_TRIP = 2_000
 
 # KEYS: the entities. ARGV: the field, whether to write whatever is there, the seconds to live (0 is
 # for good), then a packed row for each. Rows begin with their version: digits of equal length, so
@@ -74,8 +72,12 @@ return 1
 """
 
 
-def _unavailable(error: Exception) -> StoreUnavailable:
+def _unavailable(error: Exception, seconds: float = 0.0) -> StoreUnavailable:
     """Names the setting, never its value: that may hold a password."""
+    if isinstance(error, TimeoutError):
+        return StoreUnavailable(
+            f"the Redis of CARDLINE_REDIS_URL did not answer within {seconds:g} s"
+        )
     return StoreUnavailable(
         "the Redis of CARDLINE_REDIS_URL cannot be reached or used now "
         f"({type(error).__name__}): start it, or set CARDLINE_REDIS_URL"
@@ -212,7 +214,7 @@ def reader(config: RepoConfig) -> "RedisReader":
 
 
 class _Client:
-    """A connection that is made at its first use; what goes wrong is told in our words."""
+    """A connection that is made at its first use."""
 
     def __init__(self, config: RepoConfig) -> None:
         self._config = config
@@ -230,60 +232,34 @@ class _Client:
             await self._opened.aclose()
             self._opened = None
 
-    @asynccontextmanager
-    async def _within(self, seconds: float) -> AsyncIterator[None]:
-        """Raises `StoreUnavailable` where the block fails or takes longer."""
-        try:
-            # Cut off in the middle of an answer, the client drops the connection: what comes late
-            # is never taken for the answer to another request.
-            async with asyncio.timeout(seconds):
-                yield
-        except TimeoutError as error:
-            raise StoreUnavailable(
-                f"the Redis of CARDLINE_REDIS_URL did not answer within {seconds:g} s"
-            ) from error
-        except (RedisError, OSError) as error:
-            raise _unavailable(error) from error
-
-
-class _Asked(NamedTuple):
-    """One read that waits: its commands, the marks it wants, and where the answers go."""
-
-    commands: list[bytes]
-    views: list[str]
-    answer: "asyncio.Future[list[Any]]"
-
 
 class RedisReader(_Client):
-    """Reads packed rows over one connection, all that a request needs in one round trip.
-
-    What is asked for while a round trip is under way shares the next one: the more requests there
-    are at a time, the less each costs.
-    """
+    """Reads packed rows over one connection, all that a request needs in one round trip."""
 
     def __init__(self, config: RepoConfig) -> None:
         super().__init__(config)
-        self._marks = _marks_key(config).encode()
         self._of_view = cache(self._names)
-        self._waiting: deque[_Asked] = deque()
-        self._is_away = False
-        self._trips: asyncio.Task[None] | None = None
-        self._connection: Any = None
+        self._trips: RoundTrips | None = None
+        self._opening = asyncio.Lock()
 
     async def __call__(
         self, asked: Sequence[tuple[ViewRead, Sequence[bytes]]], seconds: float
     ) -> list[StoredRows]:
         """What is stored of each view and its keys. Raises `StoreUnavailable`."""
-        commands, views = [], []
+        commands: list[bytes] = []
+        views: list[str] = []
         for view, keys in asked:
             name, fields = self._of_view(view)
             views.append(name)
-            commands += [_hmget(key + self._project, fields) for key in keys]
-        async with self._within(seconds):
-            answer = asyncio.get_running_loop().create_future()
-            answers = await self._answers(_Asked(commands, views, answer), seconds)
-        marks = answers.pop()
-        stored = []
+            commands += [packed(b"HMGET", key + self._project, *fields) for key in keys]
+        if not views:
+            return []
+        until = asyncio.get_running_loop().time() + seconds
+        try:
+            answers, marks = await self._answers(commands, views, until)
+        except (RedisError, OSError) as error:
+            raise _unavailable(error, seconds) from error
+        stored: list[StoredRows] = []
         at = 0
         for (view, keys), mark in zip(asked, marks, strict=True):
             found = (joined(view.table, *answer) for answer in answers[at : at + len(keys)])
@@ -295,88 +271,37 @@ class RedisReader(_Client):
 
     async def close(self) -> None:
         """As `_Client.close`."""
-        self._connection = None
+        if self._trips is not None:
+            await self._trips.close()
         await super().close()
 
     def _names(self, view: ViewRead) -> tuple[str, list[bytes]]:
         return _versioned_fv_name(view.table, self._config), _fields(self._config, view.table)
 
-    async def _answers(self, asked: _Asked, seconds: float) -> list[Any]:
-        """One answer per command, then the marks."""
-        if self._is_away:
-            self._waiting.append(asked)
-            return await asked.answer
-        self._is_away = True
-        try:
-            await self._round_trip([asked])
-        finally:
-            # Those who came meanwhile are not left to a request that may end at any moment.
-            self._trips = asyncio.create_task(self._travel(seconds)) if self._waiting else None
-            self._is_away = self._trips is not None
-        return asked.answer.result()
+    async def _answers(
+        self, commands: list[bytes], views: list[str], until: float
+    ) -> tuple[list[Any], list[Any]]:
+        trips = self._trips
+        if trips is not None and not trips.is_over:
+            # Where it fails once more on a new connection: that of a Redis that was restarted is
+            # gone.
+            with suppress(Disconnected):
+                return await trips.ask(commands, views, until)
+        return await (await self._open(until)).ask(commands, views, until)
 
-    async def _travel(self, seconds: float) -> None:
-        """Round trips, one after the other, until nobody waits."""
-        try:
-            while self._waiting:
-                those: list[_Asked] = []
-                commands = 0
-                # Who asks for little is not to wait for all that others ask for.
-                while self._waiting and commands < _COMMANDS_PER_TRIP:
-                    asked = self._waiting.popleft()
-                    if not asked.answer.done():
-                        those.append(asked)
-                        commands += len(asked.commands)
-                if those:
-                    await self._round_trip_for_all(those, seconds)
-        finally:
-            self._is_away = False
-
-    async def _round_trip_for_all(self, those: list[_Asked], seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._round_trip(those)
-        except Exception as error:
-            for asked in those:
-                if not asked.answer.done():
-                    asked.answer.set_exception(error)
-
-    async def _round_trip(self, those: list[_Asked]) -> None:
-        """The marks come last: were the store emptied in between, they would be missing, too."""
-        views = list(dict.fromkeys(view for asked in those for view in asked.views))
-        commands = [command for asked in those for command in asked.commands]
-        commands.append(_hmget(self._marks, views))
-        answers = await self._exchanged(b"".join(commands), len(commands))
-        marks = dict(zip(views, answers.pop(), strict=True))
-        at = 0
-        for asked in those:
-            own = answers[at : at + len(asked.commands)]
-            at += len(own)
-            if not asked.answer.done():
-                asked.answer.set_result([*own, [marks[view] for view in asked.views]])
-
-    async def _exchanged(self, commands: bytes, count: int) -> list[Any]:
-        # Once more on a new connection: that of a Redis that was restarted is gone.
-        was_open = self._connection is not None
-        try:
-            return await self._exchange(commands, count)
-        except (Disconnected, OSError):
-            if not was_open:
-                raise
-            return await self._exchange(commands, count)
-
-    async def _exchange(self, commands: bytes, count: int) -> list[Any]:
-        pool = self._client.connection_pool
-        connection = self._connection = self._connection or await pool.get_connection()
-        try:
-            await connection.send_packed_command(commands, check_health=False)
-            return [await connection.read_response() for _ in range(count)]
-        except BaseException:
-            # What comes late is never taken for the answer to another request.
-            self._connection = None
-            await connection.disconnect(nowait=True)
-            await pool.release(connection)
-            raise
+    async def _open(self, until: float) -> RoundTrips:
+        async with asyncio.timeout_at(until), self._opening:
+            if self._trips is None or self._trips.is_over:
+                if self._trips is not None:
+                    await self._trips.close()
+                connection = self._client.connection_pool.make_connection()
+                try:
+                    await connection.connect()
+                except BaseException:
+                    await connection.disconnect(nowait=True)
+                    raise
+                self._trips = RoundTrips(connection, _marks_key(self._config).encode())
+            return self._trips
 
 
 def pusher(config: RepoConfig) -> "RedisPusher":
@@ -391,11 +316,16 @@ class RedisPusher(_Client):
         """As `Pusher`."""
         changed = 0
         left = dict(changes)
-        async with self._within(seconds):
-            while left:
-                done = await self._push(_pushed_field(self._config, table), left)
-                changed += sum(done.values())
-                left = {key: change for key, change in left.items() if key not in done}
+        try:
+            # Cut off in the middle of an answer, the client drops the connection: what comes late
+            # is never taken for the answer to another request.
+            async with asyncio.timeout(seconds):
+                while left:
+                    done = await self._push(_pushed_field(self._config, table), left)
+                    changed += sum(done.values())
+                    left = {key: change for key, change in left.items() if key not in done}
+        except (RedisError, OSError) as error:
+            raise _unavailable(error, seconds) from error
         return changed
 
     async def _push(self, field: bytes, changes: Mapping[bytes, Change]) -> dict[bytes, bool]:
@@ -422,11 +352,6 @@ def _connected(config: RepoConfig) -> Any:
     # Once more on a new connection: those of a Redis that was restarted are gone.
     retry = Retry(NoBackoff(), 1)
     return Redis(host=nodes[0]["host"], port=int(nodes[0]["port"]), retry=retry, **options)
-
-
-def _hmget(key: bytes, fields: Sequence[bytes | str]) -> bytes:
-    command: Any = (b"HMGET", key, *fields)
-    return pack_command(command)
 
 
 def _options(config: RepoConfig) -> Any:

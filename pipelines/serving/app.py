@@ -9,7 +9,7 @@ import hashlib
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -182,7 +182,6 @@ class App:
             status, body, reason = 500, _detail("the server failed"), _place(error)
             print(f"error: {route}: {reason}", file=sys.stderr)
         seconds = time.perf_counter() - started
-        self._metrics.answered(route, call.service, status, seconds)
         line: dict[str, Any] = {
             "client": call.client.name,
             "method": scope["method"] if route != "unknown" else "unknown",
@@ -197,6 +196,8 @@ class App:
         start = {"type": "http.response.start", "status": status}
         await send(start | {"headers": [*call.answer_headers, length]})
         await send({"type": "http.response.body", "body": body})
+        # Nobody waits for the count of an answer; the audit log has to have it before it is given.
+        self._metrics.answered(route, call.service, status, seconds)
 
     async def _answer(self, call: Call, method: str) -> bytes:
         client = self._gate.client(call.headers.get(b"authorization", []))
@@ -249,7 +250,7 @@ class App:
             except NoModel:
                 continue
         limits = {"rows": MAX_ROWS, "score_rows": MAX_SCORE_ROWS, "push_rows": MAX_PUSH_ROWS}
-        return to_json(document(models, limits))
+        return to_json(document(models, limits, self._plans.references))
 
     async def _get_online_features(self, call: Call) -> bytes:
         asked = _as_object(await _body(call), "the request")
@@ -504,7 +505,7 @@ def _metadata(plan: Plan, keys: tuple[str, ...], is_full_name: bool, has_views: 
 def _as_feast_answers(metadata: bytes, keys: list[list[Any]], vectors: Vectors) -> bytes:
     """As JSON. States and times are those of a view: they are written once for all its columns."""
     size = len(vectors.tables[0].statuses)
-    of_keys = _states([PRESENT] * size, [NO_TIME] * size)
+    of_keys = _states_of_keys(size)
     states = [_states(table.statuses, table.event_times) for table in vectors.tables]
     results = [to_json(values) + of_keys for values in keys]
     results += [
@@ -515,7 +516,12 @@ def _as_feast_answers(metadata: bytes, keys: list[list[Any]], vectors: Vectors) 
     return b'{"metadata":%b,"results":[{"values":%b}]}' % (metadata, columns)
 
 
-def _states(statuses: list[str], event_times: list[str]) -> bytes:
+@lru_cache(maxsize=64)
+def _states_of_keys(size: int) -> bytes:
+    return _states([PRESENT] * size, [NO_TIME] * size)
+
+
+def _states(statuses: Sequence[str], event_times: Sequence[str]) -> bytes:
     told = (to_json(statuses), to_json(event_times))
     return b',"statuses":%b,"event_timestamps":%b' % told
 

@@ -1,6 +1,6 @@
 """The server's OpenAPI document, from the feature services and the models that there are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.features.pushes import SOURCE, Authorization
@@ -22,10 +22,13 @@ _REFUSALS = {
 }
 
 
-def document(models: Mapping[str, str], limits: Mapping[str, int]) -> dict[str, Any]:
-    """OpenAPI 3.1. `models` maps a model that can score to its feature service."""
+def document(
+    models: Mapping[str, str], limits: Mapping[str, int], references: Sequence[str]
+) -> dict[str, Any]:
+    """OpenAPI 3.1. `models` maps a model that can score to its feature service; `references` are
+    the single features, as `view:feature`."""
     paths: dict[str, Any] = {
-        "/get-online-features": {"post": _get_features(limits["rows"])},
+        "/get-online-features": {"post": _get_features(limits["rows"], references)},
         **{path: {"post": _push(limits["push_rows"])} for path in ("/v1/push", "/push")},
         "/health": {"get": _plain("Whether the server is alive.")},
         "/ready": {"get": _plain("Whether the online store answers and is filled.")},
@@ -71,32 +74,53 @@ def document(models: Mapping[str, str], limits: Mapping[str, int]) -> dict[str, 
     }
 
 
-def _get_features(rows: int) -> dict[str, Any]:
-    columns = {
-        name: {"type": "array", "minItems": 1, "maxItems": rows, "items": item}
-        for service in service_names()
-        for name, item in _inputs(service).items()
+def _get_features(rows: int, references: Sequence[str]) -> dict[str, Any]:
+    options = {
+        "full_feature_names": {"type": "boolean"},
+        "include_feature_view_version_metadata": {"type": "boolean"},
     }
-    body = {
-        "type": "object",
-        "required": ["entities"],
-        "anyOf": [{"required": ["feature_service"]}, {"required": ["features"]}],
-        "properties": {
-            "feature_service": {"enum": [*service_names(), None]},
-            "features": {"type": "array", "items": {"type": "string"}},
-            "entities": {
-                "type": "object",
-                "properties": columns,
-                "description": "Columns of equal length: keys and request values.",
+    inputs = {name: _inputs(name) for name in service_names()}
+    of_services = [
+        {
+            "type": "object",
+            "required": ["feature_service", "entities"],
+            "properties": {
+                "feature_service": {"const": name},
+                "entities": _columns(taken, rows),
+                **options,
             },
-            "full_feature_names": {"type": "boolean"},
-            "include_feature_view_version_metadata": {"type": "boolean"},
+        }
+        for name, taken in inputs.items()
+    ]
+    of_features = {
+        "type": "object",
+        "required": ["features", "entities"],
+        "properties": {
+            "feature_service": {"type": "null"},
+            "features": {"type": "array", "minItems": 1, "items": {"enum": [*references]}},
+            "entities": _columns({k: v for each in inputs.values() for k, v in each.items()}, rows),
+            **options,
         },
     }
+    body = {"anyOf": [*of_services, of_features]}
     return {
         "summary": "Feature vectors, a column per feature, as Feast answers.",
         "requestBody": _body(body),
         "responses": _responses({"$ref": "#/components/schemas/Vectors"}),
+    }
+
+
+def _columns(taken: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    columns = {
+        name: {"type": "array", "minItems": 1, "maxItems": rows, "items": item}
+        for name, item in taken.items()
+    }
+    return {
+        "type": "object",
+        "minProperties": 1,
+        "properties": columns,
+        "additionalProperties": False,
+        "description": "Columns of equal length: keys and request values.",
     }
 
 

@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.features.materialize import materialize
+from pipelines.features.reading import Plans
+from pipelines.features.retrieval import service_names
 from pipelines.serving.server import create_app
 from tests.feature_store.servers import serving
 from tests.feature_store.tables import DAY, START, Fill, Publish
@@ -51,6 +53,10 @@ def by_schema(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     """Values of a schema as the document writes them, some of them wrong in one place."""
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
+    if "const" in schema:
+        return st.just(schema["const"])
+    if "anyOf" in schema and "type" not in schema:
+        return st.one_of([by_schema(each) for each in schema["anyOf"]])
     kinds = schema.get("type", [])
     kinds = kinds if isinstance(kinds, list) else [kinds]
     if "object" in kinds:
@@ -107,6 +113,28 @@ def test_requests_by_the_document_never_fail(client: Any) -> None:
 
 
 @pytest.mark.slow
+def test_single_features_are_answered_whatever_their_keys(client: Any) -> None:
+    plans = Plans()
+
+    @MANY
+    @given(st.lists(st.sampled_from(plans.references), min_size=1, max_size=6, unique=True),
+           st.integers(1, 3), st.data())  # fmt: skip
+    def ask(features: list[str], size: int, data: st.DataObject) -> None:
+        plan = plans.features(features)
+        keys = st.lists(st.text(max_size=20) | st.integers(), min_size=size, max_size=size)
+        entities = {key: data.draw(keys) for key in plan.keys}
+        body = {"features": features, "entities": entities}
+        answer = client.post("/get-online-features", json=body)
+        assert answer.status_code == 200, answer.text
+        results = answer.json()["results"]
+        assert [len(each["values"]) for each in results] == [size] * (
+            len(plan.keys) + len(features)
+        )
+
+    ask()
+
+
+@pytest.mark.slow
 def test_bodies_past_the_document_never_fail(client: Any) -> None:
     posts = [each for each in operations(client.get("/openapi.json").json()) if each[1] == "post"]
     columns = ["feature_service", "features", "entities", "rows", "reference", "card_id",
@@ -134,6 +162,7 @@ def test_schemathesis_finds_no_failure(home: Any, fill: Fill, publish_all: Publi
     """Over HTTP, on the server in a process of its own."""
     import schemathesis
     from schemathesis.checks import not_a_server_error
+    from schemathesis.core.result import Ok
     from schemathesis.specs.openapi.checks import (
         content_type_conformance,
         response_schema_conformance,
@@ -152,27 +181,32 @@ def test_schemathesis_finds_no_failure(home: Any, fill: Fill, publish_all: Publi
         response_schema_conformance,
     ]
     asked: Counter[tuple[str, int]] = Counter()
+    accepted: Counter[str | None] = Counter()
     with serving() as (port, _):
         base = f"http://127.0.0.1:{port}"
         schema = schemathesis.openapi.from_url(f"{base}/openapi.json")
         for found in schema.get_all_operations():
+            assert isinstance(found, Ok), found
             operation = found.ok()
-            assert operation is not None, found
             case = operation.as_strategy() | operation.as_strategy(
                 generation_mode=schemathesis.GenerationMode.NEGATIVE
             )
 
-            @settings(MANY, max_examples=60)
+            @settings(MANY, max_examples=150)
             @given(case)
             def ask(case: Any) -> None:
                 answer = case.call(base_url=base)
                 asked[case.path, answer.status_code] += 1
+                if case.path == "/get-online-features" and answer.status_code == 200:
+                    accepted[case.body.get("feature_service")] += 1
                 case.validate_response(answer, checks=checks)
 
             ask()
     # It is answered as well as refused: neither alone would say much.
-    for path in ("/v1/push", "/v1/score/fraud", "/v1/score/underwriting/batch"):
+    posts = ("/get-online-features", "/v1/push", "/v1/score/fraud", "/v1/score/underwriting/batch")
+    for path in posts:
         assert asked[path, 200] and asked[path, 422], asked
+    assert accepted.keys() >= {*service_names()}, accepted
 
 
 @pytest.mark.slow

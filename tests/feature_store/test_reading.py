@@ -216,6 +216,39 @@ def test_a_row_older_than_its_ttl_is_told_from_none_and_from_a_null(
     assert parity(services=["account_behaviour_v1"]).is_empty()
 
 
+DOUBLED = """
+from feast import Field, RequestSource
+from feast.on_demand_feature_view import on_demand_feature_view
+from feast.types import Int64
+
+stated = RequestSource(name="stated", schema=[Field(name="stated_minor", dtype=Int64)])
+
+
+@on_demand_feature_view(
+    sources=[stated], schema=[Field(name="doubled_minor", dtype=Int64)], mode="python"
+)
+def doubled(inputs):
+    return {"doubled_minor": [2 * value for value in inputs["stated_minor"]]}
+"""
+
+
+def test_what_is_made_of_the_request_alone_needs_no_key(
+    online_store: str,
+    fill: Fill,
+    publish_all: Publish,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository = tmp_path / "feature_repo"
+    shutil.copytree(registry.FEATURE_REPO, repository)
+    (repository / "doubled_features.py").write_text(DOUBLED)
+    monkeypatch.setattr(registry, "FEATURE_REPO", repository)
+    fill()
+    publish_all()
+    body = {"features": ["doubled:doubled_minor"], "entities": {"stated_minor": [5, 6]}}
+    assert ask(body)["results"] == stock(body, online_store)["results"]
+
+
 def test_feasts_remote_client_reads_from_it(
     online_store: str, fill: Fill, publish_all: Publish, tmp_path: Any
 ) -> None:

@@ -1,5 +1,6 @@
 """A Redis that dies, hangs or comes back empty: a clear refusal, never a wrong value."""
 
+import asyncio
 import shutil
 import signal
 import socket
@@ -14,7 +15,11 @@ import pytest
 import redis
 
 from pipelines.errors import CardlineError
+from pipelines.features import redis_store
+from pipelines.features.encoding import encode_keys
 from pipelines.features.materialize import materialize
+from pipelines.features.reading import Plans, StoreUnavailable
+from pipelines.features.registry import feature_store
 from pipelines.features.retrieval import online
 from pipelines.serving.server import create_app
 from pipelines.settings import get_settings
@@ -159,6 +164,37 @@ def test_a_redis_that_hangs_is_cut_off_and_its_late_answers_are_nobodys(
     own_redis.send(signal.SIGCONT)
     for account in reversed(range(ACCOUNTS)):
         assert check(ask(client, account), account) == 200
+
+
+def test_what_redis_refuses_to_one_request_fails_no_other_of_the_same_round_trip(
+    client: Any, own_redis: OwnRedis
+) -> None:
+    """The first goes alone; all the others share the next round trip."""
+    config = feature_store().config
+    names = ["a1", "a2", "broken", "a3"]
+    keys = encode_keys("account_id", names)
+    own_redis.client.set(keys[2] + config.project.encode(), "no hash")
+    view = next(v for v in Plans().service(SERVICE).views if v.name == "account_amount_features")
+
+    async def read() -> list[Any]:
+        reader = redis_store.reader(config)
+        asked = [reader([(view, [key])], 5.0) for key in keys]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        answers.append(await reader([(view, keys[:1])], 5.0))
+        await reader.close()
+        return answers
+
+    *answers, after = asyncio.run(read())
+    assert isinstance(answers.pop(2), StoreUnavailable)
+    for key, (answer,) in zip([*keys[:2], keys[3], keys[0]], [*answers, after], strict=True):
+        assert answer.mark and key in answer.rows
+    assert ask(client, 1).status_code == 200
+
+
+def test_a_request_without_a_stored_feature_asks_redis_nothing(own_redis: OwnRedis) -> None:
+    own_redis.kill()
+    reader = redis_store.reader(feature_store().config)
+    assert asyncio.run(reader([], 5.0)) == []
 
 
 def test_what_is_pushed_to_a_redis_that_is_away_is_refused_and_pushed_again(

@@ -168,6 +168,17 @@ def test_metrics_count_requests_misses_and_ages(client: Any) -> None:
     assert "4111" not in text
 
 
+def test_two_servers_of_a_process_count_apart(client: Any) -> None:
+    from fastapi.testclient import TestClient
+
+    client.post("/get-online-features", json=ASK)
+    with TestClient(create_app(), base_url="http://127.0.0.1") as other:
+        assert "account_behaviour_v1" not in other.get("/metrics").text
+        other.post("/get-online-features", json=ASK)
+        counted = 'service="account_behaviour_v1",status="200"} 1.0'
+        assert counted in other.get("/metrics").text
+
+
 def test_the_audit_log_names_the_client_and_nobody_else(
     home: Path, fill: Fill, publish_all: Publish
 ) -> None:
