@@ -25,7 +25,6 @@ from pipelines.features.encoding import (
     OnlineRows,
     as_messages,
     chunks,
-    event_time,
 )
 from pipelines.features.guarded import GuardedWrites
 from pipelines.features.pushes import VIEWS, Change, joined
@@ -79,7 +78,7 @@ class GuardedOnlineStore(GuardedWrites, SqliteOnlineStore):
         for table in tables_to_keep:
             con.execute(
                 f"create table if not exists {_quoted(config, table)} "
-                "(entity_key blob, feature_name text, value blob, event_ts timestamp, "
+                "(entity_key blob, feature_name text, value blob, "
                 "primary key (entity_key, feature_name)) without rowid"
             )
         super().update(
@@ -112,24 +111,16 @@ class GuardedOnlineStore(GuardedWrites, SqliteOnlineStore):
         )
         statement = (
             f"insert into {_quoted(config, table)} as kept "  # noqa: S608
-            "(entity_key, feature_name, value, event_ts) values (?, ?, ?, ?) "
+            f"(entity_key, feature_name, value) values (?, '{_PACKED}', ?) "
             "on conflict (entity_key, feature_name) do update set "
-            f"value = excluded.value, event_ts = excluded.event_ts{'' if is_forced else guard}"
+            f"value = excluded.value{'' if is_forced else guard}"
         )
-        seconds: dict[bytes, int] = {}
-        for value in rows.values:
-            at = value[: VERSION_BYTES // 2]
-            if at not in seconds:
-                seconds[at] = int(event_time(value).timestamp())
         # Ordered by key, as the table is: each page is touched once.
         given = sorted(zip(rows.keys, rows.values, strict=True))
         con.execute("begin immediate")
         try:
             before = con.total_changes
-            con.executemany(
-                statement,
-                ((k, _PACKED, v, seconds[v[: VERSION_BYTES // 2]]) for k, v in given),
-            )
+            con.executemany(statement, given)
             written = con.total_changes - before
         except BaseException:
             con.rollback()
@@ -165,7 +156,7 @@ class GuardedOnlineStore(GuardedWrites, SqliteOnlineStore):
         with con:
             con.execute(
                 f"insert or replace into {_quoted(config, table)} "  # noqa: S608
-                "(entity_key, feature_name, value, event_ts) values (?, ?, ?, 0)",
+                "(entity_key, feature_name, value) values (?, ?, ?)",
                 [_MARK_KEY, _PACKED, mark.encode()],
             )
 
@@ -259,7 +250,7 @@ class SqlitePusher:
             changed = [(k, _PUSHED, row) for k, row in rows.items() if row != stored.get(k)]
             con.executemany(
                 f"insert or replace into {name} "  # noqa: S608
-                "(entity_key, feature_name, value, event_ts) values (?, ?, ?, 0)",
+                "(entity_key, feature_name, value) values (?, ?, ?)",
                 changed,
             )
             con.commit()
