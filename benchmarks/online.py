@@ -193,16 +193,18 @@ def _read_all(options: Any, stores: list[str], root: Path, port: int) -> Iterato
         bodies = {size: _bodies(names, size, options.keys) for size, _ in cells}
         with ExitStack() as servers:
             ours = servers.enter_context(
-                _server([sys.executable, "-m", "pipelines", "serve", "--port", "{port}"])
+                server([sys.executable, "-m", "pipelines", "serve", "--port", "{port}"])
             )
             stock = None if options.without_stock else servers.enter_context(_stock(store, home))
             for size, count in cells:
-                yield _over_http("cardline", store, size, count, ours, bodies[size], options)
+                yield over_http("cardline", store, size, count, ours, bodies[size], options.seconds)
                 if stock is None:
                     continue
                 if store == "redis":
                     yield _floor(names, size, count, options, port)
-                yield _over_http("stock Feast", store, size, count, stock, bodies[size], options)
+                yield over_http(
+                    "stock Feast", store, size, count, stock, bodies[size], options.seconds
+                )
 
 
 def _stock(store: str, home: Path) -> AbstractContextManager[int]:
@@ -212,7 +214,7 @@ def _stock(store: str, home: Path) -> AbstractContextManager[int]:
     feast = str(Path(sys.executable).with_name("feast"))
     command = [feast, "-c", str(home / "stock"), "serve", "-p", "{port}", "--no-access-log"]
     # Left alone it ends after a thousand requests, and its connections with it.
-    return _server([*command, "--max-requests", "0"])
+    return server([*command, "--max-requests", "0"])
 
 
 def _names(views: int) -> list[tuple[str, str]]:
@@ -241,12 +243,20 @@ def _bodies(names: list[tuple[str, str]], size: int, keys: int) -> list[bytes]:
     ]
 
 
-def _over_http(
-    who: str, store: str, rows: int, connections: int, port: int, bodies: list[bytes], options: Any
+def over_http(
+    who: str,
+    store: str,
+    rows: int,
+    connections: int,
+    port: int,
+    bodies: list[bytes],
+    seconds: float,
+    path: str = "/get-online-features",
 ) -> Read:
+    """`bodies` posted to `path`, as many of them as fit into `seconds`."""
     requests = [
-        b"POST /get-online-features HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        b"Content-Type: application/json\r\nContent-Length: "
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n".encode()
+        + b"Content-Type: application/json\r\nContent-Length: "
         + str(len(body)).encode()
         + b"\r\n\r\n"
         + body
@@ -266,7 +276,7 @@ def _over_http(
 
         return ask
 
-    return _measured(who, store, rows, connections, connect, options.seconds)
+    return _measured(who, store, rows, connections, connect, seconds)
 
 
 def _floor(
@@ -429,7 +439,7 @@ def _redis() -> Iterator[int]:
 
 
 @contextmanager
-def _server(command: list[str]) -> Iterator[int]:
+def server(command: list[str]) -> Iterator[int]:
     """Start a server and wait for its port."""
     port = _free_port()
     filled = [part.replace("{port}", str(port)) for part in command]

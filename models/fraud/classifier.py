@@ -158,8 +158,9 @@ class FraudClassifier(CalibratedClassifier):
             changed[np.arange(len(changed)), np.tile(np.arange(width), len(rows))] = np.tile(
                 self.typical_, len(rows)
             )
-            without = self.raw_logit(changed).reshape(len(rows), width)
-            added[start : start + len(rows)] = self.raw_logit(rows)[:, None] - without
+            logit = self.raw_logit(np.concatenate([rows, changed]))
+            without = logit[len(rows) :].reshape(len(rows), width)
+            added[start : start + len(rows)] = logit[: len(rows), None] - without
         return self.slope_ * added
 
 
