@@ -217,17 +217,21 @@ def _is_all_done(landing: Path, through: date | None) -> bool:
 
 def _changed_stages() -> list[str]:
     """Stages that are due though nothing was delivered: partners' rate cards are not those of their
-    folder, or a release has feature views that this home never published.
+    folder, a release has feature views that this home never published, or the online store lost its
+    rows.
 
     Raises `CardlineError` where a card is wrong.
     """
+    from pipelines.features.filled import is_filled
     from pipelines.features.publish import is_published
     from pipelines.finance.rate_cards import are_published
 
     with connect(read_only=True) as con:
         changed = [] if are_published(con, get_settings()) else ["finance", "packs"]
     views = [model.stem for model in (DBT_DIR / "models" / "features").glob("*.sql")]
-    return changed if all(map(is_published, views)) else ["dbt", "features", *changed]
+    if not all(map(is_published, views)):
+        return ["dbt", "features", *changed]
+    return changed if is_filled() else ["features", *changed]
 
 
 def _ingest(runner: _Runner, landing: Path, through: date | None) -> None:

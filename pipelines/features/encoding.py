@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 KEY_VERSION = 3
 """Of Feast's serialization of entity keys; `feature_repo/feature_store.yaml` names it, too."""
 VERSION_BYTES = 38
+MARK_KEY = b"__packed_mark__"
+"""Of what says, in a view's table of SQLite, how far the view is materialised."""
 # Versions are compared as text of fixed width; the offset keeps times before 1970 positive.
 _OFFSET = 10**18
 _EPOCH = datetime(1970, 1, 1)

@@ -21,6 +21,7 @@ from pydantic import ConfigDict
 
 from pipelines.features.encoding import (
     KEY_VERSION,
+    MARK_KEY,
     VERSION_BYTES,
     OnlineRows,
     as_messages,
@@ -34,7 +35,6 @@ _KEYS_PER_QUERY = 500
 # Named like no feature can be: names start with a letter.
 _PACKED = "__packed__"
 _PUSHED = "__pushed__"
-_MARK_KEY = b"__packed_mark__"
 _STEPS_BETWEEN_LOOKS = 10_000
 
 
@@ -147,8 +147,8 @@ class GuardedOnlineStore(GuardedWrites, SqliteOnlineStore):
 
     def read_mark(self, config: RepoConfig, table: FeatureView) -> str | None:
         """What `write_mark` last kept for a view."""
-        found = _read_packed(self._get_conn(config), _quoted(config, table), [_MARK_KEY])
-        return found[_MARK_KEY].decode() if found else None
+        found = _read_packed(self._get_conn(config), _quoted(config, table), [MARK_KEY])
+        return found[MARK_KEY].decode() if found else None
 
     def write_mark(self, config: RepoConfig, table: FeatureView, mark: str) -> None:
         """Keep how far a view has been materialised, beside its rows."""
@@ -157,7 +157,7 @@ class GuardedOnlineStore(GuardedWrites, SqliteOnlineStore):
             con.execute(
                 f"insert or replace into {_quoted(config, table)} "  # noqa: S608
                 "(entity_key, feature_name, value) values (?, ?, ?)",
-                [_MARK_KEY, _PACKED, mark.encode()],
+                [MARK_KEY, _PACKED, mark.encode()],
             )
 
 
@@ -202,8 +202,8 @@ class SqliteReader:
         return con
 
     def _read(self, con: sqlite3.Connection, view: ViewRead, keys: Sequence[bytes]) -> StoredRows:
-        rows = _read_rows(con, self._config, view.table, [*keys, _MARK_KEY])
-        mark = rows.pop(_MARK_KEY, None)
+        rows = _read_rows(con, self._config, view.table, [*keys, MARK_KEY])
+        mark = rows.pop(MARK_KEY, None)
         return StoredRows(None if mark is None else mark.decode(), rows)
 
 

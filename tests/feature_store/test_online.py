@@ -19,9 +19,10 @@ from pipelines.features.encoding import (
     encode_keys,
     version,
 )
+from pipelines.features.filled import is_filled
 from pipelines.features.materialize import materialize, materialized_through
 from pipelines.features.parity import parity
-from pipelines.features.registry import feature_store, load_definitions
+from pipelines.features.registry import apply, feature_store, load_definitions
 from pipelines.features.requests import made_key
 from pipelines.features.retrieval import POLARS_TYPES, feature_vector, online
 from tests.feature_store.tables import DAY, START, Fill, Publish, insert
@@ -52,6 +53,22 @@ def push(card: str, event: datetime, created: datetime, value: int) -> None:
     others = dict.fromkeys(load_definitions().views[CARD].features, 0)
     frame = pd.DataFrame([{**others, **row}])
     feature_store().write_to_online_store(CARD, frame)
+
+
+def test_a_store_that_lost_its_rows_is_not_filled(
+    online_store: str, fill: Fill, publish_all: Publish
+) -> None:
+    apply()
+    assert not is_filled()
+    fill()
+    publish_all()
+    materialize()
+    assert is_filled()
+    store = feature_store()
+    guarded: Any = store._get_provider().online_store
+    for view in load_definitions().views:
+        guarded.clear(store.config, store.get_feature_view(view))
+    assert not is_filled()
 
 
 def test_an_older_event_never_replaces_a_newer_one(online_store: str) -> None:

@@ -209,6 +209,23 @@ def test_a_view_that_a_release_brought_is_published_without_a_delivery(demo: Car
     assert "ok" in demo("verify")
 
 
+def test_an_online_store_that_was_lost_is_filled_without_a_delivery(demo: Cardline) -> None:
+    [row] = demo.rows("select min(account_id) as id from features.account_amount_features")
+    ask = (
+        "features",
+        "get",
+        "account_behaviour_v1",
+        "--entity",
+        f"account_id={row['id']}",
+        "--json",
+    )
+    before = json.loads(demo(*ask))
+    shutil.rmtree(demo.home / "feast")
+    assert "nothing new" not in demo("run")
+    assert json.loads(demo(*ask))["features"] == before["features"]
+    assert "nothing new" in demo("run")
+
+
 def test_a_run_with_nothing_new_needs_no_orchestrator(demo: Cardline) -> None:
     modules = "dagster", "dbt", "feast"
     script = (
