@@ -242,15 +242,27 @@ def authorization_windows(inputs):
             )
         ]
         answer |= {name: [row[place] for row in rows] for place, name in enumerate(names)}
-    for name, times in (
-        ("seconds_since_used", inputs["last_used_us"]),
-        ("seconds_since_declined", inputs["last_declined_us"]),
+
+    def seconds_since(at, stored, log, kind):
+        if at is None or stored is None:
+            return None
+        if stored > at:
+            # Something later is known already: the log may have what was before.
+            messages = [message.split(":") for message in (log or "").split() if message[0] != "="]
+            before = [int(us) for us, _, told, *_ in messages if told == kind and int(us) < at]
+            if not before:
+                return None
+            stored = max(before)
+        return (at - stored) / 1e6 if at - stored < 90 * lengths["24h"] else None
+
+    for name, kind, times in (
+        ("seconds_since_used", "A", inputs["last_used_us"]),
+        ("seconds_since_declined", "D", inputs["last_declined_us"]),
     ):
+        logs = inputs["recent_authorizations"]
         answer[name] = [
-            (at - used) / 1e6
-            if at is not None and used is not None and at - used < 90 * lengths["24h"]
-            else None
-            for at, used in zip(now, times, strict=True)
+            seconds_since(at, stored, log, kind)
+            for at, stored, log in zip(now, times, logs, strict=True)
         ]
     answer["age_s"] = [
         None if at is None or known_at is None else (at - microseconds(known_at)) / 1e6
@@ -292,7 +304,7 @@ def authorization_travel(inputs):
         stamp, *degrees = place.split()
         passed = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - epoch) // step
         passed -= int(stamp) - 10**18
-        if passed >= 90 * 86_400_000_000:
+        if not 0 <= passed < 90 * 86_400_000_000:
             for column in answer.values():
                 column.append(None)
             continue

@@ -6,12 +6,15 @@ Nothing else in the code reads the environment for configuration.
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipelines.errors import CardlineError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 PACKAGE_DIR = Path(__file__).resolve().parent
 PROJECT_DIR = PACKAGE_DIR.parent
@@ -46,7 +49,11 @@ class Settings(BaseSettings):
     online_store: Literal["sqlite", "redis"] = Field(
         "sqlite", description="Where online features live."
     )
-    redis_url: str = Field("localhost:6379", description="`host:port[,option=value]` of the Redis.")
+    redis_url: str = Field(
+        "localhost:6379",
+        pattern=r"^[^\s,/@=:]+:\d{1,5}(,\w+=[^,]*)*$",
+        description="`host:port[,option=value]` of the Redis.",
+    )
     registry_url: SecretStr | None = Field(
         None,
         description="URL (`postgresql://user:password@host/database`) of the database that keeps "
@@ -262,8 +269,13 @@ def get_settings() -> Settings:
     try:
         return Settings()  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
-        wrong = "; ".join(
-            f"CARDLINE_{str(each['loc'][0]).upper()}={each['input']!r}: {each['msg']}"
-            for each in error.errors(include_url=False)
-        )
-        raise CardlineError(f"a setting cannot be used: {wrong}") from error
+        wrong = "; ".join(map(_told, error.errors(include_url=False)))
+        raise CardlineError(f"a setting cannot be used: {wrong}") from None
+
+
+def _told(problem: "ErrorDetails") -> str:
+    name = str(problem["loc"][0])
+    if name == "redis_url":
+        # Its value may hold a password.
+        return "CARDLINE_REDIS_URL: write host:port[,option=value], e.g. redis.internal:6379,db=1"
+    return f"CARDLINE_{name.upper()}={problem['input']!r}: {problem['msg']}"

@@ -233,4 +233,5 @@ def _told(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         takes = ", ".join(Authorization.model_fields)
         return f"rows[{number}] has a field that is not taken; an authorization has {takes}"
-    return f"rows[{number}] {' '.join([*map(str, field), problem['msg']])}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"rows[{number}] {' '.join([*map(str, field), message])}"

@@ -76,7 +76,7 @@ def _unavailable(error: Exception, seconds: float = 0.0) -> StoreUnavailable:
     """Names the setting, never its value: that may hold a password."""
     if isinstance(error, TimeoutError):
         return StoreUnavailable(
-            f"the Redis of CARDLINE_REDIS_URL did not answer within {seconds:g} s"
+            f"the Redis of CARDLINE_REDIS_URL did not answer within {round(seconds, 2):g} s"
         )
     return StoreUnavailable(
         "the Redis of CARDLINE_REDIS_URL cannot be reached or used now "

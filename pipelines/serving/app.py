@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import polars as pl
 from pydantic_core import from_json, to_json
 
 from pipelines.errors import CardlineError
@@ -31,6 +32,7 @@ from pipelines.features.reading import (
     checked_inputs,
     read_vectors,
 )
+from pipelines.ingestion.sensitive import find_sensitive
 from pipelines.network import is_loopback
 from pipelines.serving.audit import AuditLog
 from pipelines.serving.decisions import DecisionLog, KeyReused, KeyTaken, LogUnavailable, ScoreCall
@@ -257,6 +259,8 @@ class App:
         plan = self._plan_of(asked)
         call.service = plan.label
         if not any(call.client.may(f"features:{name}") for name in plan.services):
+            if plan.label not in self._plans.names:
+                raise Refused(403, "the token is for no service that has all of these features")
             self._require(call, f"features:{plan.label}")
         self._require_permission(call, plan.objects, READ)
         columns = _as_object(asked.get("entities"), "entities")
@@ -476,6 +480,8 @@ def _score_rows(plan: Plan, rows: list[Any]) -> tuple[list[str | None], dict[str
             raise CardlineError("reference is not a string")
         if reference is not None and len(reference) > _MAX_REFERENCE:
             raise CardlineError(f"reference is longer than {_MAX_REFERENCE} characters")
+        if what := find_sensitive(pl.Series("reference", [reference], pl.String)):
+            raise CardlineError(f"reference holds {what}: send the token that stands for it")
         references.append(reference)
         strangers = given.keys() - {"reference", *plan.keys, *plan.request}
         if strangers or not any(key in given for key in plan.keys):

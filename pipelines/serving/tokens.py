@@ -25,6 +25,8 @@ METRICS = "metrics"
 PUSH = "push"
 MODELS = (UNDERWRITING, FRAUD)
 SHARED_CLIENT = "CARDLINE_SERVE_TOKEN"
+MOST_DAYS = 3_650
+_SCHEME = b"bearer "
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,10 @@ def create_token(name: str, scopes: Iterable[str], days: int | None = None) -> s
     """
     settings = get_settings()
     wanted = tuple(dict.fromkeys(scopes))
-    if not name.strip() or not wanted:
-        raise CardlineError("a token needs a name and at least one --scope")
+    if not name.strip() or not name.isprintable() or not wanted:
+        raise CardlineError("a token needs a name of one line and at least one --scope")
+    if days is not None and not 1 <= days <= MOST_DAYS:
+        raise CardlineError(f"a token is valid for 1 to {MOST_DAYS:,} days, or for good")
     if unknown := [scope for scope in wanted if scope not in known_scopes()]:
         raise CardlineError(
             f"there is no scope {unknown[0]}; there are {', '.join(known_scopes())}"
@@ -144,9 +148,9 @@ class Gate:
         """
         if self.is_open:
             return ANYBODY
-        if len(authorization) != 1 or not authorization[0].startswith(b"Bearer "):
+        if len(authorization) != 1 or authorization[0][: len(_SCHEME)].lower() != _SCHEME:
             return None
-        given = _sha256(authorization[0].removeprefix(b"Bearer "))
+        given = _sha256(authorization[0][len(_SCHEME) :])
         found: Client | None = None
         now = _now()
         for token in self._tokens:

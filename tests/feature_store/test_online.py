@@ -243,6 +243,8 @@ def test_parity_names_what_differs(home: Path, fill: Fill, publish_all: Publish)
     publish_all()
     with pytest.raises(CardlineError, match="not in the online store"):
         parity(services=[SERVICE])
+    with pytest.raises(CardlineError, match="not in the online store"):
+        feature_vector(SERVICE, {"card_id": "c1"})
     materialize(end=START + DAY)
     push("c1", START + 2 * DAY, START + 2 * DAY, 5)
     found = parity(services=[SERVICE]).filter(pl.col("feature") == FEATURE)

@@ -102,6 +102,11 @@ def test_the_next_read_has_it_of_a_card_that_nobody_knew(client: Any) -> None:
     assert found["card_amount_1h_minor"] == 101
     assert found["seconds_since_used"] == 3_001
     assert found["seconds_since_declined"] == 1
+    # What is asked about an earlier time does not look ahead.
+    early = read(client, "new", first + SECOND)
+    assert (early["seconds_since_used"], early["seconds_since_declined"]) == (1, None)
+    assert read(client, "new", first)["seconds_since_used"] == 0
+    assert read(client, "new", first - SECOND)["seconds_since_used"] is None
 
 
 def test_the_same_again_changes_nothing_and_order_does_not_count(client: Any) -> None:

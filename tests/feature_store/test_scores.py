@@ -247,6 +247,7 @@ def test_a_damaged_model_is_named_and_scores_nothing(serve: Callable[[], Any]) -
         (FRAUD | {"event_hour": "late"}, "event_hour is not int64"),
         (FRAUD | {"reference": 7}, "reference is not a string"),
         (FRAUD | {"reference": "x" * 129}, "reference is longer"),
+        (FRAUD | {"reference": "4111 1111 1111 1111"}, "reference holds a card number"),
         ([FRAUD], "not a JSON object"),
     ],
 )

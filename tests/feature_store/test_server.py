@@ -228,6 +228,8 @@ def test_a_token_opens_its_scopes_until_it_is_revoked(
     }
     with TestClient(create_app(), base_url="http://10.0.0.1") as client:
         assert client.post("/get-online-features", json=ASK).status_code == 401
+        client.headers["Authorization"] = f"bearer {token}"
+        assert client.post("/get-online-features", json=ASK).status_code == 200
         client.headers["Authorization"] = f"Bearer {token}"
         assert client.post("/get-online-features", json=ASK).status_code == 200
         assert client.post("/get-online-features", json=refs).status_code == 200
@@ -325,6 +327,11 @@ def test_a_token_ends_with_its_days(home: Path) -> None:
         create_token("team-b", ["features:everything"])
     with pytest.raises(CardlineError, match="team-a has a token"):
         create_token("team-a", ["*"])
+    with pytest.raises(CardlineError, match="one line"):
+        create_token("team\nb", ["*"])
+    for days in (0, 99_999_999):
+        with pytest.raises(CardlineError, match="1 to 3,650 days"):
+            create_token("team-b", ["*"], days=days)
 
 
 def test_a_client_that_asks_too_often_waits() -> None:

@@ -135,3 +135,28 @@ def test_a_figure_of_few_bad_rows_says_so() -> None:
     metrics = {"sample": "out_of_time", "rows": 79, "positives": 4, "auc": 0.98}
     assert in_words(metrics) == "AUC 0.980 (out of time: 79 rows, 4 bad, too few to judge by)"
     assert "too few" not in in_words(metrics | {"positives": 40})
+
+
+@pytest.mark.parametrize(
+    ("url", "is_taken"),
+    [
+        ("localhost:6379", True),
+        ("10.0.0.1:6379,db=1,ssl=true,password=se:c/r=et", True),
+        ("redis://:secret@localhost:6379", False),
+        ("localhost:6379/1,password=secret", False),
+        ("localhost", False),
+    ],
+)
+def test_what_a_redis_is_called_is_checked_before_anything_runs(
+    url: str, is_taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARDLINE_REDIS_URL", url)
+    get_settings.cache_clear()
+    if is_taken:
+        assert get_settings().redis_url == url
+    else:
+        with pytest.raises(CardlineError, match=r"CARDLINE_REDIS_URL: write host:port") as refused:
+            get_settings()
+        assert "secret" not in str(refused.value)
+    monkeypatch.undo()
+    get_settings.cache_clear()
