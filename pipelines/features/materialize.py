@@ -7,7 +7,7 @@ which a published row was taken back are the one exception: they are written as 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -152,11 +152,9 @@ def _materialize_view(
         through = max(end, mark.known_through)
     spans = _due_spans(manifest, mark, since, through)
     rows = written = 0
-    if spans:
-        frame = latest_rows(view, spans, through)
-        rows = frame.height
-        for part in frame.iter_slices(_ROWS_PER_WRITE):
-            written += online.write_rows(store.config, table, encode_frame(view, part))
+    for part in _latest_parts(view, spans, through):
+        rows += part.height
+        written += online.write_rows(store.config, table, encode_frame(view, part))
     if mark is not None:
         written += _repair(store, view, manifest, mark, through)
     done = {
@@ -204,21 +202,34 @@ def latest_rows(
 
     From the published files of `spans`; `keys` limits it to these.
     """
+    kinds = {view.key: "STRING", **view.features}
+    schema = {name: POLARS_TYPES[kind] for name, kind in kinds.items()}
+    empty = pl.DataFrame(schema=schema | dict.fromkeys(TIMES, pl.Datetime("us")))
+    return pl.concat([empty, *_latest_parts(view, spans, through, keys)])
+
+
+def _latest_parts(
+    view: View, spans: list[str], through: datetime, keys: list[str] | None = None
+) -> Iterator[pl.DataFrame]:
+    """`latest_rows` a part at a time, in order of their keys: never all of them in memory."""
     if not spans:
-        kinds = {view.key: "STRING", **view.features}
-        schema = {name: POLARS_TYPES[kind] for name, kind in kinds.items()}
-        return pl.DataFrame(schema=schema | dict.fromkeys(TIMES, pl.Datetime("us")))
+        return
     key = '"' + view.key + '"'
+    columns = ", ".join(f'"{name}"' for name in (view.key, *view.features, *TIMES))
     files = [str(path) for path in partition_files(view.name, spans)]
     with scratch() as con:
-        return con.execute(
-            f"select * from read_parquet(?, hive_partitioning = false) "  # noqa: S608
+        found = con.execute(
+            f"select {columns} from read_parquet(?, hive_partitioning = false) "  # noqa: S608
             f"where greatest(event_timestamp, created_timestamp) <= ?::timestamp "
             f"and (?::varchar[] is null or {key} in (select unnest(?::varchar[]))) "
             f"qualify row_number() over (partition by {key} "
             f"order by event_timestamp desc, created_timestamp desc) = 1 order by {key}",
             [files, through, keys, keys],
-        ).pl()
+        )
+        for batch in found.to_arrow_reader(_ROWS_PER_WRITE):
+            part = pl.from_arrow(batch)
+            assert isinstance(part, pl.DataFrame)
+            yield part
 
 
 def _online(store: "FeatureStore") -> Any:
