@@ -41,7 +41,7 @@ from pipelines.serving.metrics import Metrics
 from pipelines.serving.openapi import document
 from pipelines.serving.permissions import READ, WRITE, Permissions
 from pipelines.serving.scorers import NoModel, Scorer, UnusableModel
-from pipelines.serving.tokens import ANYBODY, METRICS, MODELS, PUSH, Client, Gate
+from pipelines.serving.tokens import ALL, ANYBODY, METRICS, MODELS, PUSH, Client, Gate
 from pipelines.settings import Settings
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -258,10 +258,10 @@ class App:
         asked = _as_object(await _body(call), "the request")
         plan = self._plan_of(asked)
         call.service = plan.label
-        if not any(call.client.may(f"features:{name}") for name in plan.services):
-            if plan.label not in self._plans.names:
-                raise Refused(403, "the token is for no service that has all of these features")
-            self._require(call, f"features:{plan.label}")
+        # Single features that no service has together are for who may read everything.
+        scopes = sorted(f"features:{name}" for name in plan.services) or [ALL]
+        if not any(map(call.client.may, scopes)):
+            raise Refused(403, f"the token is not for {' or '.join(scopes)}")
         self._require_permission(call, plan.objects, READ)
         columns = _as_object(asked.get("entities"), "entities")
         for name, values in columns.items():

@@ -226,6 +226,10 @@ def test_a_token_opens_its_scopes_until_it_is_revoked(
         "features": ["card_velocity_features:declined_count_1d"],
         **{"entities": {"card_id": ["c"]}},
     }
+    of_no_service = {
+        "features": ["pull_bureau_features:bur_score", *foreign["features"]],
+        "entities": {"pull_id": ["p"], "card_id": ["c"]},
+    }
     with TestClient(create_app(), base_url="http://10.0.0.1") as client:
         assert client.post("/get-online-features", json=ASK).status_code == 401
         client.headers["Authorization"] = f"bearer {token}"
@@ -236,6 +240,8 @@ def test_a_token_opens_its_scopes_until_it_is_revoked(
         assert client.get("/health").status_code == 200
         for refused in (other, foreign):
             assert client.post("/get-online-features", json=refused).status_code == 403
+        answer = client.post("/get-online-features", json=of_no_service)
+        assert (answer.status_code, answer.json()["detail"]) == (403, "the token is not for *")
         for path in ("/score/fraud", "/v1/score/underwriting", "/score/fraud/batch"):
             assert client.post(path, json={}).status_code == 403
         assert client.get("/metrics").status_code == 403
