@@ -97,6 +97,20 @@ def materialized_through(view: str) -> datetime | None:
     return None if mark is None else mark.known_through
 
 
+def require_materialized(views: Iterable[str]) -> dict[str, datetime]:
+    """`materialized_through` of each; raises `CardlineError` for one that never was: an empty store
+    would say that nobody is known."""
+    through: dict[str, datetime] = {}
+    for view in views:
+        moment = materialized_through(view)
+        if moment is None:
+            raise CardlineError(
+                f"features.{view} is not in the online store: run `cardline run` first"
+            )
+        through[view] = moment
+    return through
+
+
 def batches_alone() -> AbstractContextManager[None]:
     """Reads through Feast tell what was materialised, and nothing of what was pushed."""
     return _online(feature_store()).without_pushes()

@@ -21,8 +21,8 @@ from pipelines.errors import CardlineError
 from pipelines.features.materialize import (
     batches_alone,
     latest_rows,
-    materialized_through,
     online_event_times,
+    require_materialized,
 )
 from pipelines.features.publish import partition_files, read_manifest
 from pipelines.features.registry import load_definitions
@@ -222,14 +222,9 @@ def _shown(value: Any) -> str:
     return "null" if value is None else f"{type(value).__name__} {value!r}"
 
 
-def _materialized_through(service: Service) -> Any:
+def _materialized_through(service: Service) -> datetime:
     """The moment that the service's online rows are as of; one for all of its views."""
-    moments = {view: materialized_through(view) for view in service.views}
-    missing = [view for view, moment in moments.items() if moment is None]
-    if missing:
-        raise CardlineError(
-            f"features.{missing[0]} is not in the online store: run `cardline run` first"
-        )
+    moments = require_materialized(service.views)
     if len(set(moments.values())) > 1:
         shown = ", ".join(f"{view} {moment}" for view, moment in moments.items())
         raise CardlineError(

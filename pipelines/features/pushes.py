@@ -24,13 +24,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, Protocol
 
-import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipelines.errors import CardlineError
 from pipelines.features.encoding import VERSION_BYTES, Layout, encode_keys, layout_of, version
 from pipelines.features.requests import now, parsed_time
-from pipelines.ingestion.sensitive import find_sensitive
+from pipelines.ingestion.sensitive import require_tokens
 
 VIEWS = {
     "card_recent_features": "card_id",
@@ -122,9 +121,7 @@ def parsed(rows: list[Any]) -> list[Authorization]:
     except ValidationError as error:
         raise CardlineError(_told(error)) from None
     for name in ("transaction_id", *VIEWS.values()):
-        what = find_sensitive(pl.Series(name, [getattr(each, name) for each in found], pl.String))
-        if what is not None:
-            raise CardlineError(f"{name} holds {what}: send the token that stands for it")
+        require_tokens(name, (getattr(each, name) for each in found))
     return found
 
 

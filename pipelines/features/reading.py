@@ -125,7 +125,7 @@ class Vectors:
     missing: int
     known_through: dict[str, datetime]
 
-    @property
+    @cached_property
     def columns(self) -> list[Column]:
         """A column per feature asked for."""
         placed = zip(self.plan.columns, self.plan.column_places, strict=True)

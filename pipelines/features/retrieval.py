@@ -198,19 +198,10 @@ def feature_vector(
         statuses = {name: "NULL" if v is None else "PRESENT" for name, v in values.items()}
         times = dict.fromkeys(values)
         return _vector(service, moment.isoformat() + "Z", values, statuses, times)
-    _require_filled(wanted)
+    from pipelines.features.materialize import require_materialized
+
+    require_materialized(wanted.views)
     return _vector(service, None, *_with_statuses(wanted, _ask(wanted, [entity])))
-
-
-def _require_filled(wanted: Service) -> None:
-    """An empty store would say that nobody is known."""
-    from pipelines.features.materialize import materialized_through
-
-    missing = [view for view in wanted.views if materialized_through(view) is None]
-    if missing:
-        raise CardlineError(
-            f"features.{missing[0]} is not in the online store: run `cardline run` first"
-        )
 
 
 def _vector(service: str, at: str | None, values: Any, statuses: Any, times: Any) -> dict[str, Any]:

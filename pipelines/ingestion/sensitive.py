@@ -7,8 +7,11 @@ for them: elsewhere they are too often something else.
 """
 
 import re
+from collections.abc import Iterable
 
 import polars as pl
+
+from pipelines.errors import CardlineError
 
 PAN_CANDIDATE = r"(?:^|[^0-9A-Za-z])([0-9](?:[ -]?[0-9]){12,18})(?:$|[^0-9A-Za-z])"
 SSN_CANDIDATE = r"(?:^|[^0-9A-Za-z-])([0-9]{3}[- ][0-9]{2}[- ][0-9]{4})(?:$|[^0-9A-Za-z-])"
@@ -68,6 +71,13 @@ def find_sensitive(values: pl.Series) -> str | None:
         if _any(candidates, candidate, judge):
             return what
     return None
+
+
+def require_tokens(name: str, values: Iterable[str | None]) -> None:
+    """Raise `CardlineError`, which names no value, where texts hold what must not be kept."""
+    what = find_sensitive(pl.Series(name, list(values), pl.String))
+    if what is not None:
+        raise CardlineError(f"{name} holds {what}: send the token that stands for it")
 
 
 def _any(values: pl.Series, candidate: str, judge: object) -> bool:

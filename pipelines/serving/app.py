@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-import polars as pl
 from pydantic_core import from_json, to_json
 
 from pipelines.errors import CardlineError
@@ -32,7 +31,7 @@ from pipelines.features.reading import (
     checked_inputs,
     read_vectors,
 )
-from pipelines.ingestion.sensitive import find_sensitive
+from pipelines.ingestion.sensitive import require_tokens
 from pipelines.network import is_loopback
 from pipelines.serving.audit import AuditLog
 from pipelines.serving.decisions import DecisionLog, KeyReused, KeyTaken, LogUnavailable, ScoreCall
@@ -480,8 +479,6 @@ def _score_rows(plan: Plan, rows: list[Any]) -> tuple[list[str | None], dict[str
             raise CardlineError("reference is not a string")
         if reference is not None and len(reference) > _MAX_REFERENCE:
             raise CardlineError(f"reference is longer than {_MAX_REFERENCE} characters")
-        if what := find_sensitive(pl.Series("reference", [reference], pl.String)):
-            raise CardlineError(f"reference holds {what}: send the token that stands for it")
         references.append(reference)
         strangers = given.keys() - {"reference", *plan.keys, *plan.request}
         if strangers or not any(key in given for key in plan.keys):
@@ -490,6 +487,7 @@ def _score_rows(plan: Plan, rows: list[Any]) -> tuple[list[str | None], dict[str
                 f"{plan.label} {named}takes {', '.join([*plan.keys, *plan.request])}; "
                 "at least one key is needed"
             )
+    require_tokens("reference", references)
     columns = {key: [row.get(key, "") if key in row else "" for row in rows] for key in plan.keys}
     columns |= {name: [row.get(name) for row in rows] for name in plan.request}
     given = checked_inputs(plan, columns)

@@ -6,7 +6,6 @@ The registry decides which version that is; a promotion counts from the next req
 import json
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,7 +16,7 @@ import polars as pl
 from models.common.errors import ModelError
 from pipelines.errors import CardlineError
 from pipelines.features.publish import POLARS_TYPES
-from pipelines.features.reading import NOT_FOUND, Column, Vectors
+from pipelines.features.reading import NOT_FOUND, Vectors
 from pipelines.features.retrieval import service_definition
 from pipelines.settings import get_settings
 from pipelines.training import FRAUD, UNDERWRITING, registry
@@ -47,8 +46,7 @@ class LoadedModel:
         self, given: dict[str, list[Any]], vectors: Vectors, references: list[str | None]
     ) -> list[dict[str, Any]]:
         """One answer per row, ready for JSON: score, reasons, features, their states and ages."""
-        columns = vectors.columns
-        frame = self._frame(given, columns)
+        frame = self._frame(given, vectors)
         results = _SCORE[self.version.name](self, frame)
         at = datetime.now(UTC).replace(tzinfo=None)
         shared = {
@@ -66,22 +64,19 @@ class LoadedModel:
                 "reference": references[row],
                 **shared,
                 **result,
-                "features": {c.name: c.values[row] for c in columns},
-                "statuses": {c.name: c.statuses[row] for c in columns},
-                "views": _freshness(columns, vectors.known_through, row, at),
+                "features": {c.name: c.values[row] for c in vectors.columns},
+                "statuses": {c.name: c.statuses[row] for c in vectors.columns},
+                "views": _freshness(vectors, row, at),
             }
             for row, result in enumerate(results)
         ]
 
-    def _frame(self, given: dict[str, list[Any]], columns: Sequence[Column]) -> pl.DataFrame:
-        values = {c.name: c.values for c in columns} | {n: given[n] for n in self._request}
+    def _frame(self, given: dict[str, list[Any]], vectors: Vectors) -> pl.DataFrame:
+        values = {c.name: c.values for c in vectors.columns}
+        values |= {name: given[name] for name in vectors.plan.request}
         schema = {name: self._types[name] for name in values}
         # By rows: of a single one, a column is ten times as dear as its value.
         return pl.DataFrame(list(zip(*values.values(), strict=True)), schema=schema, orient="row")
-
-    @cached_property
-    def _request(self) -> tuple[str, ...]:
-        return tuple(service_definition(self.service).request)
 
     @cached_property
     def _types(self) -> dict[str, Any]:
@@ -172,15 +167,13 @@ def _fraud(model: LoadedModel, frame: pl.DataFrame) -> list[dict[str, Any]]:
 _SCORE = {UNDERWRITING: _underwriting, FRAUD: _fraud}
 
 
-def _freshness(
-    columns: Sequence[Column], known_through: Mapping[str, datetime], row: int, at: datetime
-) -> dict[str, dict[str, Any]]:
+def _freshness(vectors: Vectors, row: int, at: datetime) -> dict[str, dict[str, Any]]:
     """By view: what the row's values are as of, and how old what is known is."""
     found: dict[str, dict[str, Any]] = {}
-    for column in columns:
-        if column.view in found or column.view not in known_through:
+    for column in vectors.columns:
+        if column.view in found or column.view not in vectors.known_through:
             continue
-        known = known_through[column.view]
+        known = vectors.known_through[column.view]
         is_there = column.statuses[row] != NOT_FOUND
         found[column.view] = {
             "event_timestamp": column.event_times[row] if is_there else None,

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from pipelines.features import registry
 from pipelines.features.registry import load_definitions
 from pipelines.settings import Settings, get_settings
 from pipelines.warehouse import connect, transaction
@@ -34,6 +35,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     get_settings.cache_clear()
     yield tmp_path / "home"
     get_settings.cache_clear()
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of `feature_repo/` to change, which counts from here on."""
+    copy = tmp_path / "feature_repo"
+    shutil.copytree(registry.FEATURE_REPO, copy)
+    monkeypatch.setattr(registry, "FEATURE_REPO", copy)
+    return copy
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-import shutil
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from pipelines.features import registry
 from pipelines.features.materialize import materialize
 from pipelines.features.parity import parity
 from pipelines.features.registry import feature_store, load_definitions
@@ -185,16 +183,12 @@ def test_a_row_older_than_its_ttl_is_told_from_none_and_from_a_null(
     online_store: str,
     fill: Fill,
     publish_all: Publish,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    repository: Path,
 ) -> None:
     """No view has a TTL; here every one has five days."""
-    repository = tmp_path / "feature_repo"
-    shutil.copytree(registry.FEATURE_REPO, repository)
     for path in repository.glob("*_features.py"):
         days = "ttl=__import__('datetime').timedelta(days=5)"
         path.write_text(path.read_text().replace("ttl=None", days))
-    monkeypatch.setattr(registry, "FEATURE_REPO", repository)
     now = datetime.now(UTC).replace(tzinfo=None)
     name = "amount_count_30d"
     rows = {"young": (1, 7), "old": (10, 8), "null": (1, None)}
@@ -236,13 +230,9 @@ def test_what_is_made_of_the_request_alone_needs_no_key(
     online_store: str,
     fill: Fill,
     publish_all: Publish,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    repository: Path,
 ) -> None:
-    repository = tmp_path / "feature_repo"
-    shutil.copytree(registry.FEATURE_REPO, repository)
     (repository / "doubled_features.py").write_text(DOUBLED)
-    monkeypatch.setattr(registry, "FEATURE_REPO", repository)
     fill()
     publish_all()
     body = {"features": ["doubled:doubled_minor"], "entities": {"stated_minor": [5, 6]}}

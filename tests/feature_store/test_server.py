@@ -1,7 +1,6 @@
 """The feature server: what it answers, to whom, and what it refuses."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -278,17 +277,13 @@ def test_feasts_permissions_come_after_the_scopes(
     home: Path,
     fill: Fill,
     publish_all: Publish,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    repository: Path,
 ) -> None:
     from fastapi.testclient import TestClient
 
     from pipelines.features import registry
 
-    repository = tmp_path / "feature_repo"
-    shutil.copytree(registry.FEATURE_REPO, repository)
     (repository / "permissions.py").write_text(PERMISSIONS)
-    monkeypatch.setattr(registry, "FEATURE_REPO", repository)
     fill()
     publish_all()
     materialize(end=START + DAY)
