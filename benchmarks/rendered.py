@@ -28,6 +28,7 @@ def _environment(tables: dict[str, str]) -> jinja2.Environment:
         "is_delta": lambda: False,
         "is_since_touched": lambda *_: "true",
         "is_touched": lambda *_: "true",
+        "new_files": lambda: "",
         "where_key_is_new": lambda *_: "where true",
         "ref": lambda name: tables.get(name, name),
         "return": lambda value: value,

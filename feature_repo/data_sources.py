@@ -24,8 +24,10 @@ def published(view: str) -> FileSource:
 
 
 account_amount_source = published("account_amount_features")
+account_contact_source = published("account_contact_features")
 account_history_source = published("account_history_features")
 account_limit_source = published("account_limit_features")
+account_mcc_source = published("account_mcc_features")
 account_merchant_source = published("account_merchant_features")
 account_payment_source = published("account_payment_features")
 account_recent_source = published("account_recent_features")

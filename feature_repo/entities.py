@@ -19,6 +19,7 @@ def _entity(name: str, description: str, made_of: str = "") -> Entity:
 
 
 account = _entity("account", "A card account: what is billed and what earns rewards.")
+account_mcc = _entity("account_mcc", "An account in a category.", made_of="account_id,mcc")
 account_merchant = _entity(
     "account_merchant", "An account at a merchant.", made_of="account_id,merchant_id"
 )

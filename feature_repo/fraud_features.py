@@ -9,8 +9,10 @@ events).
 
 from data_sources import (
     account_amount_source,
+    account_contact_source,
     account_history_source,
     account_limit_source,
+    account_mcc_source,
     account_merchant_source,
     account_recent_source,
     account_redemption_source,
@@ -25,7 +27,7 @@ from data_sources import (
     merchant_recent_source,
     merchant_risk_source,
 )
-from entities import account, account_merchant, card, device, ip, mcc, merchant
+from entities import account, account_mcc, account_merchant, card, device, ip, mcc, merchant
 from feast import Entity, FeatureView, Field, FileSource
 from feast.types import Float64, Int64, String
 
@@ -160,6 +162,23 @@ account_history_features = FeatureView(
     source=account_history_source,
 )
 
+account_contact_features = FeatureView(
+    name="account_contact_features",
+    description="One row per account and time at which its customer's home or the last change of "
+    "how to reach them was known to be another.",
+    entities=[account],
+    ttl=None,
+    schema=[
+        Field(name="account_id", dtype=String),
+        Field(name="home_latitude", dtype=Float64),
+        Field(name="home_longitude", dtype=Float64),
+        Field(name="address_changed_us", dtype=Int64),
+        Field(name="phone_changed_us", dtype=Int64),
+        Field(name="email_changed_us", dtype=Int64),
+    ],
+    source=account_contact_source,
+)
+
 account_limit_features = FeatureView(
     name="account_limit_features",
     description="One row per account and time at which another credit limit was known.",
@@ -201,14 +220,29 @@ card_state_features = FeatureView(
 
 account_merchant_features = FeatureView(
     name="account_merchant_features",
-    description="One row per account and merchant: since when we know that one used the other.",
+    description="One row per account, merchant and time at which something about both was heard: "
+    "since when the one has used the other, and their log of 90 days.",
     entities=[account_merchant],
     ttl=None,
     schema=[
         Field(name="account_merchant_key", dtype=String),
         Field(name="first_used_us", dtype=Int64),
+        Field(name="merchant_recent_uses", dtype=String),
     ],
     source=account_merchant_source,
+)
+
+account_mcc_features = FeatureView(
+    name="account_mcc_features",
+    description="One row per account, category and time at which something about both was heard: "
+    "their log of 90 days.",
+    entities=[account_mcc],
+    ttl=None,
+    schema=[
+        Field(name="account_mcc_key", dtype=String),
+        Field(name="mcc_recent_uses", dtype=String),
+    ],
+    source=account_mcc_source,
 )
 
 merchant_risk_features = FeatureView(

@@ -2,8 +2,8 @@
 
 Functions take and return columns (lists of equal length), never single values: Feast's singleton
 mode computes only the first row of an online request with several. They are stored as source text,
-so each holds everything that it uses. An input that is missing or cannot be gives a null, never a
-default. The same functions run on training rows and online.
+so each holds everything that it uses, or imports it. An input that is missing or cannot be gives a
+null, never a default. The same functions run on training rows and online.
 """
 
 from credit_risk_features import pull_bureau_features
@@ -12,13 +12,16 @@ from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Bool, Float64, Int64, String
 from fraud_features import (
     account_amount_features,
+    account_contact_features,
     account_history_features,
     account_limit_features,
+    account_mcc_features,
     account_merchant_features,
     account_recent_features,
     account_redemption_features,
     card_recent_features,
     card_state_features,
+    card_velocity_features,
     device_recent_features,
     ip_recent_features,
     merchant_recent_features,
@@ -92,12 +95,16 @@ def application_affordability(inputs):
 
 
 @on_demand_feature_view(
-    sources=[account_amount_features, authorization_request],
+    sources=[account_amount_features, card_velocity_features, authorization_request],
     schema=[
         Field(name="amount_zscore_now", dtype=Float64),
         Field(name="amount_to_max_30d", dtype=Float64),
+        Field(name="card_amount_to_mean_30d", dtype=Float64),
+        Field(name="card_amount_to_max_30d", dtype=Float64),
         Field(name="is_night", dtype=Bool),
         Field(name="is_weekend", dtype=Bool),
+        Field(name="is_holiday", dtype=Bool),
+        Field(name="is_cross_border", dtype=Bool),
         Field(name="is_card_not_present", dtype=Bool),
         Field(name="is_magnetic_stripe", dtype=Bool),
         Field(name="is_stored_credential", dtype=Bool),
@@ -108,6 +115,8 @@ def application_affordability(inputs):
     description="The authorization against the account's usual amounts, when and how it happens.",
 )
 def authorization_context(inputs):
+    from pipelines.features.calendar import is_cross_border, is_holiday
+
     # z = (a - mean) / max(stddev, 5 % of the mean, one major unit); null below five amounts.
     zscore, to_max = [], []
     for amount, count, mean, stddev, largest in zip(
@@ -123,9 +132,22 @@ def authorization_context(inputs):
             zscore.append(None)
         else:
             zscore.append((amount - mean) / max(stddev, 0.05 * mean, 100.0))
+    card_to_mean, card_to_max = [], []
+    for amount, count, total, largest in zip(
+        inputs["amount_minor"],
+        inputs["authorization_count_30d"],
+        inputs["authorization_amount_30d_minor"],
+        inputs["authorization_amount_max_30d_minor"],
+        strict=True,
+    ):
+        is_usual_known = None not in (amount, count) and total
+        card_to_mean.append(amount * count / total if is_usual_known else None)
+        card_to_max.append(amount / largest if amount is not None and largest else None)
     return {
         "amount_zscore_now": zscore,
         "amount_to_max_30d": to_max,
+        "card_amount_to_mean_30d": card_to_mean,
+        "card_amount_to_max_30d": card_to_max,
         "is_night": [
             hour < 6 if hour is not None and 0 <= hour <= 23 else None
             for hour in inputs["event_hour"]
@@ -134,6 +156,13 @@ def authorization_context(inputs):
             day >= 6 if day is not None and 1 <= day <= 7 else None
             for day in inputs["event_weekday"]
         ],
+        "is_holiday": [
+            is_holiday(country, event_at)
+            for country, event_at in zip(
+                inputs["merchant_country"], inputs["event_at"], strict=True
+            )
+        ],
+        "is_cross_border": [is_cross_border(country) for country in inputs["merchant_country"]],
         "is_card_not_present": [
             None if is_present is None else not is_present
             for is_present in inputs["is_card_present"]
@@ -272,53 +301,166 @@ def authorization_windows(inputs):
 
 
 @on_demand_feature_view(
-    sources=[card_recent_features, authorization_request],
+    sources=[card_recent_features, account_contact_features, authorization_request],
     schema=[
+        Field(name="distance_from_home_km", dtype=Float64),
         Field(name="distance_km", dtype=Float64),
         Field(name="speed_kmh", dtype=Float64),
         Field(name="is_impossible_travel", dtype=Bool),
     ],
     mode="python",
-    description="How far from where the card was last used in person, within 90 days, and how fast "
-    "that would be; impossible above 900 km/h and 100 km.",
+    description="How far from home, and from where the card was last used in person, within 90 "
+    "days, and how fast that would be; impossible above 900 km/h and 100 km.",
 )
 def authorization_travel(inputs):
     from datetime import UTC, datetime, timedelta
     from math import asin, cos, radians, sin, sqrt
 
     epoch, step = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
-    answer = {"distance_km": [], "speed_kmh": [], "is_impossible_travel": []}
-    for event_at, latitude, longitude, place in zip(
-        inputs["event_at"],
-        inputs["latitude"],
-        inputs["longitude"],
-        inputs["last_place"],
-        strict=True,
-    ):
-        is_given = None not in (event_at, latitude, longitude, place)
-        if not is_given or not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
-            for column in answer.values():
-                column.append(None)
-            continue
+
+    def is_place(latitude, longitude):
+        if latitude is None or longitude is None:
+            return False
+        return -90 <= latitude <= 90 and -180 <= longitude <= 180
+
+    def kilometres(latitude, longitude, other_latitude, other_longitude):
+        # The great circle on a sphere of the Earth's mean radius.
+        north, other_north = radians(latitude), radians(other_latitude)
+        half = (
+            sin((north - other_north) / 2) ** 2
+            + cos(north)
+            * cos(other_north)
+            * sin((radians(longitude) - radians(other_longitude)) / 2) ** 2
+        )
+        return 2 * 6371.0088 * asin(min(1.0, sqrt(half)))
+
+    def travelled(here, event_at, place):
+        if place is None or event_at is None or not is_place(*here):
+            return None, None, None
         at = datetime.fromisoformat(event_at)
-        stamp, *degrees = place.split()
+        stamp, *there = place.split()
         passed = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - epoch) // step
         passed -= int(stamp) - 10**18
         if not 0 <= passed < 90 * 86_400_000_000:
-            for column in answer.values():
-                column.append(None)
-            continue
-        here, there = (radians(latitude), radians(longitude)), [radians(float(d)) for d in degrees]
-        # The great circle on a sphere of the Earth's mean radius; below five minutes, as in five.
-        half = (
-            sin((here[0] - there[0]) / 2) ** 2
-            + cos(here[0]) * cos(there[0]) * sin((here[1] - there[1]) / 2) ** 2
-        )
-        kilometres = 2 * 6371.0088 * asin(min(1.0, sqrt(half)))
-        speed = kilometres / (max(passed / 1e6, 300.0) / 3600)
-        answer["distance_km"].append(kilometres)
-        answer["speed_kmh"].append(speed)
-        answer["is_impossible_travel"].append(speed > 900 and kilometres > 100)
+            return None, None, None
+        distance = kilometres(*here, *map(float, there))
+        # Below five minutes, as in five.
+        speed = distance / (max(passed / 1e6, 300.0) / 3600)
+        return distance, speed, speed > 900 and distance > 100
+
+    here = list(zip(inputs["latitude"], inputs["longitude"], strict=True))
+    homes = zip(inputs["home_latitude"], inputs["home_longitude"], strict=True)
+    rows = [
+        travelled(*row) for row in zip(here, inputs["event_at"], inputs["last_place"], strict=True)
+    ]
+    names = ("distance_km", "speed_kmh", "is_impossible_travel")
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)} | {
+        "distance_from_home_km": [
+            kilometres(*place, *home) if is_place(*place) and is_place(*home) else None
+            for place, home in zip(here, homes, strict=True)
+        ]
+    }
+
+
+@on_demand_feature_view(
+    sources=[
+        account_mcc_features,
+        account_merchant_features,
+        account_amount_features,
+        authorization_request,
+    ],
+    schema=[
+        Field(name="account_mcc_count_30d", dtype=Int64),
+        Field(name="account_mcc_count_90d", dtype=Int64),
+        Field(name="account_mcc_share_90d", dtype=Float64),
+        Field(name="account_mcc_amount_zscore_30d", dtype=Float64),
+        Field(name="account_mcc_amount_zscore_90d", dtype=Float64),
+        Field(name="account_mcc_amount_to_max_90d", dtype=Float64),
+        Field(name="account_mcc_amount_percentile_90d", dtype=Float64),
+        Field(name="seconds_since_mcc_used", dtype=Float64),
+        Field(name="account_merchant_count_90d", dtype=Int64),
+        Field(name="account_merchant_share_90d", dtype=Float64),
+        Field(name="seconds_since_merchant_used", dtype=Float64),
+    ],
+    mode="python",
+    description="The authorization against what the account bought of the same category and at the "
+    "same merchant in 90 days: how often, how much, how lately; of the last 100 each.",
+)
+def authorization_habits(inputs):
+    from datetime import UTC, datetime, timedelta
+    from statistics import fmean, stdev
+
+    epoch, step = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+    day = 86_400_000_000
+
+    def uses(log, event_at):
+        # Microseconds passed and amount of each; a minus takes back what was corrected later.
+        at = datetime.fromisoformat(event_at)
+        now = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - epoch) // step
+        standing = {}
+        for message in (log or "").split():
+            use = message.lstrip("-")
+            standing[use] = standing.get(use, 0) + (-1 if message[0] == "-" else 1)
+        told = [
+            (now - int(us), int(amount))
+            for (us, amount), times in ((use.split(":"), n) for use, n in standing.items())
+            for _ in range(times)
+        ]
+        return [(passed, amount) for passed, amount in told if 0 < passed <= 90 * day]
+
+    def zscore(amount, amounts):
+        if amount is None or len(amounts) < 5:
+            return None
+        mean = fmean(amounts)
+        return (amount - mean) / max(stdev(amounts), 0.05 * mean, 100.0)
+
+    def share(count, all_count):
+        return None if not all_count else min(1.0, count / all_count)
+
+    names = (
+        *("account_mcc_count_30d", "account_mcc_count_90d", "account_mcc_share_90d"),
+        *("account_mcc_amount_zscore_30d", "account_mcc_amount_zscore_90d"),
+        *("account_mcc_amount_to_max_90d", "account_mcc_amount_percentile_90d"),
+        *("seconds_since_mcc_used", "account_merchant_count_90d"),
+        *("account_merchant_share_90d", "seconds_since_merchant_used"),
+    )
+    answer = {name: [] for name in names}
+    for event_at, amount, mcc, mcc_log, merchant_log, all_count in zip(
+        inputs["event_at"],
+        inputs["amount_minor"],
+        inputs["mcc"],
+        inputs["mcc_recent_uses"],
+        inputs["merchant_recent_uses"],
+        inputs["amount_count_90d"],
+        strict=True,
+    ):
+        row = dict.fromkeys(names)
+        if event_at is not None and mcc is not None:
+            told = uses(mcc_log, event_at)
+            amounts = [each for _, each in told]
+            row["account_mcc_count_30d"] = sum(passed <= 30 * day for passed, _ in told)
+            row["account_mcc_count_90d"] = len(told)
+            row["account_mcc_share_90d"] = share(len(told), all_count)
+            row["account_mcc_amount_zscore_30d"] = zscore(
+                amount, [each for passed, each in told if passed <= 30 * day]
+            )
+            row["account_mcc_amount_zscore_90d"] = zscore(amount, amounts)
+            if amount is not None and amounts and max(amounts):
+                row["account_mcc_amount_to_max_90d"] = amount / max(amounts)
+            if amount is not None and len(amounts) >= 5:
+                # The middle rank: half of those that are equal stand below.
+                below = sum((each < amount) + (each <= amount) for each in amounts) / 2
+                row["account_mcc_amount_percentile_90d"] = below / len(amounts)
+            if told:
+                row["seconds_since_mcc_used"] = min(told)[0] / 1e6
+        if event_at is not None and merchant_log is not None:
+            told = uses(merchant_log, event_at)
+            row["account_merchant_count_90d"] = len(told)
+            row["account_merchant_share_90d"] = share(len(told), all_count)
+            if told:
+                row["seconds_since_merchant_used"] = min(told)[0] / 1e6
+        for name, value in row.items():
+            answer[name].append(value)
     return answer
 
 
@@ -363,6 +505,7 @@ def authorization_novelty(inputs):
 @on_demand_feature_view(
     sources=[
         card_state_features,
+        account_contact_features,
         account_limit_features,
         account_redemption_features,
         authorization_request,
@@ -370,6 +513,10 @@ def authorization_novelty(inputs):
     schema=[
         Field(name="days_since_issued", dtype=Float64),
         Field(name="days_since_activated", dtype=Float64),
+        Field(name="days_since_address_change", dtype=Float64),
+        Field(name="days_since_phone_change", dtype=Float64),
+        Field(name="days_since_email_change", dtype=Float64),
+        Field(name="is_contact_changed_24h", dtype=Bool),
         Field(name="days_since_limit_change", dtype=Float64),
         Field(name="limit_change_ratio", dtype=Float64),
         Field(name="redeemed_count_24h", dtype=Int64),
@@ -378,8 +525,8 @@ def authorization_novelty(inputs):
         Field(name="redeemed_points_7d", dtype=Int64),
     ],
     mode="python",
-    description="How long the card has been out, how the account's limit last changed, and what "
-    "was redeemed of its points just before the authorization.",
+    description="How long the card has been out, how the account's limit and how to reach its "
+    "holder last changed, and what was redeemed of its points just before the authorization.",
 )
 def authorization_account_state(inputs):
     from datetime import UTC, datetime, timedelta
@@ -400,9 +547,25 @@ def authorization_account_state(inputs):
         for name, stored in (
             ("days_since_issued", "issued_us"),
             ("days_since_activated", "activated_us"),
+            ("days_since_address_change", "address_changed_us"),
+            ("days_since_phone_change", "phone_changed_us"),
+            ("days_since_email_change", "email_changed_us"),
             ("days_since_limit_change", "limit_changed_us"),
         )
     }
+    # As with redemptions: no change is none, as long as the account is known.
+    changes = zip(
+        now,
+        inputs["credit_limit_minor"],
+        *(inputs[f"{subject}_changed_us"] for subject in ("address", "phone", "email")),
+        strict=True,
+    )
+    answer["is_contact_changed_24h"] = [
+        None
+        if at is None or limit is None
+        else any(us is not None and 0 <= at - us <= day for us in changed)
+        for at, limit, *changed in changes
+    ]
     answer["limit_change_ratio"] = [
         limit / previous if limit is not None and previous else None
         for limit, previous in zip(
@@ -438,6 +601,7 @@ for view in (
     authorization_context,
     authorization_windows,
     authorization_travel,
+    authorization_habits,
     authorization_novelty,
     authorization_account_state,
 ):

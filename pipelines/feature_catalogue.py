@@ -22,8 +22,13 @@ _OF_REQUESTS = {
     "amount_zscore_now": "(amount - mean) / max(standard deviation, 5 % of the mean, 100), of the "
     "account's 30 days; null below five amounts",
     "amount_to_max_30d": "Amount over the account's greatest of 30 days",
+    "card_amount_to_mean_30d": "Amount over the mean of the card's 30 days",
+    "card_amount_to_max_30d": "Amount over the card's greatest of 30 days",
     "is_night": "Whether it is before six o'clock (UTC)",
     "is_weekend": "Whether it is Saturday or Sunday (UTC)",
+    "is_holiday": "Whether it is a public holiday in the merchant's country (UTC)",
+    "is_cross_border": "Whether the merchant's country is another than that in which the cards are "
+    "issued (setting `issuer_country`)",
     "is_card_not_present": "Whether the card is not present",
     "is_magnetic_stripe": "Whether the card is read by its magnetic stripe (entry mode MAGSTRIPE)",
     "is_stored_credential": "Whether the merchant had the card on file (CREDENTIAL_ON_FILE)",
@@ -49,15 +54,43 @@ _OF_REQUESTS = {
     "within 90 days",
     "seconds_since_declined": "Seconds since its last declined one, within 90 days",
     "age_s": "Seconds since what is stored was known: the staleness of the vector",
+    "distance_from_home_km": "Kilometres from where the account's customer lives",
     "distance_km": "Kilometres from where the card was last used in person, within 90 days",
     "speed_kmh": "What speed that takes; below five minutes, as in five",
     "is_impossible_travel": "Whether that is above 900 km/h and 100 km",
+    **{
+        f"account_{pair}_{measure}": f"{meaning}{where}"
+        for pair, where in (("mcc", "in the category"), ("merchant", "at the merchant"))
+        for measure, meaning in (
+            ("count_90d", "Authorizations of the account that were not declined, in 90 days, "),
+            ("share_90d", "Their share of all that the account has in 90 days, by midnight, "),
+        )
+    },
+    "account_mcc_count_30d": "Those of 30 days in the category",
+    "account_mcc_amount_zscore_30d": "As amount_zscore_now, of the 30 days in the category",
+    "account_mcc_amount_zscore_90d": "As amount_zscore_now, of the 90 days in the category",
+    "account_mcc_amount_to_max_90d": "Amount over the greatest of the 90 days in the category",
+    "account_mcc_amount_percentile_90d": "Share of the 90 days in the category that was less, and "
+    "half of what was equal; null below five amounts",
+    "seconds_since_mcc_used": "Seconds since the account used the category, within 90 days",
+    "seconds_since_merchant_used": "Seconds since the account used the merchant, within 90 days",
     "is_new_mcc": "Whether the account has never used the merchant's category",
     "is_new_country": "Whether the account has never used a merchant in the country",
     "is_new_device": "Whether the account has never used the device",
     "days_at_merchant": "Days since the account first used the merchant; null: never",
     "days_since_issued": "Days since the card was issued",
     "days_since_activated": "Days since the card was activated; null: it is not known to be",
+    **{
+        f"days_since_{subject}_change": f"Days since the customer's {named} last became another; "
+        "null: it is not known to have"
+        for subject, named in (
+            ("address", "address"),
+            ("phone", "telephone number"),
+            ("email", "e-mail address"),
+        )
+    },
+    "is_contact_changed_24h": "Whether one of the three did in the 24 hours before; null if "
+    "the account's limit is not known",
     "days_since_limit_change": "Days since the account's credit limit last changed; null: never",
     "limit_change_ratio": "The limit over the one before it",
     **{

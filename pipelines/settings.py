@@ -77,6 +77,12 @@ class Settings(BaseSettings):
         "on: training rows and scores of transactions see what the last one before them had "
         "written. 0: every authorization is pushed as it is decided.",
     )
+    issuer_country: str = Field(
+        "US",
+        pattern="^[A-Z]{2}$",
+        description="Country in which the cards are issued (ISO 3166): a purchase at a merchant of "
+        "another is cross-border.",
+    )
     performance_months: int = Field(
         12, ge=1, le=36, description="Months on book after which an account's outcome is known."
     )

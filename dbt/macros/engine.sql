@@ -209,9 +209,13 @@
 
 {% macro spark__last_texts(column, earlier, by_time, days) -%}
     array_join(
-        array_sort(collect_list({{ column }}) over (
-            {{ by_time }} range between interval '{{ days }}' day preceding and current row
-        )),
+        slice(
+            array_sort(collect_list({{ column }}) over (
+                {{ by_time }} range between interval '{{ days }}' day preceding and current row
+            )),
+            -({{ earlier }} + 1),
+            {{ earlier }} + 1
+        ),
         ' '
     )
 {%- endmacro %}

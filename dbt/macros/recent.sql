@@ -158,3 +158,64 @@
     where {{ is_since_touched('states.changed_at', entity) }}
 {%- endmacro %}
 
+
+
+{#
+  What an account bought at one place or of one kind (`column` of int_authorizations__known) in the
+  last 90 days, one row at each time at which something was heard: entity_id, changed_at and
+  `recent_uses`, `<microseconds>:<amount>` of each authorization that was not declined, or with a
+  minus before it where it was corrected away later; the last 100 of them. What leaves a window is
+  seen to at the request. `entity` is the pair's.
+#}
+{% macro recent_uses(entity, column) -%}
+    {%- set by_time = 'partition by entity_id order by changed_at' -%}
+    {%- set of_90_days = by_time ~ " range between interval '90' day preceding and current row" -%}
+    with uses as (
+        select
+            {{ pair_key('account_id', column) }} as entity_id,
+            known_at,
+            known_until,
+            event_at + interval '90' day as forgotten_at,
+            {{ microseconds('event_at') }} || ':' || amount_minor as message
+        from {{ ref('int_authorizations__known') }}
+        where
+            {{ column }} is not null
+            and not is_declined
+            and {{ is_touched('account_id', 'account') }}
+            and {{ is_since_touched('active_from', entity, 91) }}
+            and known_at < event_at + interval '90' day
+            and (known_until is null or known_at < known_until)
+    ),
+
+    changes as (
+        select
+            entity_id,
+            known_at as changed_at,
+            message
+        from uses
+        where {{ is_touched('entity_id', entity) }}
+        union all
+        select
+            entity_id,
+            known_until as changed_at,
+            '-' || message as message
+        from uses
+        where known_until < forgotten_at and {{ is_touched('entity_id', entity) }}
+    ),
+
+    counted as (
+        select
+            *,
+            least(count(*) over ({{ of_90_days }}), 100) - 1 as earlier
+        from changes
+    )
+
+    select
+        entity_id,
+        changed_at,
+        {{ last_texts('message', 'earlier', by_time, days=90) }} as recent_uses
+    from counted
+    qualify
+        changed_at is distinct from lead(changed_at) over ({{ by_time }}, message)
+        and {{ is_since_touched('changed_at', entity) }}
+{%- endmacro %}

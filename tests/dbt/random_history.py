@@ -49,14 +49,25 @@ class _History:
     def portfolio(self) -> None:
         rng = self.rng
         for number, account in enumerate(self.accounts):
+            # The last account is of the first one's customer.
+            customer = f"c{number % (len(self.accounts) - 1)}"
             opened = START - timedelta(days=rng.randrange(0, 400))
             for version in range(rng.randrange(1, 4)):
                 updated_at = _at(rng, START + timedelta(days=40 * version))
                 self.add(
                     "accounts", _later(rng, updated_at), account_id=account,
-                    customer_id=f"c{number}", program_id=rng.choice(["p1", "p1", "p2"]),
+                    customer_id=customer, program_id=rng.choice(["p1", "p1", "p2"]),
                     opened_on=opened, credit_limit_minor=100_000 * (1 + version // 2),
                     currency="USD", updated_at=updated_at, status="OPEN",
+                )  # fmt: skip
+            for version in range(rng.randrange(0, 4) if number < len(self.accounts) - 1 else 0):
+                updated_at = _at(rng, START + timedelta(days=30 * version))
+                self.add(
+                    "customers", _later(rng, updated_at), customer_id=customer,
+                    updated_at=updated_at, person_id=f"h{number}",
+                    state=rng.choice(["NY", "NJ"]), postal_code=rng.choice(["10001", None]),
+                    latitude=rng.choice([40.7, None]), longitude=-74.0,
+                    phone_hash=rng.choice(["p", "q", None]), email_hash=rng.choice(["e", "f"]),
                 )  # fmt: skip
         for merchant in self.merchants:
             for version in range(rng.randrange(1, 3)):

@@ -44,7 +44,7 @@ def test_parts_give_what_a_full_build_gives(built: dict[str, Any]) -> None:
     assert not differing
     empty = {name.split(".")[1] for name, rows in whole.items() if not rows}
     assert empty <= {
-        "dim_customers", "dim_programs", "fct_credit_outcomes", "fct_disputes",
+        "dim_programs", "fct_credit_outcomes", "fct_disputes",
         "fct_partner_acknowledgements", "fct_settlement_details",
         "fct_settlement_totals",
     }  # fmt: skip

@@ -30,6 +30,7 @@ def test_services_take_the_keys_that_models_have(home: Path) -> None:
         *("entry_mode", "is_card_present", "latitude", "longitude"),
     }
     assert fraud.made_of == {
+        "account_mcc_key": ("account_id", "mcc"),
         "account_merchant_key": ("account_id", "merchant_id"),
         "device_key": ("device_id",),
         "ip_key": ("ip_hash",),
@@ -51,7 +52,7 @@ def test_applying_again_changes_nothing(home: Path) -> None:
     before = registry.read_bytes()
     assert apply() is False
     assert registry.read_bytes() == before
-    assert len(feature_store().list_feature_views()) == 20
+    assert len(feature_store().list_feature_views()) == 22
 
 
 def test_feast_is_told_absolute_paths(home: Path) -> None:

@@ -199,6 +199,12 @@ def random_tables(seed: int) -> dict[str, list[dict[str, Any]]]:
             f"{START_US + choose.randint(0, 40 * DAY_US)}:{choose.randint(1, 9)}"
             for _ in range(choose.randint(0, 3))
         ),
+        "recent_uses": lambda: " ".join(
+            f"{sign}{START_US + at}:{choose.randint(1, 9)}"
+            for sign, at in zip(
+                ["", "", "-"], sorted(choose.choices(range(40 * DAY_US), k=3)), strict=True
+            )
+        ),
         "bur_attributes": lambda: choose.choice(
             ['{"AT20S":12.0,"AT36S":"NO_DELINQUENCY"}', '{"RVLR01":0.5}']
         ),

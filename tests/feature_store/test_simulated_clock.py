@@ -99,6 +99,7 @@ def test_what_is_served_is_what_history_tells(
 
 
 _OF_OTHER_FEEDS = {
+    "account_contact_features",
     "account_limit_features",
     "account_redemption_features",
     "card_state_features",

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from math import asin, cos, radians, sin, sqrt
+from statistics import fmean, stdev
 from typing import Any
 
 import pytest
@@ -436,6 +437,79 @@ def test_what_is_new_to_an_account(functions: dict[str, Any], history: History) 
 
 @PROPERTY
 @given(history=histories())
+def test_what_an_account_is_used_to(functions: dict[str, Any], history: History) -> None:
+    """Amounts and uses by category and merchant, of 30 and 90 days to the microsecond."""
+    tables = built(history, "account_mcc_features", "account_merchant_features")
+    for known_at in history.moments:
+        standing = [m for m in _standing(history, known_at) if not m.is_declined]
+        for account, mcc, merchant, lag in (
+            ("a0", "5411", "m0", TICK),
+            ("a1", "5812", "m1", timedelta(days=30)),
+            ("a1", "5411", "m0", timedelta(days=59)),
+        ):
+            at = known_at + lag
+            views = (
+                ("account_mcc_features", "account_mcc_key", mcc),
+                ("account_merchant_features", "account_merchant_key", merchant),
+            )
+            stored = [
+                _latest(tables[view], key, str(made_key([account, other])), known_at)
+                for view, key, other in views
+            ]
+            found = _asked(
+                functions["authorization_habits"],
+                event_at=time_text(at),
+                amount_minor=5_000,
+                mcc=mcc,
+                amount_count_90d=4,
+                mcc_recent_uses=stored[0].get("mcc_recent_uses"),
+                merchant_recent_uses=stored[1].get("merchant_recent_uses"),
+            )
+            mine = [
+                m for m in standing
+                if m.account_id == account and at - timedelta(days=90) <= m.event_at < at
+            ]  # fmt: skip
+            of_mcc = [m for m in mine if m.mcc == mcc]
+            of_30_days = [m for m in of_mcc if m.event_at >= at - timedelta(days=30)]
+            amounts = [m.amount_minor for m in of_mcc]
+            assert found["account_mcc_count_90d"] == len(of_mcc)
+            assert found["account_mcc_count_30d"] == len(of_30_days)
+            assert found["account_mcc_share_90d"] == min(1, len(of_mcc) / 4)
+            assert found["seconds_since_mcc_used"] == _since(at, of_mcc)
+            assert found["account_mcc_amount_to_max_90d"] == (
+                pytest.approx(5_000 / max(amounts)) if amounts else None
+            )
+            for name, used in (("30d", of_30_days), ("90d", of_mcc)):
+                zscore = found[f"account_mcc_amount_zscore_{name}"]
+                usual = [m.amount_minor for m in used]
+                assert (zscore is None) is (len(usual) < 5)
+                if zscore is not None:
+                    spread = max(stdev(usual), 0.05 * fmean(usual), 100)
+                    assert zscore == pytest.approx((5_000 - fmean(usual)) / spread)
+            rank = found["account_mcc_amount_percentile_90d"]
+            if len(amounts) >= 5:
+                ranked = sorted([*amounts, 5_000])
+                first = ranked.index(5_000)
+                middle = (first + len(ranked) - 1 - ranked[::-1].index(5_000)) / 2
+                assert rank == pytest.approx(middle / len(amounts))
+            else:
+                assert rank is None
+            if stored[1]:
+                of_merchant = [m for m in mine if m.merchant_id == merchant]
+                assert found["account_merchant_count_90d"] == len(of_merchant)
+                assert found["seconds_since_merchant_used"] == _since(at, of_merchant)
+            else:
+                assert not any(m.merchant_id == merchant for m in mine)
+                assert found["account_merchant_count_90d"] is None
+
+
+def _since(at: datetime, messages: list[Message]) -> float | None:
+    last = max((m.event_at for m in messages), default=None)
+    return None if last is None else (at - last) / timedelta(seconds=1)
+
+
+@PROPERTY
+@given(history=histories())
 def test_travel_is_from_the_last_use_in_person(functions: dict[str, Any], history: History) -> None:
     tables = built(history, "card_recent_features")
     for known_at in history.moments:
@@ -450,6 +524,8 @@ def test_travel_is_from_the_last_use_in_person(functions: dict[str, Any], histor
                 latitude=34.0522,
                 longitude=-118.2437,
                 last_place=row["last_place"],
+                home_latitude=None,
+                home_longitude=None,
             )
             places = [
                 (m.event_at, m.latitude, m.longitude)
@@ -487,7 +563,10 @@ def test_new_york_to_los_angeles_in_three_hours(functions: dict[str, Any]) -> No
         latitude=34.0522,
         longitude=-118.2437,
         last_place=f"{stamp} 40.7128 -74.006",
+        home_latitude=34.0522,
+        home_longitude=-118.2437,
     )
+    assert found["distance_from_home_km"] == 0
     assert found["distance_km"] == pytest.approx(3_935.752, abs=1e-3)
     assert found["speed_kmh"] == pytest.approx(1_311.92, abs=1e-2)
     assert found["is_impossible_travel"] is True
@@ -502,5 +581,7 @@ def test_places_and_times_that_cannot_be_give_nulls(functions: dict[str, Any]) -
             latitude=latitude,
             longitude=0.0,
             last_place=place,
+            home_latitude=40.7,
+            home_longitude=-74.0,
         )
         assert set(found.values()) == {None}

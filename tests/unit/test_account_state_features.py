@@ -1,4 +1,4 @@
-"""Card age, limit changes and redemptions before an authorization: hand-worked."""
+"""Card age, changes of limit and contact, and redemptions before an authorization: hand-worked."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +13,8 @@ from pipelines.features.requests import on_demand, time_text
 ISSUED = datetime(2024, 1, 1)
 ACTIVATED = datetime(2024, 1, 4, 12)
 RAISED = datetime(2024, 3, 1)
+MOVED = datetime(2024, 2, 1)
+USURPED = datetime(2024, 3, 5, 8)
 REDEEMED = datetime(2024, 3, 10, 9)
 
 
@@ -33,13 +35,31 @@ def state() -> Any:
     con.execute(
         """
         create table dim_accounts as
-        select * from (values
-            ('a', 200000::bigint, ?::timestamp, ?::timestamp),
-            ('a', 200000, ?::timestamp + interval 20 day, ?::timestamp + interval 20 day),
-            ('a', 500000, ?::timestamp, ?::timestamp + interval 1 day)
-        ) as rows(account_id, credit_limit_minor, updated_at, valid_from)
+        select *, lead(valid_from) over (order by valid_from) as valid_to
+        from (values
+            ('a', 'k', 200000::bigint, ?::timestamp, ?::timestamp),
+            ('a', 'k', 200000, ?::timestamp + interval 20 day, ?::timestamp + interval 20 day),
+            ('a', 'k', 500000, ?::timestamp, ?::timestamp + interval 1 day)
+        ) as rows(account_id, customer_id, credit_limit_minor, updated_at, valid_from)
         """,
         [ISSUED, ISSUED, ISSUED, ISSUED, RAISED, RAISED],
+    )
+    con.execute(
+        """
+        create table dim_customers as
+        select
+            'k' as customer_id, 'NY' as state, *,
+            lead(valid_from) over (order by valid_from) as valid_to
+        from (values
+            ('10001', null, 'e', 40.7::double, -74::double, ?::timestamp, ?::timestamp),
+            ('10001', 'p', 'e', 40.7, -74, ?::timestamp, ?::timestamp + interval 5 day),
+            ('10099', 'p', 'e', 40.8, -74, ?::timestamp, ?::timestamp + interval 6 day),
+            ('10099', 'q', 'f', 40.8, -74, ?::timestamp, ?::timestamp + interval 2 hour)
+        ) as rows(
+            postal_code, phone_hash, email_hash, latitude, longitude, updated_at, valid_from
+        )
+        """,
+        [ISSUED, ISSUED, ISSUED, ISSUED, MOVED, MOVED, USURPED, USURPED],
     )
     con.execute(
         """
@@ -59,7 +79,12 @@ def state() -> Any:
         """,
         [REDEEMED] * 5,
     )
-    views = ("card_state_features", "account_limit_features", "account_redemption_features")
+    views = (
+        "card_state_features",
+        "account_contact_features",
+        "account_limit_features",
+        "account_redemption_features",
+    )
     tables = {view: con.execute(rendered(view)).pl().to_dicts() for view in views}
     (view,) = (v for v in load_definitions().objects if v.name == "authorization_account_state")
     function = on_demand(view)
@@ -80,6 +105,23 @@ def test_a_card_is_as_old_as_it_was_known_to_be(state: Any) -> None:
     assert state(ISSUED + timedelta(days=3))["days_since_issued"] == 3
     assert state(ACTIVATED + timedelta(minutes=30))["days_since_activated"] is None
     assert state(ACTIVATED + timedelta(days=2))["days_since_activated"] == 2
+
+
+def test_contact_changes_when_it_was_known_to(state: Any) -> None:
+    # A telephone number that was not known before has not changed.
+    first = state(ISSUED + timedelta(days=8))
+    assert first["days_since_address_change"] is first["days_since_phone_change"] is None
+    assert first["is_contact_changed_24h"] is False
+    assert state(MOVED + timedelta(days=5))["days_since_address_change"] is None
+    moved = state(MOVED + timedelta(days=7))
+    assert moved["days_since_address_change"] == 7
+    assert moved["days_since_phone_change"] is moved["days_since_email_change"] is None
+    assert state(USURPED + timedelta(hours=1))["is_contact_changed_24h"] is False
+    usurped = state(USURPED + timedelta(hours=24))
+    assert (usurped["days_since_phone_change"], usurped["days_since_email_change"]) == (1, 1)
+    assert usurped["is_contact_changed_24h"] is True
+    assert usurped["days_since_address_change"] == (USURPED - MOVED) / timedelta(days=1) + 1
+    assert state(USURPED + timedelta(hours=25))["is_contact_changed_24h"] is False
 
 
 def test_a_limit_changes_when_it_was_known_to(state: Any) -> None:

@@ -185,14 +185,16 @@ touched as (
         (select changed_on from events_known_from) as changed_on
     from touched_events
     group by account_id
+    {% for entity, column in [('account_merchant', 'merchant_id'), ('account_mcc', 'mcc')] %}
     union all
     select
-        'account_merchant' as entity,
-        {{ pair_key('account_id', 'merchant_id') }} as entity_id,
+        '{{ entity }}' as entity,
+        {{ pair_key('account_id', column) }} as entity_id,
         (select changed_on from events_known_from) as changed_on
     from touched_events
-    where merchant_id is not null
-    group by account_id, merchant_id
+    where {{ column }} is not null
+    group by account_id, {{ column }}
+    {% endfor %}
     {% for entity, column in [
         ('merchant', 'merchant_id'), ('mcc', 'mcc'), ('device', 'device_id'), ('ip', 'ip_hash')
     ] %}
