@@ -131,9 +131,21 @@
     ),
 
     rest as (
-        select *
+        select
+            entity_id,
+            active_from,
+            known_from,
+            known_to
+            {%- for column in measures %},
+            cast(sum({{ column }}) as {{ wide_integer() if column in wide else 'bigint' }})
+                as {{ column }}
+            {%- endfor %}
+            {%- if maximum %},
+            max({{ maximum[0] }}) as {{ maximum[0] }}
+            {%- endif %}
         from {{ relation }}
-        where not ({{ is_prompt }})
+        where not ({{ is_prompt }}) and known_from < {{ window_end(longest, 'date') }}
+        group by entity_id, active_from, known_from, known_to
     ),
 
     rest_sums as (
