@@ -384,35 +384,40 @@ def authorization_travel(inputs):
     ],
     mode="python",
     description="The authorization against what the account bought of the same category and at the "
-    "same merchant in 90 days: how often, how much, how lately; of the last 100 each.",
+    "same merchant in 90 days: how often, how much, how lately; of the last 100 each. Null: the "
+    "account is not known to have been there.",
 )
 def authorization_habits(inputs):
     from datetime import UTC, datetime, timedelta
-    from statistics import fmean, stdev
+    from math import sqrt
 
     epoch, step = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
     day = 86_400_000_000
 
-    def uses(log, event_at):
+    def microseconds(text):
+        at = datetime.fromisoformat(text)
+        return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - epoch) // step
+
+    def uses(log, now):
         # Microseconds passed and amount of each; a minus takes back what was corrected later.
-        at = datetime.fromisoformat(event_at)
-        now = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - epoch) // step
-        standing = {}
-        for message in (log or "").split():
-            use = message.lstrip("-")
-            standing[use] = standing.get(use, 0) + (-1 if message[0] == "-" else 1)
-        told = [
-            (now - int(us), int(amount))
-            for (us, amount), times in ((use.split(":"), n) for use, n in standing.items())
-            for _ in range(times)
-        ]
-        return [(passed, amount) for passed, amount in told if 0 < passed <= 90 * day]
+        told, withdrawn = [], []
+        for message in log.split():
+            us, amount = message.split(":")
+            passed = now - abs(int(us))
+            if 0 < passed <= 90 * day:
+                (withdrawn if us[0] == "-" else told).append((passed, int(amount)))
+        for use in withdrawn:
+            if use in told:
+                told.remove(use)
+        return told
 
     def zscore(amount, amounts):
-        if amount is None or len(amounts) < 5:
+        count = len(amounts)
+        if amount is None or count < 5:
             return None
-        mean = fmean(amounts)
-        return (amount - mean) / max(stdev(amounts), 0.05 * mean, 100.0)
+        total, squares = sum(amounts), sum(each * each for each in amounts)
+        stddev = sqrt((count * squares - total * total) / (count * (count - 1)))
+        return (amount - total / count) / max(stddev, 0.05 * total / count, 100.0)
 
     def share(count, all_count):
         return None if not all_count else min(1.0, count / all_count)
@@ -425,18 +430,18 @@ def authorization_habits(inputs):
         *("account_merchant_share_90d", "seconds_since_merchant_used"),
     )
     answer = {name: [] for name in names}
-    for event_at, amount, mcc, mcc_log, merchant_log, all_count in zip(
+    for event_at, amount, mcc_log, merchant_log, all_count in zip(
         inputs["event_at"],
         inputs["amount_minor"],
-        inputs["mcc"],
         inputs["mcc_recent_uses"],
         inputs["merchant_recent_uses"],
         inputs["amount_count_90d"],
         strict=True,
     ):
         row = dict.fromkeys(names)
-        if event_at is not None and mcc is not None:
-            told = uses(mcc_log, event_at)
+        now = None if event_at is None else microseconds(event_at)
+        if now is not None and mcc_log is not None:
+            told = uses(mcc_log, now)
             amounts = [each for _, each in told]
             row["account_mcc_count_30d"] = sum(passed <= 30 * day for passed, _ in told)
             row["account_mcc_count_90d"] = len(told)
@@ -453,8 +458,8 @@ def authorization_habits(inputs):
                 row["account_mcc_amount_percentile_90d"] = below / len(amounts)
             if told:
                 row["seconds_since_mcc_used"] = min(told)[0] / 1e6
-        if event_at is not None and merchant_log is not None:
-            told = uses(merchant_log, event_at)
+        if now is not None and merchant_log is not None:
+            told = uses(merchant_log, now)
             row["account_merchant_count_90d"] = len(told)
             row["account_merchant_share_90d"] = share(len(told), all_count)
             if told:

@@ -460,7 +460,6 @@ def test_what_an_account_is_used_to(functions: dict[str, Any], history: History)
                 functions["authorization_habits"],
                 event_at=time_text(at),
                 amount_minor=5_000,
-                mcc=mcc,
                 amount_count_90d=4,
                 mcc_recent_uses=stored[0].get("mcc_recent_uses"),
                 merchant_recent_uses=stored[1].get("merchant_recent_uses"),
@@ -470,12 +469,21 @@ def test_what_an_account_is_used_to(functions: dict[str, Any], history: History)
                 if m.account_id == account and at - timedelta(days=90) <= m.event_at < at
             ]  # fmt: skip
             of_mcc = [m for m in mine if m.mcc == mcc]
+            of_merchant = [m for m in mine if m.merchant_id == merchant]
+            for name, row, used in (
+                ("mcc", stored[0], of_mcc),
+                ("merchant", stored[1], of_merchant),
+            ):
+                if not row:
+                    assert not used
+                assert found[f"account_{name}_count_90d"] == (len(used) if row else None)
+                assert found[f"account_{name}_share_90d"] == (
+                    min(1, len(used) / 4) if row else None
+                )
+                assert found[f"seconds_since_{name}_used"] == _since(at, used)
             of_30_days = [m for m in of_mcc if m.event_at >= at - timedelta(days=30)]
             amounts = [m.amount_minor for m in of_mcc]
-            assert found["account_mcc_count_90d"] == len(of_mcc)
-            assert found["account_mcc_count_30d"] == len(of_30_days)
-            assert found["account_mcc_share_90d"] == min(1, len(of_mcc) / 4)
-            assert found["seconds_since_mcc_used"] == _since(at, of_mcc)
+            assert found["account_mcc_count_30d"] == (len(of_30_days) if stored[0] else None)
             assert found["account_mcc_amount_to_max_90d"] == (
                 pytest.approx(5_000 / max(amounts)) if amounts else None
             )
@@ -487,20 +495,11 @@ def test_what_an_account_is_used_to(functions: dict[str, Any], history: History)
                     spread = max(stdev(usual), 0.05 * fmean(usual), 100)
                     assert zscore == pytest.approx((5_000 - fmean(usual)) / spread)
             rank = found["account_mcc_amount_percentile_90d"]
-            if len(amounts) >= 5:
+            assert (rank is None) is (len(amounts) < 5)
+            if rank is not None:
                 ranked = sorted([*amounts, 5_000])
-                first = ranked.index(5_000)
-                middle = (first + len(ranked) - 1 - ranked[::-1].index(5_000)) / 2
-                assert rank == pytest.approx(middle / len(amounts))
-            else:
-                assert rank is None
-            if stored[1]:
-                of_merchant = [m for m in mine if m.merchant_id == merchant]
-                assert found["account_merchant_count_90d"] == len(of_merchant)
-                assert found["seconds_since_merchant_used"] == _since(at, of_merchant)
-            else:
-                assert not any(m.merchant_id == merchant for m in mine)
-                assert found["account_merchant_count_90d"] is None
+                first, last = ranked.index(5_000), len(ranked) - 1 - ranked[::-1].index(5_000)
+                assert rank == pytest.approx((first + last) / 2 / len(amounts))
 
 
 def _since(at: datetime, messages: list[Message]) -> float | None:
