@@ -465,8 +465,10 @@ def _score_call(call: Call, model: str, body: bytes) -> ScoreCall:
     keys = [key.decode("latin-1") for key in call.headers.get(b"idempotency-key", [])]
     if len(keys) > 1 or (keys and not _IDEMPOTENCY_KEY.fullmatch(keys[0])):
         raise CardlineError("Idempotency-Key must be 1 to 128 visible ASCII characters")
+    # Whatever a caller makes keys of, the log keeps none of it.
+    key = hashlib.sha256(keys[0].encode()).hexdigest() if keys else None
     digest = hashlib.sha256(call.route.removeprefix("/v1").encode() + b"\0" + body).hexdigest()
-    return ScoreCall(call.client.name, model, keys[0] if keys else None, digest)
+    return ScoreCall(call.client.name, model, key, digest)
 
 
 def _score_rows(plan: Plan, rows: list[Any]) -> tuple[list[str | None], dict[str, list[Any]]]:

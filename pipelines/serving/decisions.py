@@ -27,7 +27,10 @@ create index if not exists decisions_by_reference on decisions (reference);
 
 @dataclass(frozen=True)
 class ScoreCall:
-    """One request for scores: from whom, for which model, with which body, under which key."""
+    """One request for scores: from whom, for which model, with which body, under which key.
+
+    Of body and key the SHA-256 stands here and in the log.
+    """
 
     client: str
     model: str

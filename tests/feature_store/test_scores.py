@@ -105,8 +105,8 @@ def client(serve: Callable[[], Any]) -> Any:
 def logged() -> list[tuple[Any, ...]]:
     with sqlite3.connect(get_settings().decisions_path) as con:
         return con.execute(
-            "select decision_id, client, model_name, model_version, reference, score, answer "
-            "from decisions order by rowid"
+            "select decision_id, client, model_name, model_version, reference, score, "
+            "idempotency_key, answer from decisions order by rowid"
         ).fetchall()
 
 
@@ -186,7 +186,7 @@ def test_a_batch_answers_as_single_calls_do(client: Any) -> None:
 
 
 def test_the_same_call_again_decides_nothing_anew(client: Any) -> None:
-    key = {"Idempotency-Key": "k-1"}
+    key = {"Idempotency-Key": "4111111111111111"}
     first = client.post("/score/fraud", json=FRAUD, headers=key)
     again = client.post("/v1/score/fraud", json=FRAUD, headers=key)
     assert again.json() == first.json()
@@ -201,6 +201,7 @@ def test_the_same_call_again_decides_nothing_anew(client: Any) -> None:
     assert same.json() == two.json()
     assert client.post("/score/underwriting", json=UNDERWRITING, headers=key).status_code == 200
     assert len(logged()) == 4
+    assert not [row for row in logged() if key["Idempotency-Key"] in str(row)]
 
 
 def test_a_promotion_counts_from_the_next_request(serve: Callable[[], Any]) -> None:
