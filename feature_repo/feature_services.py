@@ -12,6 +12,7 @@ from credit_risk_features import (
     pull_application_features,
     pull_bureau_features,
 )
+from credit_risk_on_demand import application_affordability
 from feast import FeatureService, FeatureView, OnDemandFeatureView
 from fraud_features import (
     account_amount_features,
@@ -21,8 +22,7 @@ from fraud_features import (
     mcc_risk_features,
     merchant_risk_features,
 )
-from on_demand_features import (
-    application_affordability,
+from fraud_on_demand import (
     authorization_account_state,
     authorization_context,
     authorization_habits,

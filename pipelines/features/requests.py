@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipelines.errors import CardlineError
@@ -12,6 +12,8 @@ EVENT_AT = "event_at"
 KNOWN_AT = "known_at"
 """Request column: what the stored features are as of; by default the last materialisation."""
 TIMES = (EVENT_AT, KNOWN_AT)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,14 @@ def parsed_time(name: str, text: str) -> datetime:
 def time_text(at: datetime) -> str:
     """A time without zone (UTC) as requests bring it."""
     return at.isoformat(timespec="microseconds")
+
+
+def microseconds(text: str | None) -> int | None:
+    """A time as requests bring it (ISO; UTC where it has no zone) in microseconds since 1970."""
+    if text is None:
+        return None
+    at = datetime.fromisoformat(text)
+    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
 
 
 def now() -> datetime:

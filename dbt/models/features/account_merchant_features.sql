@@ -19,11 +19,15 @@ with states as (
 ),
 
 first_uses as (
-    select
-        {{ pair_key('account_id', 'name') }} as entity_id,
-        first_known_at
-    from {{ ref('int_accounts__first_seen') }}
-    where kind = 'merchant' and {{ is_touched('account_id', 'account') }}
+    select *
+    from (
+        select
+            {{ pair_key('account_id', 'name') }} as entity_id,
+            first_known_at
+        from {{ ref('int_accounts__first_seen') }}
+        where kind = 'merchant' and {{ is_touched('account_id', 'account') }}
+    ) as pairs
+    where {{ is_touched('entity_id', 'account_merchant') }}
 ),
 
 known_uses as (
@@ -47,7 +51,6 @@ known_uses as (
             and first_uses.first_known_at = states.changed_at
     where
         states.entity_id is null
-        and {{ is_touched('first_uses.entity_id', 'account_merchant') }}
         and {{ is_since_touched('first_uses.first_known_at', 'account_merchant') }}
 )
 

@@ -1,4 +1,4 @@
-"""Features that need what only the request knows.
+"""Features of fraud detection that need what only the authorization knows.
 
 Functions take and return columns (lists of equal length), never single values: Feast's singleton
 mode computes only the first row of an online request with several. They are stored as source text,
@@ -6,7 +6,6 @@ so each holds everything that it uses, or imports it. An input that is missing o
 null, never a default. The same functions run on training rows and online.
 """
 
-from credit_risk_features import pull_bureau_features
 from feast import Field, RequestSource
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Bool, Float64, Int64, String
@@ -25,16 +24,6 @@ from fraud_features import (
     device_recent_features,
     ip_recent_features,
     merchant_recent_features,
-)
-
-application_request = RequestSource(
-    name="application_request",
-    description="What the applicant states, in minor units (annual income, monthly housing).",
-    schema=[
-        Field(name="stated_income_minor", dtype=Int64),
-        Field(name="housing_payment_minor", dtype=Int64),
-        Field(name="requested_limit_minor", dtype=Int64),
-    ],
 )
 
 authorization_request = RequestSource(
@@ -58,40 +47,6 @@ authorization_request = RequestSource(
         Field(name="longitude", dtype=Float64),
     ],
 )
-
-
-@on_demand_feature_view(
-    sources=[pull_bureau_features, application_request],
-    schema=[
-        Field(name="app_dti", dtype=Float64),
-        Field(name="app_line_to_income", dtype=Float64),
-        Field(name="app_residual_income_minor", dtype=Float64),
-    ],
-    mode="python",
-    description="Ability to pay: debt to income, line to income, monthly residual income.",
-)
-def application_affordability(inputs):
-    dti, line_to_income, residual = [], [], []
-    for income, housing, limit, debt in zip(
-        inputs["stated_income_minor"],
-        inputs["housing_payment_minor"],
-        inputs["requested_limit_minor"],
-        inputs["bur_monthly_debt_minor"],
-        strict=True,
-    ):
-        monthly = income / 12 if income else None
-        line_to_income.append(limit / income if income and limit is not None else None)
-        if monthly and housing is not None and debt is not None:
-            dti.append((debt + housing) / monthly)
-            residual.append(monthly - debt - housing)
-        else:
-            dti.append(None)
-            residual.append(None)
-    return {
-        "app_dti": dti,
-        "app_line_to_income": line_to_income,
-        "app_residual_income_minor": residual,
-    }
 
 
 @on_demand_feature_view(
@@ -220,15 +175,10 @@ def authorization_windows(inputs):
     # Authorizations of [event_at - window, event_at): the present one is not among them. A message
     # with a small letter takes back one that was corrected later; with `=` begins what the windows
     # of a busy one were at a time.
-    from datetime import UTC, datetime, timedelta
+    from pipelines.features.requests import microseconds
 
-    epoch, step = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
     lengths = {"15m": 900_000_000, "1h": 3_600_000_000, "24h": 86_400_000_000}
     unknown = [None] * (3 * len(lengths))
-
-    def microseconds(text):
-        at = datetime.fromisoformat(text)
-        return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - epoch) // step
 
     def counted(log, now):
         sums = [0] * len(unknown)
@@ -251,7 +201,8 @@ def authorization_windows(inputs):
                         sums[3 * place + 1] += sign
         return sums
 
-    now = [None if text is None else microseconds(text) for text in inputs["event_at"]]
+    now = [microseconds(text) for text in inputs["event_at"]]
+    known = [microseconds(text) for text in inputs["known_at"]]
     answer = {}
     for entity in ("card", "account", "merchant", "device", "ip"):
         logs = inputs[
@@ -294,8 +245,8 @@ def authorization_windows(inputs):
             for at, stored, log in zip(now, times, logs, strict=True)
         ]
     answer["age_s"] = [
-        None if at is None or known_at is None else (at - microseconds(known_at)) / 1e6
-        for at, known_at in zip(now, inputs["known_at"], strict=True)
+        None if at is None or known_at is None else (at - known_at) / 1e6
+        for at, known_at in zip(now, known, strict=True)
     ]
     return answer
 
@@ -313,10 +264,9 @@ def authorization_windows(inputs):
     "days, and how fast that would be; impossible above 900 km/h and 100 km.",
 )
 def authorization_travel(inputs):
-    from datetime import UTC, datetime, timedelta
     from math import asin, cos, radians, sin, sqrt
 
-    epoch, step = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+    from pipelines.features.requests import microseconds
 
     def is_place(latitude, longitude):
         if latitude is None or longitude is None:
@@ -334,13 +284,11 @@ def authorization_travel(inputs):
         )
         return 2 * 6371.0088 * asin(min(1.0, sqrt(half)))
 
-    def travelled(here, event_at, place):
-        if place is None or event_at is None or not is_place(*here):
+    def travelled(here, at, place):
+        if place is None or at is None or not is_place(*here):
             return None, None, None
-        at = datetime.fromisoformat(event_at)
         stamp, *there = place.split()
-        passed = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - epoch) // step
-        passed -= int(stamp) - 10**18
+        passed = at - (int(stamp) - 10**18)
         if not 0 <= passed < 90 * 86_400_000_000:
             return None, None, None
         distance = kilometres(*here, *map(float, there))
@@ -350,9 +298,8 @@ def authorization_travel(inputs):
 
     here = list(zip(inputs["latitude"], inputs["longitude"], strict=True))
     homes = zip(inputs["home_latitude"], inputs["home_longitude"], strict=True)
-    rows = [
-        travelled(*row) for row in zip(here, inputs["event_at"], inputs["last_place"], strict=True)
-    ]
+    now = [microseconds(text) for text in inputs["event_at"]]
+    rows = [travelled(*row) for row in zip(here, now, inputs["last_place"], strict=True)]
     names = ("distance_km", "speed_kmh", "is_impossible_travel")
     return {name: [row[place] for row in rows] for place, name in enumerate(names)} | {
         "distance_from_home_km": [
@@ -388,15 +335,11 @@ def authorization_travel(inputs):
     "account is not known to have been there.",
 )
 def authorization_habits(inputs):
-    from datetime import UTC, datetime, timedelta
     from math import sqrt
 
-    epoch, step = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
-    day = 86_400_000_000
+    from pipelines.features.requests import microseconds
 
-    def microseconds(text):
-        at = datetime.fromisoformat(text)
-        return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - epoch) // step
+    day = 86_400_000_000
 
     def uses(log, now):
         # Microseconds passed and amount of each; a minus takes back what was corrected later.
@@ -439,7 +382,7 @@ def authorization_habits(inputs):
         strict=True,
     ):
         row = dict.fromkeys(names)
-        now = None if event_at is None else microseconds(event_at)
+        now = microseconds(event_at)
         if now is not None and mcc_log is not None:
             told = uses(mcc_log, now)
             amounts = [each for _, each in told]
@@ -482,9 +425,8 @@ def authorization_habits(inputs):
     "for how many days it has used the merchant; null there: never.",
 )
 def authorization_novelty(inputs):
-    from datetime import UTC, datetime, timedelta
+    from pipelines.features.requests import microseconds
 
-    epoch, step = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
     answer = {
         name: [
             None if value is None or known is None else value not in known.split("\x1f")
@@ -496,15 +438,12 @@ def authorization_novelty(inputs):
             ("is_new_device", "device_id", "known_devices"),
         )
     }
-    days = []
-    for event_at, first in zip(inputs["event_at"], inputs["first_used_us"], strict=True):
-        if event_at is None or first is None:
-            days.append(None)
-            continue
-        at = datetime.fromisoformat(event_at)
-        passed = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - epoch) // step - first
-        days.append(passed / 86_400e6 if passed > 0 else None)
-    return answer | {"days_at_merchant": days}
+    now = [microseconds(text) for text in inputs["event_at"]]
+    answer["days_at_merchant"] = [
+        (at - first) / 86_400e6 if at is not None and first is not None and at > first else None
+        for at, first in zip(now, inputs["first_used_us"], strict=True)
+    ]
+    return answer
 
 
 @on_demand_feature_view(
@@ -534,16 +473,10 @@ def authorization_novelty(inputs):
     "holder last changed, and what was redeemed of its points just before the authorization.",
 )
 def authorization_account_state(inputs):
-    from datetime import UTC, datetime, timedelta
+    from pipelines.features.requests import microseconds
 
-    epoch, step = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
     day = 86_400_000_000
-    now = []
-    for text in inputs["event_at"]:
-        at = None if text is None else datetime.fromisoformat(text)
-        if at is not None:
-            at = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - epoch) // step
-        now.append(at)
+    now = [microseconds(text) for text in inputs["event_at"]]
     answer = {
         name: [
             (at - since) / day if at is not None and since is not None and at >= since else None

@@ -1,0 +1,53 @@
+"""Features of credit risk that need what only the application tells.
+
+Functions are as `fraud_on_demand` says of its own.
+"""
+
+from credit_risk_features import pull_bureau_features
+from feast import Field, RequestSource
+from feast.on_demand_feature_view import on_demand_feature_view
+from feast.types import Float64, Int64
+
+application_request = RequestSource(
+    name="application_request",
+    description="What the applicant states, in minor units (annual income, monthly housing).",
+    schema=[
+        Field(name="stated_income_minor", dtype=Int64),
+        Field(name="housing_payment_minor", dtype=Int64),
+        Field(name="requested_limit_minor", dtype=Int64),
+    ],
+)
+
+
+@on_demand_feature_view(
+    sources=[pull_bureau_features, application_request],
+    schema=[
+        Field(name="app_dti", dtype=Float64),
+        Field(name="app_line_to_income", dtype=Float64),
+        Field(name="app_residual_income_minor", dtype=Float64),
+    ],
+    mode="python",
+    description="Ability to pay: debt to income, line to income, monthly residual income.",
+)
+def application_affordability(inputs):
+    dti, line_to_income, residual = [], [], []
+    for income, housing, limit, debt in zip(
+        inputs["stated_income_minor"],
+        inputs["housing_payment_minor"],
+        inputs["requested_limit_minor"],
+        inputs["bur_monthly_debt_minor"],
+        strict=True,
+    ):
+        monthly = income / 12 if income else None
+        line_to_income.append(limit / income if income and limit is not None else None)
+        if monthly and housing is not None and debt is not None:
+            dti.append((debt + housing) / monthly)
+            residual.append(monthly - debt - housing)
+        else:
+            dti.append(None)
+            residual.append(None)
+    return {
+        "app_dti": dti,
+        "app_line_to_income": line_to_income,
+        "app_residual_income_minor": residual,
+    }
