@@ -82,7 +82,7 @@ _OF_REQUESTS = {
     "days_since_activated": "Days since the card was activated; null: it is not known to be",
     **{
         f"days_since_{subject}_change": f"Days since the customer's {named} last became another; "
-        "null: it is not known to have"
+        "null: it is not known to have; a correction (of the same `updated_at`) is no change"
         for subject, named in (
             ("address", "address"),
             ("phone", "telephone number"),
@@ -104,6 +104,8 @@ _OF_REQUESTS = {
 }
 _EXACT, _MIDNIGHT = "exact at the request", "hops at midnight (UTC)"
 _LOGGED = "exact at the request; of the busy, at its last message"
+_OF_LAST = "exact at the request, of the last 100 messages"
+_WINDOWS = {"authorization_windows": _LOGGED, "authorization_habits": _OF_LAST}
 _STATEMENT = "changes with a statement"
 _DIRECTIONS = {1: "higher is riskier", -1: "higher is safer", 0: "as the data say"}
 
@@ -180,7 +182,7 @@ def fraud_catalogue() -> list[FraudRow]:
             raise CardlineError(f"{feature} of {FRAUD_SERVICE} has no meaning")
         window = _STATEMENT if view == "account_payment_features" else _MIDNIGHT
         if view not in service.views:
-            window = _LOGGED if view == "authorization_windows" else _EXACT
+            window = _WINDOWS.get(view, _EXACT)
         rows.append(FraudRow(feature, FRAUD_SERVICE, view, meanings[feature], window))
     return rows
 
@@ -216,7 +218,9 @@ def as_markdown(rows: list[CatalogueRow], fraud_rows: list[FraudRow]) -> str:
         "",
         "Windows leave the authorization itself out and use what was known at their last change; "
         "those that hop are of whole days. What is exact is so to the microsecond, of what the "
-        "online store knows.",
+        "online store knows. Null: nothing is known of the card, account, category, merchant or "
+        "whatever it is about, or the request leaves out what it takes; 0: it is known, and had "
+        "none in the window.",
         "",
         "| feature | view | meaning | window |",
         "|---|---|---|---|",

@@ -247,6 +247,20 @@
 {%- endmacro %}
 
 
+{# The last value of `column` in a window that is not null. #}
+{% macro last_known(column, window) -%}
+    {{ return(adapter.dispatch('last_known')(column, window)) }}
+{%- endmacro %}
+
+{% macro default__last_known(column, window) -%}
+    last_value({{ column }} ignore nulls) over ({{ window }})
+{%- endmacro %}
+
+{% macro spark__last_known(column, window) -%}
+    last_value({{ column }}, true) over ({{ window }})
+{%- endmacro %}
+
+
 {# The texts of `column` in a group, sorted and joined by commas; null where there is none. #}
 {% macro sorted_texts(column) -%}
     {{ return(adapter.dispatch('sorted_texts')(column)) }}

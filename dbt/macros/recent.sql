@@ -32,7 +32,7 @@
             {{ column }} is not null
             and {{ is_touched(column, entity) }}
             and {{ is_since_touched('active_from', entity, 91 if has_uses else 2) }}
-            and known_at < event_at + interval '{{ 90 if has_uses else 1 }}' day
+            and known_at <= event_at + interval '{{ 90 if has_uses else 1 }}' day
             and (known_until is null or known_at < known_until)
     ),
 
@@ -41,7 +41,7 @@
             {{ column }} as entity_id,
             known_at as changed_at,
             case
-                when known_at < event_at + interval '1' day
+                when known_at <= event_at + interval '1' day
                     then message || case when is_declined then ':D' else ':A' end || id
             end as message,
             {%- if has_uses %}
@@ -72,7 +72,7 @@
             event_at,
             0 as volume
         from known
-        where known_until < event_at + interval '1' day
+        where known_until <= event_at + interval '1' day
     ),
 
     counted as (
@@ -183,7 +183,7 @@
             and not is_declined
             and {{ is_touched('account_id', 'account') }}
             and {{ is_since_touched('active_from', entity, 91) }}
-            and known_at < event_at + interval '90' day
+            and known_at <= event_at + interval '90' day
             and (known_until is null or known_at < known_until)
     ),
 
@@ -200,7 +200,7 @@
             known_until as changed_at,
             '-' || message as message
         from uses
-        where known_until < forgotten_at and {{ is_touched('entity_id', entity) }}
+        where known_until <= forgotten_at and {{ is_touched('entity_id', entity) }}
     ),
 
     counted as (

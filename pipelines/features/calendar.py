@@ -1,4 +1,7 @@
-"""What the country of a merchant tells of an authorization: public holidays, and borders."""
+"""What the country of a merchant tells of an authorization: public holidays, and borders.
+
+A country is two letters (ISO 3166), large or small; of anything else nothing is known.
+"""
 
 from datetime import date
 from functools import lru_cache
@@ -7,28 +10,35 @@ from pipelines.settings import get_settings
 
 
 def is_holiday(country: str | None, event_at: str | None) -> bool | None:
-    """Whether the day (UTC) of `event_at` (ISO) is a public holiday of `country` (ISO 3166).
+    """Whether the day (UTC) of `event_at` (ISO) is a public holiday of `country`.
 
     None where either is missing, or holidays of the country are not known. Source: the package
     `holidays`.
     """
-    if country is None or event_at is None:
+    code = _code(country)
+    if code is None or event_at is None:
         return None
     day = date.fromisoformat(event_at[:10])
-    days = _holidays(country, day.year)
+    days = _holidays(code, day.year)
     return None if days is None else day in days
 
 
 def is_cross_border(country: str | None) -> bool | None:
     """Whether the merchant's country is another than that in which the cards are issued."""
-    return None if country is None else country != get_settings().issuer_country
+    code = _code(country)
+    return None if code is None else code != get_settings().issuer_country
+
+
+def _code(country: str | None) -> str | None:
+    is_code = country is not None and len(country) == 2 and country.isascii() and country.isalpha()
+    return country.upper() if country is not None and is_code else None
 
 
 @lru_cache(maxsize=4_096)
-def _holidays(country: str, year: int) -> frozenset[date] | None:
-    from holidays import country_holidays
+def _holidays(code: str, year: int) -> frozenset[date] | None:
+    from holidays import country_holidays, list_supported_countries
 
-    try:
-        return frozenset(country_holidays(country, years=year))
-    except NotImplementedError:
+    # The package takes other names for countries, too, some of which are its own modules.
+    if code not in list_supported_countries():
         return None
+    return frozenset(country_holidays(code, years=year))

@@ -507,6 +507,33 @@ def _since(at: datetime, messages: list[Message]) -> float | None:
     return None if last is None else (at - last) / timedelta(seconds=1)
 
 
+def test_what_is_heard_when_it_leaves_the_window_is_still_in_it(
+    functions: dict[str, Any],
+) -> None:
+    """[t - window, t) has its beginning, also of what was not known before t."""
+    start = datetime(2024, 5, 1)
+    told = [_of_merchant(1, start, start + timedelta(days=days)) for days in (1, 90)]
+    history = History((replace(told[0], mcc="5411"), replace(told[1], mcc="5411", event_id="f",
+                       transaction_id="u")), (), ())  # fmt: skip
+    tables = built(history, "card_recent_features", "account_mcc_features")
+    row = _latest(tables["card_recent_features"], "card_id", "c1", start + timedelta(days=1))
+    of_card = _asked_windows(functions, row, start + timedelta(days=1), start + timedelta(days=1))
+    assert of_card["card_count_24h"] == 1
+    at = start + timedelta(days=90)
+    key = str(made_key(["a0", "5411"]))
+    found = _asked(
+        functions["authorization_habits"],
+        event_at=time_text(at),
+        amount_minor=5_000,
+        amount_count_90d=2,
+        mcc_recent_uses=_latest(tables["account_mcc_features"], "account_mcc_key", key, at)[
+            "mcc_recent_uses"
+        ],
+        merchant_recent_uses=None,
+    )
+    assert found["account_mcc_count_90d"] == 2
+
+
 @PROPERTY
 @given(history=histories())
 def test_travel_is_from_the_last_use_in_person(functions: dict[str, Any], history: History) -> None:

@@ -54,12 +54,18 @@ def state() -> Any:
             ('10001', null, 'e', 40.7::double, -74::double, ?::timestamp, ?::timestamp),
             ('10001', 'p', 'e', 40.7, -74, ?::timestamp, ?::timestamp + interval 5 day),
             ('10099', 'p', 'e', 40.8, -74, ?::timestamp, ?::timestamp + interval 6 day),
-            ('10099', 'q', 'f', 40.8, -74, ?::timestamp, ?::timestamp + interval 2 hour)
+            -- Taken away first, another one given after; dated ahead.
+            ('10099', null, 'e', 40.8, -74, ?::timestamp, ?::timestamp - interval 1 hour),
+            ('10099', 'q', 'f', 40.8, -74, ?::timestamp + interval 9 hour,
+                ?::timestamp + interval 2 hour),
+            -- Of the same time: a correction.
+            ('10099', 'q', 'g', 40.8, -74, ?::timestamp + interval 9 hour,
+                ?::timestamp + interval 9 day)
         ) as rows(
             postal_code, phone_hash, email_hash, latitude, longitude, updated_at, valid_from
         )
         """,
-        [ISSUED, ISSUED, ISSUED, ISSUED, MOVED, MOVED, USURPED, USURPED],
+        [*[ISSUED] * 4, MOVED, MOVED, USURPED - timedelta(hours=1), *[USURPED] * 5],
     )
     con.execute(
         """
@@ -116,12 +122,16 @@ def test_contact_changes_when_it_was_known_to(state: Any) -> None:
     moved = state(MOVED + timedelta(days=7))
     assert moved["days_since_address_change"] == 7
     assert moved["days_since_phone_change"] is moved["days_since_email_change"] is None
-    assert state(USURPED + timedelta(hours=1))["is_contact_changed_24h"] is False
-    usurped = state(USURPED + timedelta(hours=24))
+    # The new number is known, and is dated ahead: it counts from when it was known.
+    known_at = USURPED + timedelta(hours=2)
+    assert state(known_at - timedelta(minutes=1))["is_contact_changed_24h"] is False
+    usurped = state(known_at + timedelta(hours=24))
     assert (usurped["days_since_phone_change"], usurped["days_since_email_change"]) == (1, 1)
     assert usurped["is_contact_changed_24h"] is True
-    assert usurped["days_since_address_change"] == (USURPED - MOVED) / timedelta(days=1) + 1
-    assert state(USURPED + timedelta(hours=25))["is_contact_changed_24h"] is False
+    assert usurped["days_since_address_change"] == (known_at - MOVED) / timedelta(days=1) + 1
+    assert state(known_at + timedelta(hours=25))["is_contact_changed_24h"] is False
+    # A correction is no change.
+    assert state(known_at + timedelta(days=10))["days_since_email_change"] == 10
 
 
 def test_a_limit_changes_when_it_was_known_to(state: Any) -> None:
