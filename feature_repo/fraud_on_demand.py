@@ -342,13 +342,13 @@ def authorization_habits(inputs):
     day = 86_400_000_000
 
     def uses(log, now):
-        # Microseconds passed and amount of each; a minus takes back what was corrected later.
+        # Microseconds passed and amount of each; a third part takes back what was corrected later.
         told, withdrawn = [], []
         for message in log.split():
-            us, amount = message.split(":")
-            passed = now - abs(int(us))
+            us, amount, *taken_back = message.split(":")
+            passed = now - int(us)
             if 0 < passed <= 90 * day:
-                (withdrawn if us[0] == "-" else told).append((passed, int(amount)))
+                (withdrawn if taken_back else told).append((passed, int(amount)))
         for use in withdrawn:
             if use in told:
                 told.remove(use)

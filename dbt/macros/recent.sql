@@ -163,8 +163,8 @@
 {#
   What an account bought at one place or of one kind (`column` of int_authorizations__known) in the
   last 90 days, one row at each time at which something was heard: entity_id, changed_at and
-  `recent_uses`, `<microseconds>:<amount>` of each authorization that was not declined, or with a
-  minus before it where it was corrected away later; the last 100 of them. What leaves a window is
+  `recent_uses`, `<microseconds>:<amount>` of each authorization that was not declined, and with `:-`
+  after it where it was corrected away later; the last 100 of them. What leaves a window is
   seen to at the request. `entity` is the pair's.
 #}
 {% macro recent_uses(entity, column) -%}
@@ -198,7 +198,7 @@
         select
             entity_id,
             known_until as changed_at,
-            '-' || message as message
+            message || ':-' as message
         from uses
         where known_until <= forgotten_at and {{ is_touched('entity_id', entity) }}
     ),

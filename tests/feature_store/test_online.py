@@ -200,9 +200,9 @@ def random_tables(seed: int) -> dict[str, list[dict[str, Any]]]:
             for _ in range(choose.randint(0, 3))
         ),
         "recent_uses": lambda: " ".join(
-            f"{sign}{START_US + at}:{choose.randint(1, 9)}"
-            for sign, at in zip(
-                ["", "", "-"], sorted(choose.choices(range(40 * DAY_US), k=3)), strict=True
+            f"{START_US + at}:{choose.randint(1, 9)}{end}"
+            for end, at in zip(
+                ["", "", ":-"], sorted(choose.choices(range(40 * DAY_US), k=3)), strict=True
             )
         ),
         "bur_attributes": lambda: choose.choice(
