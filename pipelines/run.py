@@ -21,7 +21,7 @@ from pipelines.progress import console, step
 from pipelines.registry_view import MODELS
 from pipelines.second_process import second_process
 from pipelines.settings import get_settings
-from pipelines.transform import DBT_DIR
+from pipelines.transform import DBT_DIR, TEXT, text_of_models
 from pipelines.warehouse import (
     connect,
     files_waiting,
@@ -216,9 +216,9 @@ def _is_all_done(landing: Path, through: date | None) -> bool:
 
 
 def _changed_stages() -> list[str]:
-    """Stages that are due though nothing was delivered: partners' rate cards are not those of their
-    folder, a release has feature views that this home never published, or the online store lost its
-    rows.
+    """Stages that are due though nothing was delivered: a release has other models than this home
+    was built by, or feature views that it never published; partners' rate cards are not those of
+    their folder; or the online store lost its rows.
 
     Raises `CardlineError` where a card is wrong.
     """
@@ -228,7 +228,10 @@ def _changed_stages() -> list[str]:
 
     with connect(read_only=True) as con:
         changed = [] if are_published(con, get_settings()) else ["finance", "packs"]
+        is_of_these_models = watermark(con, TEXT) == text_of_models()
     views = [model.stem for model in (DBT_DIR / "models" / "features").glob("*.sql")]
+    if not is_of_these_models:
+        return ["dbt", "features", "finance", "packs"]
     if not all(map(is_published, views)):
         return ["dbt", "features", *changed]
     return changed if is_filled() else ["features", *changed]

@@ -20,12 +20,14 @@ from pipelines.settings import get_settings
 from pipelines.transform import (
     DBT_DIR,
     TESTED,
+    TEXT,
     WATERMARK,
     dbt_arguments,
     ensure_manifest,
     news,
     news_since,
     program_zones,
+    text_of_models,
 )
 from pipelines.warehouse import (
     connect,
@@ -104,14 +106,22 @@ def curated_tables(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> It
     zones = program_zones(load_programs(get_settings().programs))
     with connect() as con:
         load_no = latest_load_no(con)
-        is_full = bool(context.op_config.get("full_refresh"))
+        text = text_of_models()
+        is_other_text = watermark(con, TEXT) != text
+        is_full = is_other_text or context.op_config.get("full_refresh")
         since = -1 if is_full else watermark(con, WATERMARK)
         tested = watermark(con, TESTED)
         if snapshots(con)[0] > tested + 1:
             tested = -1  # What was written since cannot be told any more.
         what_is_new = news_since(con, since, tested)
-    yield from _build(context, dbt, what_is_new | zones)
+    # Tables may have got other columns.
+    how = ("--full-refresh",) if is_other_text else ()
+    yield from _build(context, dbt, what_is_new | zones, *how)
+    if context.selected_asset_keys != curated_tables.keys:
+        # Of some tables only: the others have yet to see what is new.
+        return
     with connect() as con:
+        set_watermark(con, TEXT, text)
         set_watermark(con, TESTED, snapshots(con)[1])
         set_watermark(con, WATERMARK, load_no)
 
@@ -133,10 +143,13 @@ _NOT_SHOWN = ("dim_customers", "fct_earning_events")
 
 
 def _build(
-    context: dg.AssetExecutionContext, dbt: DbtCliResource, what_is_new: Mapping[str, str]
+    context: dg.AssetExecutionContext,
+    dbt: DbtCliResource,
+    what_is_new: Mapping[str, str],
+    *options: str,
 ) -> Iterator[Any]:
     os.environ.update(what_is_new)
-    arguments = ["build", "--exclude-resource-type", "unit_test", *dbt_arguments()]
+    arguments = ["build", "--exclude-resource-type", "unit_test", *options, *dbt_arguments()]
     with held_open():
         for event in dbt.cli(arguments, context=context).stream():
             yield _measured(context, event) if isinstance(event, dg.Output) else event

@@ -17,7 +17,8 @@ import pytest
 
 from pipelines.files import sha256_of
 from pipelines.settings import Settings
-from pipelines.warehouse import CATALOG, connect
+from pipelines.transform import TEXT
+from pipelines.warehouse import CATALOG, connect, set_watermark, watermark
 
 COMMAND = [sys.executable, "-W", "ignore", "-m", "pipelines"]
 COMPARED = (
@@ -207,6 +208,39 @@ def test_a_view_that_a_release_brought_is_published_without_a_delivery(demo: Car
     assert _contents(published).keys() == files.keys()
     assert "nothing new" in demo("run")
     assert "ok" in demo("verify")
+
+
+_ONE_TABLE = """
+import dagster as dg
+from pipelines.definitions import defs
+from pipelines.instance import dagster_instance
+with dagster_instance() as instance:
+    assert defs().resolve_job_def("curated_tables_build").execute_in_process(
+        instance=instance, asset_selection=[dg.AssetKey(["marts", "dim_cards"])]
+    ).success
+"""
+
+
+def test_a_release_with_other_models_builds_all_tables_anew(demo: Cardline) -> None:
+    view = "features.account_contact_features"
+    rows = demo.rows(f"select * from {view} order by all")
+
+    def text_of_models() -> int:
+        with connect(settings=settings, read_only=True) as con:
+            return watermark(con, TEXT)
+
+    settings = Settings(home=demo.home)  # pyright: ignore[reportCallIssue]
+    text = text_of_models()
+    with connect(settings=settings) as con:
+        set_watermark(con, TEXT, 7)
+        con.execute(f"alter table {CATALOG}.{view} drop column email_changed_us")
+    # One table that somebody builds says nothing of the others.
+    subprocess.run([sys.executable, "-c", _ONE_TABLE], env=demo.environment, check=True)
+    assert text_of_models() == 7
+    assert "nothing new" not in demo("run")
+    assert text_of_models() == text
+    assert demo.rows(f"select * from {view} order by all") == rows
+    assert "nothing new" in demo("run")
 
 
 def test_an_online_store_that_was_lost_is_filled_without_a_delivery(demo: Cardline) -> None:
