@@ -48,7 +48,8 @@ select
     event_at + to_days(kind.later) as event_at, amount_minor, 'USD' as currency, kind.direction,
     case when kind.event_type <> 'AUTHORIZATION' then (event_at + to_days(kind.later))::date end
         as posted_on,
-    merchant_id, '5411' as mcc, 'US' as merchant_country,
+    merchant_id, (5000 + substr(merchant_id, 2)::bigint % 40)::varchar as mcc,
+    'US' as merchant_country,
     case when kind.event_type = 'AUTHORIZATION' then 'APPROVED' end as auth_result,
     case when kind.event_type = 'RETURN' and fate % 2 = 0 then transaction_id end
         as original_transaction_id
@@ -85,7 +86,7 @@ from range($accounts) as accounts(account)
 _MERCHANTS = """
 select
     'm' || merchant as merchant_id, $first::timestamp as updated_at, 'Shop ' || merchant as name,
-    '5411' as mcc, 'US' as country
+    (5000 + merchant % 40)::varchar as mcc, 'US' as country
 from range(($accounts // $neighbours + 1) * $shops) as merchants(merchant)
 """
 _STATEMENTS = """

@@ -331,7 +331,7 @@ def authorization_travel(inputs):
     ],
     mode="python",
     description="The authorization against what the account bought of the same category and at the "
-    "same merchant in 90 days: how often, how much, how lately; of the last 100 each. Null: the "
+    "same merchant in 90 days: how often, how much, how lately; of the last 50 each. Null: the "
     "account is not known to have been there.",
 )
 def authorization_habits(inputs):

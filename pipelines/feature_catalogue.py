@@ -104,7 +104,7 @@ _OF_REQUESTS = {
 }
 _EXACT, _MIDNIGHT = "exact at the request", "hops at midnight (UTC)"
 _LOGGED = "exact at the request; of the busy, at its last message"
-_OF_LAST = "exact at the request, of the last 100 messages"
+_OF_LAST = "exact at the request, of the last 50 messages"
 _WINDOWS = {"authorization_windows": _LOGGED, "authorization_habits": _OF_LAST}
 _STATEMENT = "changes with a statement"
 _DIRECTIONS = {1: "higher is riskier", -1: "higher is safer", 0: "as the data say"}

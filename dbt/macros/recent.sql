@@ -164,7 +164,7 @@
   What an account bought at one place or of one kind (`column` of int_authorizations__known) in the
   last 90 days, one row at each time at which something was heard: entity_id, changed_at and
   `recent_uses`, `<microseconds>:<amount>` of each authorization that was not declined, and with `:-`
-  after it where it was corrected away later; the last 100 of them. What leaves a window is
+  after it where it was corrected away later; the last 50 of them. What leaves a window is
   seen to at the request. `entity` is the pair's.
 #}
 {% macro recent_uses(entity, column) -%}
@@ -206,7 +206,7 @@
     counted as (
         select
             *,
-            least(count(*) over ({{ of_90_days }}), 100) - 1 as earlier
+            least(count(*) over ({{ of_90_days }}), 50) - 1 as earlier
         from changes
     )
 
