@@ -164,7 +164,7 @@ def test_metrics_count_requests_misses_and_ages(client: Any) -> None:
     assert values == 2
     assert 'cardline_feature_values_missing_total{service="account_behaviour_v1"}' in text
     assert 'cardline_feature_age_seconds{view="account_amount_features"}' in text
-    assert "4111" not in text
+    assert "some-secret" not in text and "4111111111111111" not in text
 
 
 def test_two_servers_of_a_process_count_apart(client: Any) -> None:
