@@ -70,39 +70,36 @@ authorization_request = RequestSource(
     description="The authorization against the account's usual amounts, when and how it happens.",
 )
 def authorization_context(inputs):
+    from pipelines.features.amounts import ratio, zscore
     from pipelines.features.calendar import is_cross_border, is_holiday
 
-    # z = (a - mean) / max(stddev, 5 % of the mean, one major unit); null below five amounts.
-    zscore, to_max = [], []
-    for amount, count, mean, stddev, largest in zip(
-        inputs["amount_minor"],
+    amounts = inputs["amount_minor"]
+    usual = zip(
+        amounts,
         inputs["amount_count_30d"],
         inputs["amount_mean_30d_minor"],
         inputs["amount_stddev_30d_minor"],
-        inputs["amount_max_30d_minor"],
         strict=True,
-    ):
-        to_max.append(amount / largest if amount is not None and largest else None)
-        if None in (amount, count, mean, stddev) or count < 5:
-            zscore.append(None)
-        else:
-            zscore.append((amount - mean) / max(stddev, 0.05 * mean, 100.0))
-    card_to_mean, card_to_max = [], []
-    for amount, count, total, largest in zip(
-        inputs["amount_minor"],
+    )
+    of_card = zip(
+        amounts,
         inputs["authorization_count_30d"],
         inputs["authorization_amount_30d_minor"],
-        inputs["authorization_amount_max_30d_minor"],
         strict=True,
-    ):
-        is_usual_known = None not in (amount, count) and total
-        card_to_mean.append(amount * count / total if is_usual_known else None)
-        card_to_max.append(amount / largest if amount is not None and largest else None)
+    )
     return {
-        "amount_zscore_now": zscore,
-        "amount_to_max_30d": to_max,
-        "card_amount_to_mean_30d": card_to_mean,
-        "card_amount_to_max_30d": card_to_max,
+        "amount_zscore_now": [zscore(*row) for row in usual],
+        "amount_to_max_30d": [
+            ratio(*row) for row in zip(amounts, inputs["amount_max_30d_minor"], strict=True)
+        ],
+        "card_amount_to_mean_30d": [
+            None if amount is None or count is None else ratio(amount * count, total)
+            for amount, count, total in of_card
+        ],
+        "card_amount_to_max_30d": [
+            ratio(*row)
+            for row in zip(amounts, inputs["authorization_amount_max_30d_minor"], strict=True)
+        ],
         "is_night": [
             hour < 6 if hour is not None and 0 <= hour <= 23 else None
             for hour in inputs["event_hour"]
@@ -337,6 +334,7 @@ def authorization_travel(inputs):
 def authorization_habits(inputs):
     from math import sqrt
 
+    from pipelines.features.amounts import ratio, zscore
     from pipelines.features.requests import microseconds
 
     day = 86_400_000_000
@@ -354,62 +352,58 @@ def authorization_habits(inputs):
                 told.remove(use)
         return told
 
-    def zscore(amount, amounts):
+    def deviation(amount, amounts):
         count = len(amounts)
-        if amount is None or count < 5:
+        if count < 5:
             return None
         total, squares = sum(amounts), sum(each * each for each in amounts)
         stddev = sqrt((count * squares - total * total) / (count * (count - 1)))
-        return (amount - total / count) / max(stddev, 0.05 * total / count, 100.0)
+        return zscore(amount, count, total / count, stddev)
 
-    def share(count, all_count):
-        return None if not all_count else min(1.0, count / all_count)
+    def percentile(amount, amounts):
+        # The middle rank: half of those that are equal stand below.
+        if amount is None or len(amounts) < 5:
+            return None
+        return sum((each < amount) + (each <= amount) for each in amounts) / 2 / len(amounts)
 
-    names = (
-        *("account_mcc_count_30d", "account_mcc_count_90d", "account_mcc_share_90d"),
-        *("account_mcc_amount_zscore_30d", "account_mcc_amount_zscore_90d"),
-        *("account_mcc_amount_to_max_90d", "account_mcc_amount_percentile_90d"),
-        *("seconds_since_mcc_used", "account_merchant_count_90d"),
-        *("account_merchant_share_90d", "seconds_since_merchant_used"),
-    )
-    answer = {name: [] for name in names}
-    for event_at, amount, mcc_log, merchant_log, all_count in zip(
-        inputs["event_at"],
-        inputs["amount_minor"],
-        inputs["mcc_recent_uses"],
-        inputs["merchant_recent_uses"],
-        inputs["amount_count_90d"],
-        strict=True,
-    ):
-        row = dict.fromkeys(names)
-        now = microseconds(event_at)
-        if now is not None and mcc_log is not None:
-            told = uses(mcc_log, now)
-            amounts = [each for _, each in told]
-            row["account_mcc_count_30d"] = sum(passed <= 30 * day for passed, _ in told)
-            row["account_mcc_count_90d"] = len(told)
-            row["account_mcc_share_90d"] = share(len(told), all_count)
-            row["account_mcc_amount_zscore_30d"] = zscore(
-                amount, [each for passed, each in told if passed <= 30 * day]
-            )
-            row["account_mcc_amount_zscore_90d"] = zscore(amount, amounts)
-            if amount is not None and amounts and max(amounts):
-                row["account_mcc_amount_to_max_90d"] = amount / max(amounts)
-            if amount is not None and len(amounts) >= 5:
-                # The middle rank: half of those that are equal stand below.
-                below = sum((each < amount) + (each <= amount) for each in amounts) / 2
-                row["account_mcc_amount_percentile_90d"] = below / len(amounts)
-            if told:
-                row["seconds_since_mcc_used"] = min(told)[0] / 1e6
-        if now is not None and merchant_log is not None:
-            told = uses(merchant_log, now)
-            row["account_merchant_count_90d"] = len(told)
-            row["account_merchant_share_90d"] = share(len(told), all_count)
-            if told:
-                row["seconds_since_merchant_used"] = min(told)[0] / 1e6
-        for name, value in row.items():
-            answer[name].append(value)
-    return answer
+    now = [microseconds(text) for text in inputs["event_at"]]
+    told = {
+        pair: [
+            None if at is None or log is None else uses(log, at)
+            for at, log in zip(now, inputs[f"{pair}_recent_uses"], strict=True)
+        ]
+        for pair in ("mcc", "merchant")
+    }
+    answer = {}
+    for pair, rows in told.items():
+        counts = [None if row is None else len(row) for row in rows]
+        shares = [ratio(*row) for row in zip(counts, inputs["amount_count_90d"], strict=True)]
+        answer[f"account_{pair}_count_90d"] = counts
+        answer[f"account_{pair}_share_90d"] = [None if s is None else min(1.0, s) for s in shares]
+        answer[f"seconds_since_{pair}_used"] = [min(row)[0] / 1e6 if row else None for row in rows]
+
+    amounts = inputs["amount_minor"]
+    of_90_days = [[each for _, each in row or ()] for row in told["mcc"]]
+    of_30_days = [[each for passed, each in row or () if passed <= 30 * day] for row in told["mcc"]]
+    return answer | {
+        "account_mcc_count_30d": [
+            None if row is None else len(lately)
+            for row, lately in zip(told["mcc"], of_30_days, strict=True)
+        ],
+        "account_mcc_amount_zscore_30d": [
+            deviation(*row) for row in zip(amounts, of_30_days, strict=True)
+        ],
+        "account_mcc_amount_zscore_90d": [
+            deviation(*row) for row in zip(amounts, of_90_days, strict=True)
+        ],
+        "account_mcc_amount_to_max_90d": [
+            ratio(amount, max(usual, default=None))
+            for amount, usual in zip(amounts, of_90_days, strict=True)
+        ],
+        "account_mcc_amount_percentile_90d": [
+            percentile(*row) for row in zip(amounts, of_90_days, strict=True)
+        ],
+    }
 
 
 @on_demand_feature_view(
@@ -473,6 +467,7 @@ def authorization_novelty(inputs):
     "holder last changed, and what was redeemed of its points just before the authorization.",
 )
 def authorization_account_state(inputs):
+    from pipelines.features.amounts import ratio
     from pipelines.features.requests import microseconds
 
     day = 86_400_000_000
@@ -505,10 +500,8 @@ def authorization_account_state(inputs):
         for at, limit, *changed in changes
     ]
     answer["limit_change_ratio"] = [
-        limit / previous if limit is not None and previous else None
-        for limit, previous in zip(
-            inputs["credit_limit_minor"], inputs["previous_limit_minor"], strict=True
-        )
+        ratio(*row)
+        for row in zip(inputs["credit_limit_minor"], inputs["previous_limit_minor"], strict=True)
     ]
     redeemed = [
         [[int(part) for part in message.split(":")] for message in (log or "").split()]

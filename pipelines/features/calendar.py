@@ -30,8 +30,9 @@ def is_cross_border(country: str | None) -> bool | None:
 
 
 def _code(country: str | None) -> str | None:
-    is_code = country is not None and len(country) == 2 and country.isascii() and country.isalpha()
-    return country.upper() if country is not None and is_code else None
+    if country is None or len(country) != 2 or not (country.isascii() and country.isalpha()):
+        return None
+    return country.upper()
 
 
 @lru_cache(maxsize=4_096)
