@@ -14,6 +14,7 @@ from pipelines.ahead import import_ahead
 from pipelines.errors import CardlineError
 from pipelines.progress import console, step
 from pipelines.registry_view import in_words
+from pipelines.rewards.wording import money_text
 from pipelines.run import run_due
 from pipelines.settings import PROJECT_DIR, get_settings
 from pipelines.transform import ensure_manifest
@@ -158,7 +159,7 @@ def _show(figures: dict[str, Any], home: str) -> None:
                 f"{row[name] / 10 ** row['asset_scale']:,.{row['asset_scale']}f}"
                 for name in ("points_accrued", "closing_points")
             ),
-            f"{row['closing_minor'] / 100:,.2f} {row['currency']}",
+            money_text(row["closing_minor"], row["currency"]),
             row["period"],
         )
     out.print(programs)

@@ -5,6 +5,8 @@ from typing import Literal
 
 import polars as pl
 
+from pipelines.currencies import MINOR_DIGITS
+
 ColumnType = Literal["string", "integer", "number", "boolean", "timestamp", "date"]
 
 POLARS_TYPES: dict[ColumnType, pl.DataType] = {
@@ -36,7 +38,8 @@ LINEAGE_COLUMNS: dict[str, ColumnType] = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a landing feed. `minimum` is inclusive; `pattern` must match the whole text."""
+    """One column of a landing feed. `minimum` and `maximum` are inclusive; `pattern` must match the
+    whole text."""
 
     name: str
     type: ColumnType
@@ -44,6 +47,7 @@ class Column:
     required: bool = False
     allowed: tuple[str, ...] | None = None
     minimum: int | None = None
+    maximum: int | None = None
     pattern: str | None = None
 
 
@@ -111,24 +115,39 @@ def string(
     pattern: str | None = None,
 ) -> Column:
     """A text column."""
-    return Column(name, "string", description, required, allowed, None, pattern)
+    return Column(name, "string", description, required, allowed, pattern=pattern)
 
 
 def integer(
-    name: str, description: str, *, required: bool = False, minimum: int | None = None
+    name: str,
+    description: str,
+    *,
+    required: bool = False,
+    minimum: int | None = None,
+    maximum: int | None = None,
 ) -> Column:
     """A 64-bit integer column."""
-    return Column(name, "integer", description, required, None, minimum)
+    return Column(name, "integer", description, required, minimum=minimum, maximum=maximum)
 
 
 def minor(name: str, description: str, *, required: bool = False, signed: bool = False) -> Column:
     """An amount in minor units, not below zero unless `signed`."""
-    return Column(name, "integer", description, required, None, None if signed else 0)
+    return Column(name, "integer", description, required, minimum=None if signed else 0)
 
 
 def number(name: str, description: str, *, required: bool = False) -> Column:
-    """A floating-point column: coordinates and vendor values, never money."""
+    """A floating-point column, never money."""
     return Column(name, "number", description, required)
+
+
+def latitude(description: str) -> Column:
+    """Degrees north, below zero south."""
+    return Column("latitude", "number", description, minimum=-90, maximum=90)
+
+
+def longitude(description: str) -> Column:
+    """Degrees east, below zero west."""
+    return Column("longitude", "number", description, minimum=-180, maximum=180)
 
 
 def boolean(name: str, description: str, *, required: bool = False) -> Column:
@@ -152,5 +171,5 @@ def currency(*, required: bool = False) -> Column:
         "currency",
         "ISO 4217 code of the amounts in this row",
         required=required,
-        pattern="[A-Z]{3}",
+        allowed=tuple(sorted(MINOR_DIGITS)),
     )

@@ -3,11 +3,8 @@
 from dataclasses import dataclass
 from decimal import Decimal
 
-# ISO 4217 currencies whose minor unit is not a hundredth.
-_EXPONENTS = {
-    "BHD": 3, "BIF": 0, "CLP": 0, "IQD": 3, "ISK": 0, "JOD": 3, "JPY": 0, "KRW": 0, "KWD": 3,
-    "LYD": 3, "OMR": 3, "PYG": 0, "TND": 3, "UGX": 0, "VND": 0, "XAF": 0, "XOF": 0,
-}  # fmt: skip
+from pipelines.currencies import minor_digits
+
 MINUS = "−"
 
 
@@ -21,7 +18,7 @@ class Unit:
     @classmethod
     def money(cls, currency: str) -> "Unit":
         """The unit of an ISO 4217 `currency`."""
-        return cls(currency, _EXPONENTS.get(currency, 2))
+        return cls(currency, minor_digits(currency))
 
     def decimal(self, amount: int) -> Decimal:
         """`amount` in whole units, exactly."""

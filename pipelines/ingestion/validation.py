@@ -214,6 +214,10 @@ def _faults(source: pl.Series, values: pl.Series, column: Column) -> list[pl.Ser
         below = (values < column.minimum).fill_null(False)
         if below.any():
             found.append(_fault(below, f"{column.name} is below {column.minimum}: ", source))
+    if column.maximum is not None:
+        above = (values > column.maximum).fill_null(False)
+        if above.any():
+            found.append(_fault(above, f"{column.name} is above {column.maximum}: ", source))
     if column.pattern is not None:
         unlike = ~values.str.contains(f"^(?:{column.pattern})$").fill_null(True)
         if unlike.any():

@@ -13,8 +13,8 @@ from typing import Any
 
 import duckdb
 
+from pipelines.currencies import minor_digits
 from pipelines.errors import CardlineError
-from pipelines.rewards.terms import MINOR_UNITS
 from pipelines.rewards.wording import (
     cap_words,
     counted,
@@ -294,7 +294,7 @@ def _exact_units(rule: Facts, eligible_minor: int, body: Facts) -> Fraction | No
     """Ledger units before rounding; None where the rule has no rate of its own."""
     scale = 10 ** body["asset_scale"]
     if rule.get("rate_milli") is not None:
-        minor = 10 ** MINOR_UNITS.get(body["currency"], 2)
+        minor = 10 ** minor_digits(body["currency"])
         return Fraction(eligible_minor * rule["rate_milli"] * scale, 1000 * minor)
     if rule.get("per_minor") is None:
         return None

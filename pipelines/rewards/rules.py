@@ -12,9 +12,9 @@ from enum import IntEnum
 from functools import cached_property, lru_cache
 from math import gcd, lcm
 
+from pipelines.currencies import minor_digits
 from pipelines.rewards.mcc import MccSet, categories
 from pipelines.rewards.terms import (
-    MINOR_UNITS,
     Bonus,
     Match,
     MerchantLimit,
@@ -537,7 +537,7 @@ class RuleBook:
         block = 1
         if rate.rate_milli is not None:
             numerator = rate.rate_milli * terms.units_per_point
-            denominator = 1000 * 10 ** MINOR_UNITS.get(terms.currency, 2)
+            denominator = 1000 * 10 ** minor_digits(terms.currency)
         else:
             assert rate.per_minor is not None and rate.points is not None
             numerator, denominator = rate.points * terms.units_per_point, rate.per_minor

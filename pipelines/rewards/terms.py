@@ -30,12 +30,10 @@ from pydantic import (
 
 from pipelines.contracts.activity import TRANSACTION_CLASSES
 from pipelines.contracts.portfolio import ACCOUNT_STATES
+from pipelines.currencies import MINOR_DIGITS
 from pipelines.errors import CardlineError
 from pipelines.rewards.mcc import MccSet, categories
 from pipelines.rewards.yaml_lines import Lines, read_documents
-
-MINOR_UNITS = {"BHD": 3, "JOD": 3, "KWD": 3, "OMR": 3, "TND": 3, "JPY": 0, "KRW": 0, "CLP": 0}
-"""Digits of the minor unit where they are not two (ISO 4217)."""
 
 GREATEST = 10**12
 """No number in terms is beyond it."""
@@ -52,6 +50,12 @@ def _upper(value: object) -> object:
 
 def _as_list(value: object) -> object:
     return value if isinstance(value, list | tuple) else [value]
+
+
+def _known_currency(code: str) -> str:
+    if code not in MINOR_DIGITS:
+        raise ValueError(f"{code!r} is no currency of ISO 4217")
+    return code
 
 
 def _known_codes(items: tuple[int | str, ...]) -> tuple[int | str, ...]:
@@ -486,7 +490,7 @@ class ProgramTerms(_Terms):
     partner_id: str | None = None
     issuer_bank: str | None = None
     network: str | None = None
-    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
+    currency: Annotated[str, AfterValidator(_known_currency)] = "USD"
     currency_kind: str = Field(default="POINTS", pattern=r"^(POINTS|MILES|CASHBACK(_[A-Z]{3})?)$")
     asset_scale: int = Field(default=0, ge=0, le=6)
     settlement_model: Literal["ISSUER_HELD", "PARTNER_POSTED", "STATEMENT_CREDIT"] = "ISSUER_HELD"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from pipelines.rewards.terms import MINOR_UNITS
+from pipelines.currencies import minor_digits
 
 _REASONS = {
     "EXCLUDED_MCC": "its merchant category does not earn",
@@ -35,7 +35,7 @@ def unit_name(body: Mapping[str, Any]) -> str:
     """What a program's points are called; money paid back is told as such, by the name of its
     currency, where a unit of the ledger is one of its minor units."""
     kind, _, currency = body["currency_kind"].partition("_")
-    if kind == "CASHBACK" and currency and body["asset_scale"] == MINOR_UNITS.get(currency, 2):
+    if kind == "CASHBACK" and currency and body["asset_scale"] == minor_digits(currency):
         return f"{currency} cash back"
     return "miles" if kind == "MILES" else "points"
 
@@ -48,7 +48,7 @@ def points_text(units: int, body: Mapping[str, Any]) -> str:
 
 def money_text(minor: int, currency: str) -> str:
     """Minor units of `currency` as an amount, such as `1,500.00 USD`."""
-    scale = MINOR_UNITS.get(currency, 2)
+    scale = minor_digits(currency)
     return f"{Decimal(int(minor)).scaleb(-scale):,.{scale}f} {currency}"
 
 

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import polars as pl
 
+from pipelines.currencies import minor_digits
 from pipelines.errors import CardlineError
 from pipelines.sources.landing import LandingWriter
-
-MINOR_DIGITS = {"EUR": 2, "GBP": 2, "TWD": 2, "USD": 2}
-"""Digits after the point per ISO 4217 of the currencies that the adapters bill in."""
 
 LABEL_DELAY = timedelta(days=7)
 """When a fraud label of a data set without label times counts as known, after the event."""
@@ -112,7 +110,7 @@ def to_minor(amount: pl.Expr, currency: str) -> pl.Expr:
 
     Exact below 2**53 minor units; null where the text is no number.
     """
-    scale = 10 ** MINOR_DIGITS[currency]
+    scale = 10 ** minor_digits(currency)
     return (amount.cast(pl.Float64, strict=False) * scale).round().cast(pl.Int64)
 
 

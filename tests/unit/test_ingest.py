@@ -26,7 +26,7 @@ HEADER = (
 DAY = "2024-03-05"
 
 
-def _row(number: int, **changes: str) -> str:
+def _row(number: int, header: str = HEADER, **changes: str) -> str:
     values = {
         "event_id": f"e{number}",
         "transaction_id": f"t{number}",
@@ -38,7 +38,7 @@ def _row(number: int, **changes: str) -> str:
         "currency": "USD",
         "direction": "DEBIT",
     } | changes
-    return ",".join(values[name] for name in HEADER.split(","))
+    return ",".join(values[name] for name in header.split(","))
 
 
 def _csv(rows: list[str], header: str = HEADER) -> str:
@@ -203,7 +203,11 @@ def test_equal_content_has_an_equal_hash_in_whatever_format_it_comes(
         ({"amount_minor": "10.5"}, "amount_minor is no integer: 10.5"),
         ({"amount_minor": "-5"}, "amount_minor is below 0: -5"),
         ({"direction": "UP"}, "direction is none of the allowed values: UP"),
-        ({"currency": "usd"}, "currency is not like [A-Z]{3}: usd"),
+        ({"currency": "usd"}, "currency is none of the allowed values: usd"),
+        ({"currency": "ABC"}, "currency is none of the allowed values: ABC"),
+        ({"mcc": "food"}, "mcc is not like [0-9]{4}: food"),
+        ({"latitude": "90.5"}, "latitude is above 90: 90.5"),
+        ({"longitude": "-181"}, "longitude is below -180: -181"),
         ({"event_at": "yesterday"}, "event_at is no timestamp: yesterday"),
         ({"account_id": ""}, "account_id is missing"),
         (
@@ -215,13 +219,15 @@ def test_equal_content_has_an_equal_hash_in_whatever_format_it_comes(
 def test_a_row_that_breaks_its_contract_waits_with_line_reason_and_payload(
     settings: Settings, drop: Any, changes: dict[str, str], reason: str
 ) -> None:
-    drop(_csv([_row(1), _row(2, **changes)]))
+    header = ",".join(dict.fromkeys([*HEADER.split(","), *changes]))
+    more = {name: "" for name in changes if name not in HEADER.split(",")}
+    drop(_csv([_row(1, header, **more), _row(2, header, **changes)], header))
     summary = ingest(settings=settings)
     assert summary.rows == {"transactions": 1}
     assert summary.rows_quarantined == {"transactions": 1}
     assert _row_reasons(settings) == [(3, reason)]
     [(payload,)] = _query(settings, "select payload from quarantine.rows")
-    expected = dict(zip(HEADER.split(","), _row(2, **changes).split(","), strict=True))
+    expected = dict(zip(header.split(","), _row(2, header, **changes).split(","), strict=True))
     assert json.loads(payload) == {name: value for name, value in expected.items() if value}
 
 

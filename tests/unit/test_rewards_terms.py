@@ -48,6 +48,8 @@ def test_shipped_programs_are_valid():
         ("earns: {}", "earns"),
         ("rounding: {mode: NEAREST}", "rounding.mode"),
         ("timezone: Mars/Olympus", "timezone"),
+        ("currency: ABC", "currency"),
+        ("currency: XAU", "currency"),
         ("asset_scale: true", "terms"),
         ("rounding: {scope: TXN, mode: 1}", "rounding.mode"),
         ("closure: {grace_days: '2'}", "closure"),
@@ -160,6 +162,18 @@ def test_versions_switch_at_midnight_of_the_program(tmp_path, at, expected):
     events = pl.DataFrame([event(1, "a", 1000, 0)], schema=EVENT_SCHEMA).with_columns(
         event_at=pl.lit(at).str.to_datetime(time_unit="us")
     )
+    assert decide(events, rules).decisions["points"].to_list() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount", "expected"),
+    [("USD", 10_00, 10), ("JPY", 10, 10), ("VND", 10, 10), ("XOF", 10, 10), ("LYD", 10_000, 10)],
+)
+def test_a_rate_is_of_the_whole_unit_of_the_currency(tmp_path, currency, amount, expected):
+    write(tmp_path, more=f"currency: {currency}")
+    rules = RuleBook(load_programs(tmp_path)["test_card"])
+    bought = event(1, "a", amount, 200, currency=currency)
+    events = pl.DataFrame([bought], schema=EVENT_SCHEMA)
     assert decide(events, rules).decisions["points"].to_list() == [expected]
 
 
