@@ -217,24 +217,32 @@ def _is_all_done(landing: Path, through: date | None) -> bool:
 
 def _changed_stages() -> list[str]:
     """Stages that are due though nothing was delivered: a release has other models than this home
-    was built by, or feature views that it never published; partners' rate cards are not those of
-    their folder; or the online store lost its rows.
+    was built by, or feature views that it never published; programs or partners' rate cards are not
+    those of their folders; or the online store lost its rows.
 
-    Raises `CardlineError` where a card is wrong.
+    Raises `CardlineError` where a program or a card is wrong.
     """
     from pipelines.features.filled import is_filled
     from pipelines.features.publish import is_published
-    from pipelines.finance.rate_cards import are_published
+    from pipelines.finance import rate_cards
+    from pipelines.rewards import tables
+    from pipelines.rewards.terms import load_programs
 
+    settings = get_settings()
+    due: set[str] = set()
     with connect(read_only=True) as con:
-        changed = [] if are_published(con, get_settings()) else ["finance", "packs"]
-        is_of_these_models = watermark(con, TEXT) == text_of_models()
+        if watermark(con, TEXT) != text_of_models():
+            due |= {"dbt", "features", "finance", "packs"}
+        if not tables.are_published(con, load_programs(settings.programs)):
+            due |= {"rewards", "finance", "packs"}
+        if not rate_cards.are_published(con, settings):
+            due |= {"finance", "packs"}
     views = [model.stem for model in (DBT_DIR / "models" / "features").glob("*.sql")]
-    if not is_of_these_models:
-        return ["dbt", "features", "finance", "packs"]
     if not all(map(is_published, views)):
-        return ["dbt", "features", *changed]
-    return changed if is_filled() else ["features", *changed]
+        due |= {"dbt", "features"}
+    if "features" not in due and not is_filled():
+        due.add("features")
+    return [name for name in _STAGES if name in due]
 
 
 def _ingest(runner: _Runner, landing: Path, through: date | None) -> None:

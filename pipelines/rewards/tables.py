@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 
 import duckdb
 
@@ -175,6 +175,23 @@ def ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
         con.execute(f"alter table rewards.{table} add column if not exists {column}")
 
 
+def are_published(con: duckdb.DuckDBPyConnection, programs: Mapping[str, Program]) -> bool:
+    """Whether `rewards.programs` has every version of `programs` as it is."""
+    found = con.execute(
+        "select 1 from information_schema.tables "
+        "where table_schema = 'rewards' and table_name = 'programs'"
+    ).fetchone()
+    if found is None:
+        return False
+    stored = _stored_versions(con)
+    return all(
+        stored.get((program.program_id, version.terms.version))
+        == (version.rule_hash, program.valid_to(index))
+        for program in programs.values()
+        for index, version in enumerate(program.versions)
+    )
+
+
 def publish_programs(con: duckdb.DuckDBPyConnection, programs: Mapping[str, Program]) -> int:
     """Write new versions of `programs` to `rewards.programs`; returns how many.
 
@@ -182,12 +199,7 @@ def publish_programs(con: duckdb.DuckDBPyConnection, programs: Mapping[str, Prog
     that raises `CardlineError`. `valid_to` is the last day before the next version;
     `recorded_at` the known time of the warehouse when these terms of the version were published.
     """
-    stored = {
-        (program_id, version): (rule_hash, valid_to)
-        for program_id, version, rule_hash, valid_to in con.execute(
-            "select program_id, version, rule_hash, valid_to from rewards.programs"
-        ).fetchall()
-    }
+    stored = _stored_versions(con)
     recorded = _recorded_at(con)
     now = data_clock(con)
     written = 0
@@ -218,6 +230,18 @@ def publish_programs(con: duckdb.DuckDBPyConnection, programs: Mapping[str, Prog
             )
             written += 1
     return written
+
+
+def _stored_versions(
+    con: duckdb.DuckDBPyConnection,
+) -> dict[tuple[str, int], tuple[str, date | None]]:
+    """Rule hash and last day of each stored version, by program and version."""
+    return {
+        (program_id, version): (rule_hash, valid_to)
+        for program_id, version, rule_hash, valid_to in con.execute(
+            "select program_id, version, rule_hash, valid_to from rewards.programs"
+        ).fetchall()
+    }
 
 
 def _recorded_at(

@@ -333,6 +333,37 @@ def test_an_error_is_one_clear_line(demo: Cardline, arguments: tuple[str, ...], 
 
 
 @pytest.mark.slow
+def test_terms_that_come_later_reach_the_accounts_that_waited(tmp_path: Path) -> None:
+    new = Cardline(tmp_path / "home")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    new.environment["CARDLINE_PROGRAMS"] = str(programs)
+    for feed, lines in {
+        "accounts": "account_id,customer_id,program_id,opened_on,credit_limit_minor,currency,"
+        "updated_at\na1,c1,dong,2024-01-02,100000000,VND,2024-01-02T00:00:00Z\n",
+        "transactions": "event_id,transaction_id,event_type,account_id,card_id,event_at,"
+        "amount_minor,currency,direction,posted_on\n"
+        "e1,t1,CLEARING,a1,k1,2024-03-05T10:00:00Z,250000,VND,DEBIT,2024-03-06\n",
+    }.items():
+        path = new.home / "landing" / feed / "2024-03-31" / "rows.csv"
+        path.parent.mkdir(parents=True)
+        path.write_text(lines)
+    new("run")
+    [waiting] = new.rows("select type, state, right_ref from finance.exceptions")
+    assert waiting == {"type": "UNKNOWN_PROGRAM", "state": "OPEN", "right_ref": "dong"}
+    (programs / "dong.yaml").write_text(
+        "program: dong\nversion: 1\nvalid_from: 2024-01-01\ncurrency: VND\n"
+        "earn: {base: {id: base, rate_milli: 1000}}\n"
+    )
+    assert "rewards_accrual" in new("run")
+    assert new.rows("select state from finance.exceptions") == [{"state": "RESOLVED"}]
+    # The dong has no minor unit: a point for each.
+    query = "select accrued_points, closing_minor from finance.liability_rollforward"
+    assert new.rows(query) == [{"accrued_points": 250_000, "closing_minor": 250_000}]
+    assert "nothing new" in new("run")
+
+
+@pytest.mark.slow
 def test_a_rate_card_reaches_the_packs_without_a_delivery(demo: Cardline, tmp_path: Path) -> None:
     query = (
         "select program_id, period, amount_minor from finance.partner_invoice_lines "

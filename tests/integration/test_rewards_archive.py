@@ -8,7 +8,7 @@ import pytest
 from pipelines.files import sha256_of
 from pipelines.rewards import archive
 from pipelines.rewards.archive import archive_into, archive_seals
-from pipelines.rewards.tables import ensure_tables, publish_programs
+from pipelines.rewards.tables import are_published, ensure_tables, publish_programs
 from pipelines.rewards.terms import Program
 from pipelines.rewards.verification import verify_ledger, verify_new_seals
 from pipelines.warehouse import connect
@@ -165,11 +165,15 @@ def test_versions_of_terms_have_the_known_time_of_the_warehouse(home):
     second = program(**PLAIN, version=2, valid_from="2025-01-01")
     both = Program(first.program_id, (*first.versions, *second.versions))
     with connect() as con:
+        assert not are_published(con, {"lab": first})
         ensure_tables(con)
         arrive(con, START)
         assert publish_programs(con, {"lab": first}) == 1
         arrive(con, START + DAY)
         # The first version only gets an end: it was published before.
+        assert are_published(con, {"lab": first})
+        assert not are_published(con, {"lab": both})
         assert publish_programs(con, {"lab": both}) == 2
         assert recorded(con) == [(1, end_of(START)), (2, end_of(START + DAY))]
         assert publish_programs(con, {"lab": both}) == 0
+        assert are_published(con, {"lab": both})
