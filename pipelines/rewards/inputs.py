@@ -21,13 +21,22 @@ PAYMENTS = "marts.fct_payments"
 TABLES = (EARNING_EVENTS, REWARD_EVENTS, ACCOUNTS, STATEMENTS)
 """What an accrual reads, each by its own watermark; payments where a program asks for them."""
 
+_ZONES = "(select distinct program_id, timezone as zone from rewards.programs)"
+"""All versions of a program have one time zone."""
+
+
+def _local_day(moment: str) -> str:
+    """The day of `moment` (UTC) where the program is, whose `zone` has been joined."""
+    return f"cast(timezone(coalesce(zone, 'UTC'), timezone('UTC', {moment})) as date)"
+
+
 _PAYMENT_EVENTS = f"""(
     select
         'payment:' || payment_id || ':' || step as event_id,
         'payment:' || payment_id as transaction_id,
         payment.account_id,
         case step when 'SETTLED' then 'PAYMENT' else 'PAYMENT_RETURN' end as event_type,
-        happened_at as event_at, cast(happened_at as date) as posted_on,
+        happened_at as event_at, {_local_day("happened_at")} as posted_on,
         payment.amount_minor, payment.currency,
         case step when 'SETTLED' then 'DEBIT' else 'CREDIT' end as direction,
         'PAYMENT' as transaction_class, cast(null as varchar) as mcc,
@@ -43,6 +52,7 @@ _PAYMENT_EVENTS = f"""(
         select account_id, arg_max(program_id, updated_at) as program_id
         from {ACCOUNTS} group by account_id
     ) as holder on payment.account_id = holder.account_id
+    left join {_ZONES} as zones on holder.program_id = zones.program_id
     cross join lateral (
         select case step when 'SETTLED' then settled_at else returned_at end as happened_at
     ) as happened
@@ -315,12 +325,16 @@ select
     told.account_id,
     case
         when told.status = 'CLOSED' and told.closed_on is not null
-            then least(told.updated_at, cast(told.closed_on as timestamp))
+            then least(
+                told.updated_at,
+                timezone('UTC', timezone(coalesce(zone, 'UTC'), cast(told.closed_on as timestamp)))
+            )
         else told.updated_at
     end as from_at,
     told.status, told.substatus, told.tier, told.cycle_day,
     cast(told.received_at as date) as known_on, {_IS_NEW}
 from {ACCOUNTS} as told
+left join {_ZONES} as zones on told.program_id = zones.program_id
 where told.account_id in (select account_id from wanted) and cast(told.received_at as date) <= ?
 """  # noqa: S608
 
@@ -364,9 +378,10 @@ def closures_of(con: duckdb.DuckDBPyConnection, program_id: str, known_by: date)
     close_reason, substatus, known_on."""
     return con.execute(
         f"""
-        select account_id, opened_on, coalesce(closed_on, cast(updated_at as date)) as closed_on,
+        select account_id, opened_on, coalesce(closed_on, {_local_day("updated_at")}) as closed_on,
             close_reason, substatus, cast(received_at as date) as known_on
         from {ACCOUNTS}
+        left join {_ZONES} as zones using (program_id)
         where program_id = ? and status = 'CLOSED' and cast(received_at as date) <= ?
         qualify row_number() over (
             partition by account_id order by received_at, updated_at

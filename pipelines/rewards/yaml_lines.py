@@ -12,14 +12,18 @@ from yaml.constructor import ConstructorError
 from pipelines.errors import CardlineError
 
 
+_OWN_RULES = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:int")
+
+
 class TermsLoader(yaml.SafeLoader):
-    """YAML in which `on`, `off`, `yes` and `no` are words: closures are told by the field `on`.
+    """YAML in which `on`, `off`, `yes` and `no` are words: closures are told by the field `on`. What
+    begins with a zero is text, such as the merchant category 0742, and no octal number.
 
     A key that is there twice and a date that does not exist are errors with their line.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OWN_RULES]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -45,6 +49,9 @@ class TermsLoader(yaml.SafeLoader):
 TermsLoader.add_constructor("tag:yaml.org,2002:timestamp", TermsLoader.construct_yaml_timestamp)
 TermsLoader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+TermsLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$"), list("-+0123456789")
 )
 
 

@@ -1,7 +1,8 @@
 -- One row per program, month, component and reference: what the components of the partner's rate
 -- cards are reckoned on, one transaction, account or journal entry each. Quantities are in
--- millionths of a unit: a minor unit of money, an account, or a ledger unit of points. A line of
--- the invoice is the sum of its details.
+-- millionths of a unit: a minor unit of the program's currency, an account, or a ledger unit of
+-- points. A line of the invoice is the sum of its details; money in another currency is in none,
+-- and an exception tells of it (R4 CURRENCY_MISMATCH, R2 CURRENCY).
 {{ config(materialized='view') }}
 
 with components as (
@@ -30,6 +31,21 @@ posted as (
     where program_id is not null
 ),
 
+-- All versions of a program have one currency.
+currencies as (
+    select distinct
+        program_id,
+        currency
+    from {{ source('rewards_ledger', 'programs') }}
+),
+
+billable as (
+    select posted.*
+    from posted
+    inner join currencies
+        on posted.program_id = currencies.program_id and posted.currency = currencies.currency
+),
+
 accounts as (
     select
         account_id,
@@ -47,7 +63,7 @@ details as (
         'TRANSACTION' as reference_kind,
         transaction_id as reference,
         cast(signed_minor as hugeint) * 1000000 as quantity_micros
-    from posted
+    from billable
     where transaction_class in ('PURCHASE', 'REFUND')
 
     union all
@@ -59,27 +75,27 @@ details as (
         'TRANSACTION' as reference_kind,
         transaction_id as reference,
         cast(signed_minor as hugeint) * 1000000 as quantity_micros
-    from posted
+    from billable
     where transaction_class = 'INTEREST'
 
     union all
 
     -- Annual fees, less those that were given back.
     select
-        posted.program_id,
-        strftime(posted.posted_on, '%Y-%m') as period,
+        billable.program_id,
+        strftime(billable.posted_on, '%Y-%m') as period,
         'ANNUAL_FEE_SHARE' as component,
         'TRANSACTION' as reference_kind,
-        posted.transaction_id as reference,
-        cast(posted.signed_minor as hugeint) * 1000000 as quantity_micros
-    from posted
+        billable.transaction_id as reference,
+        cast(billable.signed_minor as hugeint) * 1000000 as quantity_micros
+    from billable
     inner join annual_fees
         on
-            posted.program_id = annual_fees.program_id
-            and last_day(posted.posted_on) >= annual_fees.valid_from
-            and last_day(posted.posted_on) <= coalesce(annual_fees.valid_to, date '9999-12-31')
-            and list_contains(annual_fees.fee_amounts, posted.amount_minor)
-    where posted.transaction_class = 'FEE'
+            billable.program_id = annual_fees.program_id
+            and last_day(billable.posted_on) >= annual_fees.valid_from
+            and last_day(billable.posted_on) <= coalesce(annual_fees.valid_to, date '9999-12-31')
+            and list_contains(annual_fees.fee_amounts, billable.amount_minor)
+    where billable.transaction_class = 'FEE'
 
     union all
 
@@ -91,7 +107,7 @@ details as (
         'TRANSACTION' as reference_kind,
         transaction_id as reference,
         cast(-signed_minor as hugeint) * 1000000 as quantity_micros
-    from posted
+    from billable
     where transaction_class = 'WRITE_OFF'
 
     union all
@@ -124,6 +140,8 @@ details as (
         ) as quantity_micros
     from {{ ref('fct_settlement_details') }} as settled
     inner join posted on settled.transaction_id = posted.transaction_id
+    inner join currencies
+        on posted.program_id = currencies.program_id and settled.currency = currencies.currency
     where settled.interchange_micros is not null
     group by all
 

@@ -1,5 +1,5 @@
--- What is open of all cohorts and what is reserved, less what members owe, is the closing balance
--- of every period.
+-- What is open of all cohorts and what is reserved, less what members owed when it was recorded, is
+-- the closing balance of every period.
 with open_points as (
     select
         rollforward.program_id,
@@ -16,16 +16,52 @@ with open_points as (
     group by all
 ),
 
+-- A debt as the ledger had it when it worked the entry: what is recorded later of an earlier month
+-- makes it good, though that month's books know of none.
+movements as (
+    select
+        journal.program_id,
+        journal.account_id,
+        journal.seq,
+        journal.accounting_period as period,
+        sum(
+            case when postings.direction = 'CREDIT' then postings.amount else -postings.amount end
+        ) as points
+    from {{ source('rewards_ledger', 'journal') }} as journal
+    inner join {{ source('rewards_ledger', 'postings') }} as postings
+        on journal.journal_id = postings.journal_id
+    where
+        postings.ledger_account = 'MEMBER_AVAILABLE'
+        and postings.asset = 'PTS:' || journal.program_id
+    group by all
+),
+
+balances as (
+    select
+        *,
+        sum(points) over (partition by program_id, account_id order by seq) as balance
+    from movements
+),
+
+debts as (
+    select
+        program_id,
+        period,
+        sum(greatest(-balance, 0) - greatest(points - balance, 0)) as deficit_change_points
+    from balances
+    group by all
+),
+
 owed as (
     select
         rollforward.program_id,
         rollforward.period,
-        coalesce(sum(deficits.deficit_change_points), 0) as deficit_points
+        coalesce(sum(debts.deficit_change_points), 0) as deficit_points
     from {{ ref('liability_rollforward') }} as rollforward
-    left join {{ ref('int_rewards__deficits_summed') }} as deficits
+    left join debts
         on
-            rollforward.program_id = deficits.program_id
-            and rollforward.period >= deficits.period
+            rollforward.program_id = debts.program_id
+            and rollforward.period >= debts.period
     group by all
 ),
 
