@@ -1,4 +1,4 @@
-"""A bureau feed whose earliest rows come last: reports made in between are counted anew."""
+"""What comes late takes back what was told before: counts, links and rows."""
 
 from datetime import datetime
 from pathlib import Path
@@ -41,3 +41,64 @@ def test_what_was_received_before_all_that_was_known_turns_nulls_into_counts(
     deliver({"bureau_inquiries": [_inquiry(5, "of another bureau")]})
     build(*FEATURES, from_load_no=first)
     assert _inquiries() == {"before": None, "between": 0, "after": 1}
+
+
+def _message(day: int, transaction_id: str, kind: str, **values: object) -> Row:
+    at = datetime(2024, 3, day, 10)
+    return {
+        "event_id": f"e-{transaction_id}", "transaction_id": transaction_id, "event_type": kind,
+        "account_id": "a", "card_id": "c", "event_at": at, "amount_minor": 10_000,
+        "currency": "USD", "direction": "DEBIT" if kind == "CLEARING" else "CREDIT",
+        "received_at": at, **values,
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("home")
+def test_a_refund_that_finds_its_purchase_frees_the_one_it_was_linked_to(tmp_path: Path) -> None:
+    home_of(tmp_path)
+    models = ("--select", "+int_refunds__linked")
+    bought = _message(5, "n", "CLEARING", merchant_id="m3", network_transaction_id="n1")
+    named = _message(
+        10, "named", "RETURN", merchant_id="m2", network_transaction_id="n1",
+        original_transaction_id="p",
+    )  # fmt: skip
+    unnamed = _message(12, "unnamed", "RETURN", merchant_id="m3")
+    first = deliver({"transactions": [bought, named, unnamed]})
+    build(*models)
+
+    def links() -> dict[str, tuple[str | None, str]]:
+        return {
+            row["transaction_id"]: (row["refunds_transaction_id"], row["refund_link_method"])
+            for row in rows_of("intermediate.int_refunds__linked")
+        }
+
+    assert links() == {"named": ("n", "NETWORK_ID"), "unnamed": (None, "UNMATCHED")}
+    late = datetime(2024, 3, 13)
+    deliver({"transactions": [_message(4, "p", "CLEARING", merchant_id="m1", received_at=late)]})
+    build(*models, from_load_no=first)
+    told = links()
+    assert told == {"named": ("p", "ORIGINAL_ID"), "unnamed": ("n", "SAME_MERCHANT")}
+    build(*models, "--full-refresh")
+    assert links() == told
+
+
+@pytest.mark.usefixtures("home")
+def test_an_account_loses_the_redemption_that_was_another_ones_before(tmp_path: Path) -> None:
+    home_of(tmp_path)
+    models = ("--select", "+account_redemption_features")
+
+    def redemption(day: int, account: str) -> Row:
+        return {
+            "reward_event_id": "r", "account_id": account, "program_id": "p", "kind": "REDEEM",
+            "event_at": datetime(2024, 3, 1), "points": 7, "received_at": datetime(2024, 3, day),
+        }  # fmt: skip
+
+    def redeemers() -> list[str]:
+        return [row["account_id"] for row in rows_of("features.account_redemption_features")]
+
+    first = deliver({"reward_events": [redemption(13, "q")]})
+    build(*models)
+    assert redeemers() == ["q"]
+    deliver({"reward_events": [redemption(11, "b")]})
+    build(*models, from_load_no=first)
+    assert redeemers() == ["b"]

@@ -1,21 +1,20 @@
 -- An account's redemptions and transfers that were heard of in the last 7 days, each as
 -- `<microseconds>:<points>`. What is cancelled later was asked for all the same.
-{{ config(unique_key='account_id', incremental_strategy='delete+insert') }}
+{{
+    config(
+        incremental_strategy='replace_touched',
+        meta={'replaces': {'entity': 'redeeming_account', 'key': 'account_id'}},
+    )
+}}
 
--- All rows of events that are new; a correction may be of another account.
-with new_events as (
-    select *
-    from {{ ref('stg_landing__reward_events') }}
-    {{ where_key_is_new('reward_event_id', [ref('stg_landing__reward_events')]) }}
-),
-
-arrived as (
+-- All rows of the accounts' events; another one of an event may be of another account.
+with arrived as (
     select *
     from {{ ref('stg_landing__reward_events') }}
     where reward_event_id in (
         select reward_event_id
         from {{ ref('stg_landing__reward_events') }}
-        where account_id in (select account_id from new_events)
+        where {{ is_touched('account_id', 'redeeming_account') }}
     )
 ),
 
@@ -29,7 +28,7 @@ first_told as (
         version_no = 1
         and kind in ('REDEEM', 'TRANSFER')
         and points is not null
-        and account_id in (select account_id from new_events)
+        and {{ is_touched('account_id', 'redeeming_account') }}
 ),
 
 {% set by_time = 'partition by account_id order by known_at' %}

@@ -146,6 +146,12 @@ new_statement_rows as (
     {% endfor %}
 ),
 
+new_reward_events as (
+    select reward_event_id
+    from {{ ref('stg_landing__reward_events') }}
+    where {{ is_new }}
+),
+
 new_applications as (
     select application_id
     from {{ ref('stg_landing__applications') }}
@@ -223,6 +229,14 @@ touched as (
         account_id as entity_id,
         (select changed_on from statements_known_from) as changed_on
     from new_statement_rows
+    group by account_id
+    union all
+    select
+        'redeeming_account' as entity,
+        account_id as entity_id,
+        cast(null as date) as changed_on
+    from {{ ref('stg_landing__reward_events') }}
+    where reward_event_id in (select reward_event_id from new_reward_events)
     group by account_id
     union all
     select

@@ -53,8 +53,23 @@ touched_messages as (
     where {{ is_touched_message }}
 ),
 
--- Account and merchant pairs in which something to refund changed, directly or because a touched
--- refund names a purchase there.
+naming_touched as (
+    select
+        transaction_id,
+        account_id,
+        merchant_id
+    from all_refunds
+    where
+        original_transaction_id in (select transaction_id from touched_messages)
+        or network_transaction_id in (
+            select network_transaction_id
+            from touched_messages
+            where network_transaction_id is not null
+        )
+),
+
+-- Account and merchant pairs in which something to refund changed, directly or because a refund
+-- that may move names a purchase there or has left one.
 changed_pairs as (
     select
         account_id,
@@ -73,21 +88,24 @@ changed_pairs as (
         select {{ named_by }} from touched_messages where {{ named_by }} is not null
     )
     {% endfor %}
+    union
+    select
+        account_id,
+        merchant_id
+    from {{ posted }}
+    where transaction_id in (
+        select refunds_transaction_id
+        from {{ this }}
+        where transaction_id in (
+            select transaction_id from touched_messages
+            union all
+            select transaction_id from naming_touched
+        )
+    )
 ),
 
 moved_refunds as (
-    select
-        transaction_id,
-        account_id,
-        merchant_id
-    from all_refunds
-    where
-        original_transaction_id in (select transaction_id from touched_messages)
-        or network_transaction_id in (
-            select network_transaction_id
-            from touched_messages
-            where network_transaction_id is not null
-        )
+    select * from naming_touched
     union
     select
         all_refunds.transaction_id,
