@@ -56,6 +56,7 @@ def run_job(
             while error is not None and error.cause is not None:
                 error = error.cause
             why = error.message.strip().splitlines()[0] if error is not None else "unknown"
+            why = why.removeprefix(f"{CardlineError.__module__}.{CardlineError.__name__}: ")
             raise CardlineError(
                 f"{name} failed in {event.step_key}: {why} (`cardline ui` shows run "
                 f"{result.run_id[:8]}; the next `cardline run` goes on from there)"

@@ -162,6 +162,24 @@ def dbt(
         raise CardlineError(f"dbt {arguments[0]} failed: {tail}")
 
 
+def told_failures(target: Path) -> str | None:
+    """What failed in the dbt run that left its results in `target`: the first model or test and
+    dbt's word on it, and how many others; None where nothing tells."""
+    path = target / "run_results.json"
+    if not path.exists():
+        return None
+    failed = [
+        result
+        for result in json.loads(path.read_text())["results"]
+        if result["status"] in ("error", "fail")
+    ]
+    if not failed:
+        return None
+    kind, _, name = failed[0]["unique_id"].split(".")[:3]
+    others = f", and {len(failed) - 1} more failed" if len(failed) > 1 else ""
+    return f"{kind} {name}: {' '.join((failed[0]['message'] or '').split())}{others}"
+
+
 def _sources_stamp() -> str:
     """Newest change and number of the project's files: a manifest of another stamp is stale."""
     stamps = [

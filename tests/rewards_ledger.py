@@ -25,7 +25,7 @@ create table marts.fct_settlement_details (
 );
 create table marts.fct_posted_transactions (
     transaction_id varchar, account_id varchar, program_id varchar, posted_on date,
-    amount_minor bigint, direction varchar, transaction_class varchar
+    amount_minor bigint, direction varchar, transaction_class varchar, currency varchar
 );
 create table if not exists marts.dim_accounts (
     account_id varchar, program_id varchar, opened_on date, is_current boolean

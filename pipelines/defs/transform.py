@@ -14,8 +14,10 @@ from dagster_dbt import (
     dbt_assets,
 )
 from dagster_dbt.compat import DBT_PYTHON_VERSION
+from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
 from pipelines.defs.common import DAILY_FRESHNESS, OWNERS, POOL, RETRIES, table_metadata
+from pipelines.errors import CardlineError
 from pipelines.settings import get_settings
 from pipelines.transform import (
     DBT_DIR,
@@ -28,6 +30,7 @@ from pipelines.transform import (
     news_since,
     program_zones,
     text_of_models,
+    told_failures,
 )
 from pipelines.warehouse import (
     connect,
@@ -151,8 +154,17 @@ def _build(
     os.environ.update(what_is_new)
     arguments = ["build", "--exclude-resource-type", "unit_test", *options, *dbt_arguments()]
     with held_open():
-        for event in dbt.cli(arguments, context=context).stream():
-            yield _measured(context, event) if isinstance(event, dg.Output) else event
+        running = dbt.cli(arguments, context=context)
+        try:
+            for event in running.stream():
+                yield _measured(context, event) if isinstance(event, dg.Output) else event
+        except DagsterDbtCliRuntimeError as error:
+            told = told_failures(running.target_path)
+            if told is None:
+                raise
+            # dbt's own text is in the step's log: the last cause is what commands show.
+            context.log.error(str(error))
+            raise CardlineError(told) from None
 
 
 def _measured(context: dg.AssetExecutionContext, built: dg.Output[Any]) -> dg.Output[Any]:

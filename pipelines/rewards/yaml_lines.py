@@ -11,14 +11,13 @@ from yaml.constructor import ConstructorError
 
 from pipelines.errors import CardlineError
 
-
 _OWN_RULES = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:int")
 
 
 class TermsLoader(yaml.SafeLoader):
-    """YAML in which `on`, `off`, `yes` and `no` are words: closures are told by the field `on`. What
-    begins with a zero is text, such as the merchant category 0742, and no octal number.
+    """YAML in which `on`, `off`, `yes` and `no` are words: closures are told by the field `on`.
 
+    What begins with a zero is text, such as the merchant category 0742, and no octal number.
     A key that is there twice and a date that does not exist are errors with their line.
     """
 

@@ -560,6 +560,26 @@ class TestClosure:
                          updated_at=datetime.combine(on(10), time()))  # fmt: skip
         return [account("a", START), {**record, **changes}]
 
+    def test_it_begins_at_midnight_where_the_program_is(self):
+        terms = program(
+            timezone="America/New_York",
+            eligibility={"account": {"id": "standing", "status": ["OPEN"]}},
+            closure={"on": ["*"], "grace_days": 5},
+        )  # fmt: skip
+        before = datetime.combine(on(10), time(4, 59))
+        events = [event(1, 10_000, on(9), event_at=before),
+                  event(2, 10_000, on(10), event_at=before + timedelta(minutes=2)),
+                  event(3, 100, on(40), account_id="b")]  # fmt: skip
+        updated_at = datetime.combine(on(10), time(12))
+        lab = both_ways(terms, events=events, accounts=self.closed(updated_at=updated_at))
+        assert points(lab) == {("e1", "base"): 100, ("e3", "base"): 1}
+        # Of a closing without a day, that of its record.
+        updated_at = datetime.combine(on(11), time(2))
+        told = self.closed(updated_at=updated_at, closed_on=None, close_reason="MEMBER")
+        undated = both_ways(terms, events=events, accounts=told)
+        days = "select effective_on from rewards.journal where event_type = 'FORFEITURE'"
+        assert undated.frame(days).rows() == [(on(15),)]
+
     def test_open_points_are_forfeited_for_the_named_reasons(self):
         terms = program(closure={"on": ["BANK_REQUEST", "CHARGED_OFF_*"], "grace_days": 5})
         events = [event(1, 10_000, on(1)), event(2, 100, on(40), account_id="b")]
@@ -826,6 +846,16 @@ class TestPayments:
         lab.deliver(payments=[back]).accrue()
         assert points(lab)["payment:p1:RETURNED", "base"] == -60
         assert lab.balances() == {} and lab.broken() == []
+
+    def test_a_payment_is_of_the_day_where_the_program_is(self):
+        settled_at = datetime.combine(on(9), time(15, 30))
+        lab = both_ways(
+            program(accrual={"strategy": "PAYMENT"}, timezone="Asia/Tokyo"),
+            accounts=[account("a", START)],
+            payments=[self.paid(1, 6_000, 10, settled_at=settled_at)],
+        )  # fmt: skip
+        [told] = lab.frame("select basis_on, effective_on from rewards.decisions").rows()
+        assert told == (on(10), on(10))
 
     def test_other_programs_do_not_see_payments(self):
         lab = both_ways(

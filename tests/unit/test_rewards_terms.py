@@ -140,6 +140,12 @@ def test_versions_that_contradict_one_another_are_refused(tmp_path, changes, fie
         load_programs(tmp_path)
 
 
+def test_a_category_code_keeps_its_zero(tmp_path):
+    write(tmp_path, more="eligibility: {exclude_mcc: [0742, 5411]}")
+    excluded = load_programs(tmp_path)["test_card"].latest.eligibility.exclude_mcc
+    assert [mcc in MccSet(excluded) for mcc in ("0742", "0482", "5411")] == [True, False, True]
+
+
 def test_the_rule_hash_is_that_of_the_content(tmp_path):
     path = write(tmp_path)
     before = load_programs(tmp_path)["test_card"].versions[0].rule_hash

@@ -252,6 +252,32 @@ def test_reopening_takes_two_people_and_a_reason_and_makes_the_next_version(clos
     assert periods_due(settings) == []
 
 
+@pytest.mark.parametrize(
+    ("taken_on", "bought_on", "expected"),
+    [
+        # A purchase that is told of late makes good a debt of a later month, ...
+        (date(2024, 4, 5), date(2024, 3, 10), [(MARCH, 100), (APRIL, 50)]),
+        # ... and a return takes from what was bought in one.
+        (date(2024, 3, 20), date(2024, 4, 5), [(MARCH, -50), (APRIL, 50)]),
+    ],
+)
+def test_what_is_told_late_across_a_debt_holds(
+    tmp_path: Path, taken_on: date, bought_on: date, expected: list[tuple[str, int]]
+) -> None:
+    home = Home(tmp_path)
+    back = {"event_type": "RETURN", "direction": "CREDIT", "transaction_class": "REFUND"}
+    late, first = date(2024, 4, 20), date(2024, 4, 10)
+    taken = bought(1, 5_000, taken_on, late if taken_on < bought_on else first) | back
+    purchase = bought(4, 10_000, bought_on, first if taken_on < bought_on else late)
+    for row in sorted([taken, purchase], key=lambda row: row["known_on"]):
+        home.deliver([row], through=row["known_on"])
+    dbt(["build", "--select", "finance"], home.settings)
+    closing = home.frame(
+        "select period, closing_points from finance.liability_rollforward order by period"
+    )
+    assert closing.rows() == expected
+
+
 def periods_of_home(home: Home):
     with connect(read_only=True, settings=home.settings) as con:
         return periods_of(con, PROGRAM)

@@ -37,13 +37,14 @@ components:
 
 
 def posted(
-    con, number: int, amount: int, on: date, class_: str = "PURCHASE", direction: str = "DEBIT"
-) -> None:
+    con, number: int, amount: int, on: date, class_: str = "PURCHASE", direction: str = "DEBIT",
+    currency: str = "USD",
+) -> None:  # fmt: skip
     if class_ in ("REFUND", "WRITE_OFF"):
         direction = "CREDIT"
     con.execute(
-        "insert into marts.fct_posted_transactions values (?, 'a0', 'lab', ?, ?, ?, ?)",
-        [f"t{number}", on, amount, direction, class_],
+        "insert into marts.fct_posted_transactions values (?, 'a0', 'lab', ?, ?, ?, ?, ?)",
+        [f"t{number}", on, amount, direction, class_, currency],
     )
 
 
@@ -67,11 +68,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         posted(con, 9, 4_000, date(2024, 3, 24), "FEE")
         posted(con, 10, 9_500, date(2024, 3, 25), "FEE")
         posted(con, 6, 20_005, date(2024, 3, 28), "WRITE_OFF")
-        for number, direction, micros in ((1, "DEBIT", 200_400_000), (3, "CREDIT", 20_000_000)):
+        # Money of another currency is in no line.
+        for number, class_ in enumerate(("PURCHASE", "FEE", "WRITE_OFF", "INTEREST"), start=20):
+            posted(con, number, 9_500, date(2024, 3, 27), class_, currency="JPY")
+        for number, direction, micros, currency in (
+            (1, "DEBIT", 200_400_000, "USD"),
+            (3, "CREDIT", 20_000_000, "USD"),
+            (20, "DEBIT", 7_000_000, "JPY"),
+        ):
             con.execute(
                 "insert into marts.fct_settlement_details values "
-                "(?, 'VISA', date '2024-03-10', 'CLEARING', 1, 'USD', ?, ?, null, ?)",
-                [f"d{number}", direction, f"t{number}", micros],
+                "(?, 'VISA', date '2024-03-10', 'CLEARING', 1, ?, ?, ?, null, ?)",
+                [f"d{number}", currency, direction, f"t{number}", micros],
             )
         con.execute(
             "insert into marts.dim_accounts (account_id, program_id, opened_on) values "
