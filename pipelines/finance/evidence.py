@@ -22,12 +22,13 @@ group by recon_id
 order by recon_id
 """
 
-# By kind: what an exception refers to stays in the warehouse.
+# By kind and currency, of all programs: what an exception refers to stays in the warehouse.
 _EXCEPTIONS = """
 select
     recon_id, type, severity,
     count(*) as exceptions,
     cast(sum(coalesce(amount_minor, 0)) as bigint) as amount_minor,
+    currency,
     min(opened_on) as oldest_on,
     max(opened_on) as newest_on,
     count(*) filter (where age_days <= 1) as age_0_1,
@@ -39,7 +40,7 @@ from (
 )
 where opened_on <= ? and state not in ('RESOLVED', 'WRITTEN_OFF')
 group by all
-order by recon_id, type, severity
+order by recon_id, type, severity, currency
 """
 _RECONCILED = pl.Schema(
     {
@@ -50,8 +51,9 @@ _RECONCILED = pl.Schema(
 _OPEN = pl.Schema(
     {
         "recon_id": pl.String, "type": pl.String, "severity": pl.String, "exceptions": pl.Int64,
-        "amount_minor": pl.Int64, "oldest_on": pl.Date, "newest_on": pl.Date, "age_0_1": pl.Int64,
-        "age_2_5": pl.Int64, "age_6_30": pl.Int64, "age_31": pl.Int64,
+        "amount_minor": pl.Int64, "currency": pl.String, "oldest_on": pl.Date,
+        "newest_on": pl.Date, "age_0_1": pl.Int64, "age_2_5": pl.Int64, "age_6_30": pl.Int64,
+        "age_31": pl.Int64,
     }
 )  # fmt: skip
 
@@ -66,7 +68,7 @@ def reconciled(con: duckdb.DuckDBPyConnection, ends_on: date) -> pl.DataFrame:
 
 
 def open_exceptions(con: duckdb.DuckDBPyConnection, ends_on: date) -> pl.DataFrame:
-    """Exceptions that were opened by `ends_on` and are still open, by kind."""
+    """Exceptions that were opened by `ends_on` and are still open, by kind and currency."""
     return con.execute(_EXCEPTIONS, [ends_on, ends_on]).pl()
 
 

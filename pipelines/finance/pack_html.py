@@ -672,14 +672,14 @@ def _evidence(data: PackData) -> dict[str, Any]:
         ],
         "exception_columns": [
             ("Chain", TEXT), ("Type", TEXT), ("Kind", TEXT), ("Open", NUMBER), ("Amount", NUMBER),
-            ("0–1 days", NUMBER), ("2–5", NUMBER), ("6–30", NUMBER), ("31 and more", NUMBER),
-            ("Oldest", NUMBER), ("Newest", NUMBER),
+            ("", TEXT), ("0–1 days", NUMBER), ("2–5", NUMBER), ("6–30", NUMBER),
+            ("31 and more", NUMBER), ("Oldest", NUMBER), ("Newest", NUMBER),
         ],
         "exception_rows": [
             _row(
                 row["recon_id"], row["type"].replace("_", " ").lower(),
                 "break" if _is_break(row) else "case",
-                _count(row["exceptions"]), money.text(row["amount_minor"]),
+                _count(row["exceptions"]), *_amount(row),
                 *(_count(row[f"age_{age}"]) for age in ("0_1", "2_5", "6_30", "31")),
                 row["oldest_on"], row["newest_on"],
             )
@@ -688,7 +688,12 @@ def _evidence(data: PackData) -> dict[str, Any]:
         "exception_note": _exception_note(data),
         "control_columns": [("", TEXT), ("Amount", NUMBER)],
         "control_rows": [
-            _row(row["control"].capitalize(), _count(row["amount"]))
+            _row(
+                row["control"].capitalize(),
+                data.points.text(row["amount"])
+                if row["control"].startswith("points ")
+                else _count(row["amount"]),
+            )
             for row in data.control_totals.iter_rows(named=True)
         ]
         + [
@@ -702,6 +707,13 @@ def _evidence(data: PackData) -> dict[str, Any]:
         "terms_columns": [("", TEXT), ("", NUMBER)],
         "terms_rows": terms,
     }  # fmt: skip
+
+
+def _amount(row: dict[str, Any]) -> tuple[str, str]:
+    """What exceptions of one kind are about, and its currency; a plain number where it is none."""
+    if row["currency"] is None:
+        return _count(row["amount_minor"]), ""
+    return Unit.money(row["currency"]).text(row["amount_minor"]), row["currency"]
 
 
 def _exception_note(data: PackData) -> str:

@@ -57,7 +57,8 @@ def write_xlsx(data: PackData, path: Path, version: int) -> None:
         sheets.table("Zero reasons", data.zero_reasons)
         sheets.table("Ledger events", data.events, points={"points"})
         sheets.table("Reconciliation", data.reconciliations)
-        sheets.table("Open exceptions", data.exceptions, money=money)
+        # Of all programs, in several currencies: minor units, without a sum.
+        sheets.table("Open exceptions", data.exceptions)
         sheets.table("Control totals", data.control_totals)
         sheets.summary(summary)
 
@@ -348,7 +349,7 @@ class _Sheets:
             name: self.data.points for name in points
         }
         for column, name in enumerate(frame.columns):
-            label = name.removesuffix("_minor").replace("_", " ")
+            label = (name.removesuffix("_minor") if name in units else name).replace("_", " ")
             is_number = frame.schema[name].is_numeric()
             sheet.write_string(0, column, label, self.head_number if is_number else self.head)
             longest = max([len(label), *(len(str(value)) for value in frame[name])])

@@ -515,6 +515,11 @@ class ProgramTerms(_Terms):
     def _consistent(self) -> Self:
         if self.valid_to and self.valid_to < self.valid_from:
             raise TermsError("valid_to", "is before valid_from")
+        paid_in = self.currency_kind.partition("_")[2]
+        if paid_in and paid_in != self.currency:
+            raise TermsError(
+                "currency_kind", f"pays back in {paid_in}, but currency is {self.currency}"
+            )
         if self.rounding.scope != "TXN_RULE" and any(
             rule.cap and rule.cap.unit == "POINTS" for rule in self.earn.rules()
         ):

@@ -50,6 +50,7 @@ def test_shipped_programs_are_valid():
         ("timezone: Mars/Olympus", "timezone"),
         ("currency: ABC", "currency"),
         ("currency: XAU", "currency"),
+        ("currency_kind: CASHBACK_KWD", "currency_kind"),
         ("asset_scale: true", "terms"),
         ("rounding: {scope: TXN, mode: 1}", "rounding.mode"),
         ("closure: {grace_days: '2'}", "closure"),

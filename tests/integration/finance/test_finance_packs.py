@@ -403,3 +403,23 @@ def test_programs_and_ended_months(finance_home: Settings) -> None:
     assert programs_in("2025-05", settings=finance_home) == ["cash", "miles", "points"]
     # No delivery has come in yet, so no month has ended.
     assert periods_due(finance_home) == []
+
+
+def test_exceptions_are_added_up_by_currency(changed: Settings, pack: Path) -> None:
+    with connect(settings=changed) as con, transaction(con):
+        con.execute(
+            "insert into finance.exceptions (exception_id, recon_id, type, opened_on, state, "
+            "amount_minor, currency) values "
+            "('1', 'R4', 'OVER_REFUND', date '2025-06-03', 'OPEN', 700000, 'JPY'), "
+            "('2', 'R4', 'OVER_REFUND', date '2025-06-03', 'OPEN', 1234, 'USD')"
+        )
+    told = build_pack(PROGRAM, PERIOD, settings=changed)
+    try:
+        found = [row for row in rows(told, "open_exceptions.csv") if row["recon_id"] == "R4"]
+        assert [(row["amount_minor"], row["currency"]) for row in found] == [
+            ("700000", "JPY"), ("1234", "USD"), ("0", ""),
+        ]  # fmt: skip
+        page = (told / "report.html").read_text()
+        assert "700,000</td>" in page and "12.34</td>" in page
+    finally:
+        shutil.rmtree(pack.with_name("v2"), ignore_errors=True)
