@@ -48,11 +48,23 @@ def print_query(query: str, form: str) -> None:
             )
         frame.write_csv(sys.stdout)
     elif form == "json":
-        print(frame.write_json())
+        print(_with_whole_numbers(frame).write_json())
     else:
         if sys.stdout.isatty():
             raise CardlineError("Parquet is binary: send standard output to a file")
         frame.write_parquet(sys.stdout.buffer)
+
+
+def _with_whole_numbers(frame: "pl.DataFrame") -> "pl.DataFrame":
+    """Sums of integers are decimals without a fraction, which would be written as texts."""
+    import polars as pl
+
+    whole = [
+        name
+        for name, kind in frame.schema.items()
+        if isinstance(kind, pl.Decimal) and not kind.scale
+    ]
+    return frame.with_columns(pl.col(whole).cast(pl.Int128))
 
 
 def _print_table(frame: "pl.DataFrame") -> None:

@@ -76,7 +76,8 @@ def rate_words(rule: Mapping[str, Any], body: Mapping[str, Any]) -> str:
     """What an amount gives under `rule`, such as `1.5 points per 1 USD`."""
     name = unit_name(body)
     if rule.get("rate_milli") is not None:
-        return f"{rule['rate_milli'] / 1000:g} {name} per 1 {body['currency']}"
+        rate = Decimal(rule["rate_milli"]).scaleb(-3).normalize()
+        return f"{rate:f} {name} per 1 {body['currency']}"
     if rule.get("per_minor") is not None:
         full = "full " if rule.get("partial") == "FLOOR" else ""
         return (

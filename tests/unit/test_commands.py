@@ -1,5 +1,6 @@
 """What commands say when they are called wrongly, and how they show tables."""
 
+import json
 import socket
 from calendar import monthrange
 from datetime import date, timedelta
@@ -74,6 +75,14 @@ def test_sql_shows_values_as_they_are(home: Path, capsys: pytest.CaptureFixture[
     print_query("select '[/x] [bold]b' as \"[/a]\", ':x:' as e", "table")
     shown = capsys.readouterr().out
     assert "[/x] [bold]b" in shown and ":x:" in shown and "[/a]" in shown
+
+
+def test_sql_tells_sums_of_integers_as_numbers_and_fractions_exactly(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connect().close()
+    print_query("select sum(i) as total, 0.10 as share from range(5) as numbers(i)", "json")
+    assert json.loads(capsys.readouterr().out) == [{"total": 10, "share": "0.10"}]
 
 
 def test_sql_calls_nothing_that_removes_files(home: Path) -> None:
