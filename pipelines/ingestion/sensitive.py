@@ -56,12 +56,15 @@ _CARD_PATTERNS = (
 )
 _SSN_PATTERN = re.compile(rf"{_BEFORE_SSN}({_SSN}){_AFTER_SSN}", re.ASCII)
 _KEYED_SSN_PATTERN = re.compile(
-    rf"{_NAMED}[^\":,]*\"\s*:[^0-9,]{{0,24}}([0-9]{{7,9}})(?:\.0*)?(?:$|[^0-9.])"
+    rf"{_NAMED}[^\":,]*\"\s*:[^0-9,]{{0,24}}(?<![0-9A-Za-z])([0-9]{{7,9}})(?:\.0*)?"
+    r"(?:$|[^0-9A-Za-z.])"
 )
 _SPOKEN_SSN_PATTERN = re.compile(
-    r"(?:^|[^a-z])(?:ssn|social.?security)[^0-9,]{0,24}([0-9]{9})(?:$|[^0-9])", re.IGNORECASE
+    r"(?:^|[^a-z])(?:ssn|social.?security)(?:[^0-9,]{0,23}[^0-9a-f,])?([0-9]{9})(?:$|[^0-9a-z])",
+    re.IGNORECASE,
 )
 _BARE_SSN_PATTERN = re.compile(r"^\s*([0-9]{7,9})(?:\.0*)?\s*$")
+_NINE_DIGITS = re.compile(r"(?:\d\D*){9}")
 _UUID = re.compile(
     r"(?<![0-9A-Za-z])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![0-9A-Za-z])"
 )
@@ -164,10 +167,18 @@ def _read(texts: pl.Series, is_named: bool) -> pl.Series:
 
 
 def find_in_name(name: str) -> str | None:
-    """What a file's or folder's name holds that must not be told; dates and serials are common
-    there, so that a card number is one that an issuer could have given."""
+    """What a file's or folder's name holds that must not be told, or None.
+
+    Moments and serials are common in names: only a card number that an issuer could have given
+    counts, and a social security number with hyphens or spaces.
+    """
+    if _NINE_DIGITS.search(name) is None:
+        return None
     for what, start, end in _found_in(name, False):
-        if what != CARD_NUMBER or _ISSUED.fullmatch(_digits(_plain(name)[start:end])):
+        number = _plain(name)[start:end]
+        if what == CARD_NUMBER and _ISSUED.fullmatch(_digits(number)):
+            return what
+        if what == SOCIAL_SECURITY_NUMBER and not re.search(r"[._/]", number):
             return what
     return None
 
