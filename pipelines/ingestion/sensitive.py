@@ -7,7 +7,7 @@ with separators and none of the never-issued areas, groups and serials. Nine bar
 where a column, a key or a word names them so: elsewhere they are too often something else.
 
 Digits that letters touch are mostly part of a hash or of a processor's reference. They count where
-a word such as `PAN` or `card` leads to them, or where they begin and end as an issuer's do; never
+a word such as `PAN` or `card` leads to them, or where an issuer could have given them; never
 inside what may be hexadecimal.
 """
 
@@ -36,7 +36,8 @@ _BEFORE_SSN = r"(?:^|[^0-9A-Za-z-]|[G-Zg-z][A-Fa-f]*-?)"
 _AFTER_SSN = r"(?:$|[^0-9A-Za-z-]|[A-Fa-f]*[G-Zg-z])"
 _NAMED = r"(?:[Ss][Ss][Nn]|[Ss]ocial.?[Ss]ecurity|SOCIAL.?SECURITY|[Tt][Aa][Xx]_?[Ii][Dd])"
 _NAMED_SSN = rf"{_NAMED}[^0-9,]{{0,24}}[0-9]{{7,9}}(?:$|[^0-9])"
-_BARE_SSN = r"^\s*[0-9]{7,9}(?:\.0*)?\s*$"
+# In a column named for them: the whole value, or one of a list or an object.
+_BARE_SSN = r"""(?:^[\s'"=#]*|[\[:,]\s*"?)([0-9](?:[ -]?[0-9]){6,8})(?:\.0*)?['"\s]*(?:$|[,\]}])"""
 _UNPLAIN = r"[\\\x{80}-\x{10FFFF}]"
 _CANDIDATE = (
     rf"{_BEFORE}(?:{_GROUPED}|{_PRINTED}){_AFTER}|{_SCIENTIFIC}"
@@ -63,8 +64,8 @@ _SPOKEN_SSN_PATTERN = re.compile(
     r"(?:^|[^a-z])(?:ssn|social.?security)(?:[^0-9,]{0,23}[^0-9a-f,])?([0-9]{9})(?:$|[^0-9a-z])",
     re.IGNORECASE,
 )
-_BARE_SSN_PATTERN = re.compile(r"^\s*([0-9]{7,9})(?:\.0*)?\s*$")
-_NINE_DIGITS = re.compile(r"(?:\d\D*){9}")
+_BARE_SSN_PATTERN = re.compile(_BARE_SSN)
+_NINE_DIGITS = re.compile(r"\d(?:[\W_]{0,3}\d){8}")
 _UUID = re.compile(
     r"(?<![0-9A-Za-z])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![0-9A-Za-z])"
 )
@@ -154,7 +155,7 @@ def _read(texts: pl.Series, is_named: bool) -> pl.Series:
     if not is_unplain.any():
         return texts
     read = texts.set(~is_unplain, None)
-    unread = rf"{_UNREAD}|\d{{7}}" if is_named else _UNREAD
+    unread = rf"{_UNREAD}|(?:\d\D{{0,2}}){{7}}" if is_named else _UNREAD
     if read.str.contains("\\", literal=True).any():
         for escape, plain in _ESCAPES:
             read = read.str.replace_all(escape, plain)
@@ -230,7 +231,7 @@ def _found_in(text: str, is_named: bool) -> Iterator[tuple[str, int, int]]:
     for pattern in named:
         for start, end in _spans(pattern, searched):
             # A number in a table has lost the zeros that it began with.
-            if is_social_security_number(searched[start:end].zfill(9)):
+            if is_social_security_number(_digits(searched[start:end]).zfill(9)):
                 yield SOCIAL_SECURITY_NUMBER, start, end
 
 

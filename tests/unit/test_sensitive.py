@@ -126,7 +126,18 @@ def test_social_security_numbers_are_found_by_their_name_and_by_other_separators
     assert "4507" not in masked(text)
 
 
-@pytest.mark.parametrize("text", ["115044507.0", "15044507", " 115044507 "])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "115044507.0",
+        "15044507",
+        " 115044507 ",
+        "'115044507",
+        "115-044507",
+        '["115044507"]',
+        '{"value": "115044507"}',
+    ],
+)
 def test_a_table_writes_social_security_numbers_in_other_ways(text: str) -> None:
     assert _found(text, "ssn") == "a social security number"
 
@@ -146,6 +157,7 @@ def test_social_security_numbers_are_found_by_their_separators_or_their_column()
     assert _found("his number: 115 04 4507.") == "a social security number"
     assert _found("115044507", "ssn") == "a social security number"
     assert _found("115044507", "reference") is None
+    assert _found("DE115044507", "tax_id") is None
     assert _found("000-12-3456") is None
     assert _found("915-12-3456") is None
 
