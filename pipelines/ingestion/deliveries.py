@@ -1,13 +1,14 @@
 """What lies in the landing folder, and which of it is new."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from pathlib import Path
 
 from pipelines.files import sha256_of
 from pipelines.ingestion.readers import is_readable
+from pipelines.ingestion.sensitive import find_in_name, masked
 
 MANIFEST_SUFFIX = ".manifest.json"
 FILE_ID_CHARACTERS = 32
@@ -55,17 +56,28 @@ class Manifest:
         number = content.get("sequence_no")
         if number is not None and not (type(number) is int and number >= 0):
             raise BrokenManifest("sequence_no of the manifest is no whole number from 0 on")
+        if find_in_name(str(number)) is not None:
+            raise BrokenManifest("sequence_no of the manifest is a card number")
         return cls(content.get("rows"), content.get("sha256"), moment, totals, number)
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One data file in landing. `problem` is set where its place alone disqualifies it."""
+    """One data file in landing. `problem` is set where its place alone disqualifies it.
+
+    `path` is where it lies; what is kept and told of it is `shown_path`.
+    """
 
     feed: str
     batch_date: date
     path: Path
     problem: str | None = None
+    masked_path: str | None = None
+
+    @property
+    def shown_path(self) -> str:
+        """The path, without the card and social security numbers that it may be made of."""
+        return self.masked_path or str(self.path)
 
     @property
     def manifest_path(self) -> Path:
@@ -128,7 +140,21 @@ def list_deliveries(landing: Path, feeds: list[str]) -> list[Delivery]:
                 if not folder.name.startswith(".")
                 for path in _files_in(folder)
             ]
-    return found
+    return [_without_numbers(delivery, landing) for delivery in found]
+
+
+def _without_numbers(delivery: Delivery, landing: Path) -> Delivery:
+    """`delivery`, with a problem and without the number where its place is named by one."""
+    place = str(delivery.path.relative_to(landing))
+    what = find_in_name(place)
+    if what is None:
+        return delivery
+    return replace(
+        delivery,
+        feed=masked(delivery.feed),
+        problem=f"{what} in the name of the file or of its folder: it must be named otherwise",
+        masked_path=str(landing / masked(place)),
+    )
 
 
 def _batch_date(name: str) -> tuple[date, str | None]:

@@ -19,7 +19,7 @@ from pipelines.contracts import FEEDS, Feed
 from pipelines.files import written_aside
 from pipelines.ingestion.deliveries import BrokenManifest, Delivery, Manifest, list_deliveries
 from pipelines.ingestion.readers import FILE, LINE, BadLine, Chunk, UnreadableFile, read_chunks
-from pipelines.ingestion.sensitive import find_sensitive
+from pipelines.ingestion.sensitive import find_sensitive, masked
 from pipelines.ingestion.validation import (
     judge,
     missing_columns,
@@ -89,7 +89,7 @@ def pending(
         return deliveries
     with connect(read_only=True, settings=settings) as con:
         seen = set(con.execute("select path, fingerprint from landing.files").fetchall())
-    return [d for d in deliveries if (str(d.path), _checked_as(d, settings)) not in seen]
+    return [d for d in deliveries if (d.shown_path, _checked_as(d, settings)) not in seen]
 
 
 def _checked_as(delivery: Delivery, settings: Settings) -> str:
@@ -336,6 +336,10 @@ def _sensitive_files(feed: Feed, frame: pl.DataFrame, files: int) -> dict[int, s
         for name in frame.columns
         if name not in (FILE, LINE) and declared.get(name, "string") == "string"
     ]
+    named = find_sensitive(pl.Series("names", unknown_columns(feed, frame.columns), pl.String))
+    if named is not None:
+        # Files of a group have the same columns.
+        return dict.fromkeys(range(files), _refusal(named, "the name of a column"))
     refusals: dict[int, str] = {}
     for values, what in zip(texts, on_all_cores(find_sensitive, texts), strict=True):
         if what is None:
@@ -495,13 +499,14 @@ def _record(
             "file_id": i.delivery.file_id,
             "feed": i.delivery.feed,
             "batch_date": i.delivery.batch_date,
-            "path": str(i.delivery.path),
+            "path": i.delivery.shown_path,
             "bytes": i.delivery.path.stat().st_size,
             "rows": i.rows - i.bad_count if i.rejection is None else 0,
             "rows_quarantined": i.bad_count,
             "state": LOADED if i.rejection is None else QUARANTINED,
-            "reason": i.rejection,
-            "unknown_columns": ", ".join(sorted(i.unknown)) or None,
+            # Names and what a manifest says come from the sender: they may hold anything.
+            "reason": None if i.rejection is None else masked(i.rejection),
+            "unknown_columns": ", ".join(sorted(map(masked, i.unknown))) or None,
             "received_at": i.received_at,
             "sequence_no": i.manifest.sequence_no,
             "fingerprint": _checked_as(i.delivery, settings),
@@ -512,7 +517,7 @@ def _record(
             "file_id": d.file_id,
             "feed": d.feed,
             "batch_date": d.batch_date,
-            "path": str(d.path),
+            "path": d.shown_path,
             "bytes": d.path.stat().st_size,
             "rows": 0,
             "rows_quarantined": 0,

@@ -379,6 +379,100 @@ def test_sensitive_numbers_reach_nothing(
     assert not any(secret.decode() in caplog.text for secret in secrets)
 
 
+CARD = "4111111111111111"
+
+
+def _told(settings: Settings) -> str:
+    """All that ingest keeps of files and rows, as one text."""
+    tables = ("landing.files", "quarantine.files", "quarantine.rows", "raw.transactions")
+    return repr([_query(settings, f"from {table}") for table in tables])
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"note": {"memo": f"card on file:\n{CARD}"}},
+        {"note": {"memo": f"\t{CARD}"}},
+        {"note": {"memo": f"caf\u00e9{CARD}"}},
+        {"note": ["paid", {"by": [int(CARD)]}]},
+        {"note": {"ssn": "115044507"}},
+        {"note": {"person": {"ssn": 115044507}}},
+        {f"x {CARD}": "fine"},
+        {"note": {CARD: "fine"}},
+    ],
+)
+def test_nothing_nested_hides_a_number(settings: Settings, drop: Any, extra: Any) -> None:
+    row = dict(zip(HEADER.split(","), _row(1).split(","), strict=True)) | extra
+    drop(json.dumps(row) + "\n", name="part.jsonl")
+    ingest(settings=settings)
+    [reason] = _file_reasons(settings)
+    assert "must be tokenised" in reason
+    assert _query(settings, "select count(*) from raw.transactions") == [(0,)]
+    assert CARD not in _told(settings)
+    assert "115044507" not in _told(settings)
+
+
+@pytest.mark.parametrize("value", [115044507.0, 115044507, 15044507])
+def test_a_column_named_for_it_may_be_of_numbers(
+    settings: Settings, tmp_path: Path, drop: Any, value: float
+) -> None:
+    row = dict(zip(HEADER.split(","), _row(1).split(","), strict=True)) | {"ssn": value}
+    frame = pl.DataFrame([row])
+    frame.write_parquet(tmp_path / "part.parquet")
+    drop((tmp_path / "part.parquet").read_bytes(), name="part.parquet")
+    ingest(settings=settings)
+    [reason] = _file_reasons(settings)
+    assert "a social security number in column ssn" in reason
+    assert _query(settings, "select count(*) from raw.transactions") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        f"transactions/{DAY}/{CARD}.csv",
+        f"transactions/{DAY}/4111-1111-1111-1111.csv",
+        f"transactions/{DAY}/{CARD}/part.csv",
+        f"transactions/{CARD}/part.csv",
+        f"{CARD}/{DAY}/part.csv",
+        f"{CARD}.csv",
+        f"transactions/{DAY}/of {CARD}.txt",
+    ],
+)
+def test_a_file_whose_place_is_named_by_a_number_waits_without_it(
+    settings: Settings, drop: Any, place: str
+) -> None:
+    path = settings.landing_dir / place
+    path.parent.mkdir(parents=True)
+    path.write_text(_csv([_row(1)]))
+    assert ingest(settings=settings).files_quarantined == 1
+    [(told, reason)] = _query(settings, "select path, reason from quarantine.files")
+    assert "[card number]" in told
+    assert reason.startswith("a card number in the name of the file")
+    assert CARD not in _told(settings).replace("-", "")
+    assert ingest(settings=settings).load_no is None
+
+
+@pytest.mark.parametrize(
+    ("text", "manifest"),
+    [
+        (f"{CARD},a,{CARD}\n1,2,3\n", None),
+        (_csv([_row(1) + ",fine"], f"{HEADER},{CARD}"), None),
+        (_csv([_row(1)]), {"rows": CARD}),
+        (_csv([_row(1)]), {"rows": int(CARD)}),
+        (_csv([_row(1)]), {"control_totals": {CARD: 5}}),
+        (_csv([_row(1)]), {"control_totals": {"amount_minor": {f"of {CARD}": 5}}}),
+        (_csv([_row(1)]), {"sequence_no": int(CARD)}),
+    ],
+)
+def test_no_header_and_no_manifest_has_its_numbers_told(
+    settings: Settings, drop: Any, capfd: Any, text: str, manifest: dict[str, Any] | None
+) -> None:
+    drop(text, manifest=manifest)
+    assert ingest(settings=settings).files_quarantined == 1
+    assert CARD not in _told(settings)
+    assert CARD not in "".join(capfd.readouterr())
+
+
 def test_a_kill_before_the_commit_leaves_no_trace_in_the_next_run(
     settings: Settings, drop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
