@@ -1,13 +1,19 @@
 """What ingest takes in, what it sets aside and why, and that nothing is done twice."""
 
+import errno
+import gzip
+import io
 import json
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines import warehouse
@@ -24,6 +30,11 @@ HEADER = (
     "event_id,transaction_id,event_type,account_id,card_id,event_at,amount_minor,currency,direction"
 )
 DAY = "2024-03-05"
+_LINES = "".join(f"{n},{n * 7919 % 10_007}\n" for n in range(20_000))
+GZIP = gzip.compress(f"a,b\n{_LINES}".encode(), mtime=0)
+_TWICE = io.BytesIO()
+pq.write_table(pa.table([pa.array([1]), pa.array([2])], names=["mcc", "mcc"]), _TWICE)
+TWICE = _TWICE.getvalue()
 
 
 def _row(number: int, header: str = HEADER, **changes: str) -> str:
@@ -69,6 +80,15 @@ def drop(settings: Settings) -> Callable[..., Path]:
         return path
 
     return put
+
+
+def _parquet(number: int = 1, **more: "pa.Array") -> bytes:
+    """One row of `transactions` with the columns `more` besides or instead."""
+    values = dict(zip(HEADER.split(","), _row(number).split(","), strict=True))
+    columns = {name: pa.array([value]) for name, value in values.items()} | more
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file)
+    return file.getvalue()
 
 
 def _query(settings: Settings, query: str) -> list[tuple[Any, ...]]:
@@ -318,14 +338,130 @@ def test_a_mended_manifest_lets_the_waiting_file_in(settings: Settings, drop: An
         ),
         ("cut.parquet", b"PAR1 and no more", "not a whole Parquet file"),
         ("notes.docx", b"x", "the file is of no known format"),
+        ("cut.csv.gz", GZIP[:-20], "not a whole gzip file"),
+        ("no_end.csv.gz", GZIP[:-8], "not a whole gzip file"),
+        ("sum.csv.gz", GZIP[:-8] + bytes(8), "not a whole gzip file"),
+        ("bits.csv.gz", GZIP[:5000] + b"\xff" * 9 + GZIP[5009:], "not a whole gzip file"),
+        ("twice.csv", b"mcc,mcc\n1,2\n", "the header names mcc more than once"),
+        ("twice.parquet", TWICE, "the header names mcc more than once"),
     ],
 )
-def test_an_unreadable_file_waits_with_its_reason(
+def test_an_unreadable_file_waits_with_its_reason_and_the_others_load(
     settings: Settings, drop: Any, name: str, content: bytes, reason: str
 ) -> None:
     drop(content, name=name)
-    ingest(settings=settings)
+    drop(_csv([_row(1)]), name="whole.csv")
+    assert ingest(settings=settings).rows == {"transactions": 1}
     assert _file_reasons(settings) == [reason]
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (pa.array([[1, 2]]), "[1, 2]"),
+        (pa.array([{"a": 1, "b": [b"\xff"]}]), '{"a": 1, "b": ["/w=="]}'),
+        (pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())), '[["k", 1]]'),
+        (pa.array([timedelta(seconds=5)]), "PT5S"),
+        (pa.array([b"\xff\xfe"]), "//4="),
+        (pa.array([b"\xff\xfe"], pa.binary(2)), "//4="),
+        (pa.array([b"\xff\xfe"]).dictionary_encode(), "//4="),
+        (pa.array([b"plain"]), "plain"),
+        (pa.array(['{"a": 1}'], pa.json_()), '{"a": 1}'),
+        (pa.array([Decimal("12.50")], pa.decimal256(50, 2)), "12.50"),
+        (pa.array([Decimal("9" * 60)], pa.decimal256(60, 0)), "9" * 60),
+    ],
+)
+def test_an_unknown_column_of_any_type_is_kept_as_text(
+    settings: Settings, drop: Any, values: "pa.Array", text: str
+) -> None:
+    drop(_parquet(odd=values), name="odd.parquet")
+    ingest(settings=settings)
+    assert _file_reasons(settings) == []
+    [(extra,)] = _query(settings, "select extra from raw.transactions")
+    assert json.loads(extra) == {"odd": text}
+
+
+@pytest.mark.parametrize("zone", ["+05:30", "Z", "UTC", "Asia/Kolkata"])
+def test_moments_of_any_zone_are_had_in_utc(settings: Settings, drop: Any, zone: str) -> None:
+    moment = pa.array([datetime(2024, 3, 5, 10)], pa.timestamp("us", zone))
+    drop(_parquet(event_at=moment), name="part.parquet")
+    ingest(settings=settings)
+    assert _query(settings, "select event_at from raw.transactions") == [
+        (datetime(2024, 3, 5, 10),)
+    ]
+
+
+def test_columns_named_like_those_of_the_reader_are_kept(settings: Settings, drop: Any) -> None:
+    drop(_csv([_row(1) + ",7,8"], HEADER + ",_line,_file"))
+    drop(_parquet(2, _line=pa.array([7]), _file=pa.array([8])), name="part.parquet")
+    ingest(settings=settings)
+    found = _query(settings, "select extra from raw.transactions")
+    assert [json.loads(extra) for (extra,) in found] == [{"_line": "7", "_file": "8"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (r'{"event_id": "\ud800"}', "the line holds half a character (a lone surrogate)"),
+        (r'{"\udfff": 1}', "the line holds half a character (a lone surrogate)"),
+        ('{"event_id": ' + "[" * 100_000, "the line is nested too deep"),
+    ],
+)
+def test_a_line_of_json_that_is_no_text_costs_only_itself(
+    settings: Settings, drop: Any, line: str, reason: str
+) -> None:
+    good = json.dumps(dict(zip(HEADER.split(","), _row(1).split(","), strict=True)))
+    drop(f"{good}\n{line}\n", name="part.jsonl")
+    assert ingest(settings=settings).rows == {"transactions": 1}
+    assert _row_reasons(settings) == [(2, reason)]
+
+
+def test_a_file_that_cannot_be_judged_waits_and_the_others_load(
+    settings: Settings, drop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = load.judge
+
+    def fail(feed: Any, frame: pl.DataFrame) -> Any:
+        if "e3" in frame["event_id"]:
+            raise pl.exceptions.PanicException("the value e3 is odd")
+        return judge(feed, frame)
+
+    monkeypatch.setattr(load, "judge", fail)
+    for number in range(1, 6):
+        drop(_csv([_row(number)]), name=f"part{number}.csv")
+    assert ingest(settings=settings).rows == {"transactions": 4}
+    assert _file_reasons(settings) == ["the file cannot be judged: PanicException"]
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [
+        (RuntimeError("4111 1111 1111 1111"), True),
+        (OSError(errno.EIO, "broken"), True),
+        (OSError(errno.ENOSPC, "full"), False),
+        (MemoryError(), False),
+        (duckdb.IOException("lake"), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_only_what_is_the_fault_of_a_file_makes_it_wait(
+    settings: Settings,
+    drop: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    waits: bool,
+) -> None:
+    def fail(_: Path) -> Any:
+        raise error
+
+    drop(_csv([_row(1)]))
+    monkeypatch.setattr(load, "read_chunks", fail)
+    if waits:
+        ingest(settings=settings)
+        assert _file_reasons(settings) == [f"the file cannot be read: {type(error).__name__}"]
+    else:
+        with pytest.raises(type(error)):
+            ingest(settings=settings)
 
 
 def test_files_being_written_are_passed_over(settings: Settings, drop: Any) -> None:
