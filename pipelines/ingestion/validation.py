@@ -132,6 +132,14 @@ def _cast(source: pl.Series, column: Column) -> pl.Series:
         return source.cast(pl.String, strict=False)
     if kind == pl.String:
         return _parse(source, column)
+    # A number of a moment does not tell of which unit and since when it counts.
+    is_day = isinstance(kind, pl.Date | pl.Datetime)
+    fits = is_day if column.type in ("timestamp", "date") else not kind.is_temporal()
+    if not fits:
+        return pl.Series(source.name, [None], dtype=target).new_from_index(0, len(source))
+    if column.type == "integer" and kind.is_decimal():
+        whole = source == source.round(0)
+        return source.set(~whole.fill_null(True), None).cast(target, strict=False)
     if column.type == "integer" and kind.is_float():
         whole = source.is_finite() & (source == source.round()) & (source.abs() < 2**53)
         return source.set(~whole.fill_null(True), None).cast(target, strict=False)
@@ -142,10 +150,9 @@ def _cast(source: pl.Series, column: Column) -> pl.Series:
     if column.type == "date" and isinstance(kind, pl.Datetime):
         midnight = source.dt.truncate("1d") == source
         return source.set(~midnight.fill_null(True), None).dt.date()
-    if column.type == "boolean" and kind.is_integer():
-        return source.set(~source.is_in([0, 1]).fill_null(True), None).cast(target)
-    if kind.is_temporal() and column.type in ("integer", "number", "boolean"):
-        return pl.Series(source.name, [None], dtype=target).new_from_index(0, len(source))
+    if column.type == "boolean" and kind.is_numeric():
+        told = (source == 0) | (source == 1)
+        return source.set(~told.fill_null(True), None) == 1
     return source.cast(target, strict=False)
 
 

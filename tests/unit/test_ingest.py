@@ -251,6 +251,41 @@ def test_a_row_that_breaks_its_contract_waits_with_line_reason_and_payload(
     assert json.loads(payload) == {name: value for name, value in expected.items() if value}
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "found", "reason"),
+    [
+        ("amount_minor", pa.array([Decimal("12.00")], pa.decimal128(12, 2)), 12, None),
+        (
+            "amount_minor",
+            pa.array([Decimal("12.99")], pa.decimal128(12, 2)),
+            None,
+            "amount_minor is no integer: 12.99",
+        ),
+        (
+            "event_at",
+            pa.array([1_709_632_800]),
+            None,
+            "event_at is no timestamp: 1709632800",
+        ),
+        ("event_at", pa.array([1.5]), None, "event_at is no timestamp: 1.5"),
+        ("posted_on", pa.array([19_787]), None, "posted_on is no date: 19787"),
+        ("posted_on", pa.array([date(2024, 3, 5)]), date(2024, 3, 5), None),
+        ("posted_on", pa.nulls(1), None, None),
+        ("is_card_present", pa.array([1.0]), True, None),
+        ("is_card_present", pa.array([0.5]), None, "is_card_present is no boolean: 0.5"),
+    ],
+)
+def test_a_value_that_is_not_exactly_of_its_type_waits(
+    settings: Settings, drop: Any, name: str, values: "pa.Array", found: Any, reason: str | None
+) -> None:
+    drop(_csv([_row(1)]))
+    drop(_parquet(2, **{name: values}), name="part.parquet")
+    ingest(settings=Settings(home=settings.home, max_bad_row_share=1))  # pyright: ignore
+    assert [told for _, told in _row_reasons(settings)] == ([] if reason is None else [reason])
+    rows = _query(settings, f"select {name} from raw.transactions where event_id = 'e2'")
+    assert rows == ([(found,)] if reason is None else [])
+
+
 def test_a_ragged_line_costs_only_itself(settings: Settings, drop: Any) -> None:
     drop(_csv([_row(1), _row(2) + ",surplus", _row(3)]))
     assert ingest(settings=settings).rows == {"transactions": 2}
