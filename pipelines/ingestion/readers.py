@@ -181,34 +181,60 @@ def _without_bytes(value: object) -> object:
 
 def _csv(path: Path) -> Iterator[Chunk]:
     header = _csv_header(path)
-    if path.name.endswith(".csv") and path.stat().st_size > _WHOLE_CSV_BYTES:
-        chunks = _large_csv(path)
-    else:
-        chunks = _small_csv(path)
+    is_large = path.name.endswith(".csv") and path.stat().st_size > _WHOLE_CSV_BYTES
+    line = FIRST_DATA_LINE
+    may_be_separators = True
     try:
-        yield from chunks
+        for frame in _large_csv(path) if is_large else _small_csv(path):
+            numbered = frame.with_row_index(LINE, offset=line)
+            blank = _blank_rows(frame)
+            if blank is not None:
+                if may_be_separators and _has_line_of_separators(path):
+                    break
+                may_be_separators = False
+                numbered = numbered.filter(~blank)
+            line += frame.height
+            yield Chunk(numbered)
+        else:
+            return
     except (pl.exceptions.ComputeError, OSError):
         # A ragged or badly quoted line, a broken archive: only the slow reader can tell.
-        yield from _csv_line_by_line(path, header)
+        pass
+    yield from _csv_line_by_line(path, header, line)
 
 
 _WHOLE_CSV_BYTES = 256 << 20
 
 
-def _small_csv(path: Path) -> Iterator[Chunk]:
-    frame = pl.read_csv(path, infer_schema=False, encoding="utf8")
-    yield Chunk(frame.with_row_index(LINE, offset=FIRST_DATA_LINE))
+def _small_csv(path: Path) -> Iterator[pl.DataFrame]:
+    yield pl.read_csv(path, infer_schema=False, encoding="utf8")
 
 
-def _large_csv(path: Path) -> Iterator[Chunk]:
-    # A first pass over the lines alone: a chunk that was handed out cannot be taken back.
+def _large_csv(path: Path) -> Iterator[pl.DataFrame]:
+    # A first pass over the lines alone: most of what is ragged is found before any row is typed.
     scan = pl.scan_csv(path, infer_schema=False, encoding="utf8")
     scan.select(pl.len()).collect()
-    line = FIRST_DATA_LINE
-    for frame in scan.collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True):
-        numbered = frame.with_row_index(LINE, offset=line)
-        line += frame.height
-        yield Chunk(numbered)
+    yield from scan.collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True)
+
+
+def _blank_rows(frame: pl.DataFrame) -> pl.Series | None:
+    """Which rows are blank but for white space in the first column; None where none is."""
+    first, *others = frame.get_columns()
+    if not all(column.null_count() for column in others):
+        return None
+    blank = pl.Series([True]).new_from_index(0, frame.height)
+    for column in others:
+        blank &= column.is_null()
+        if not blank.any():
+            return None
+    blank &= first.set(~blank, "kept").str.strip_chars().fill_null("") == ""
+    return blank if blank.any() else None
+
+
+def _has_line_of_separators(path: Path) -> bool:
+    """Whether a line has separators and nothing else: such a row is not blank, but looks so."""
+    with _open_text(path) as file:
+        return any("," in line and not line.strip(' ,"\t\r\n') for line in file)
 
 
 def _open_text(path: Path) -> IO[str]:
@@ -233,7 +259,8 @@ def _csv_header(path: Path) -> list[str]:
     return header
 
 
-def _csv_line_by_line(path: Path, header: list[str]) -> Iterator[Chunk]:
+def _csv_line_by_line(path: Path, header: list[str], start: int) -> Iterator[Chunk]:
+    """The rows from line `start` on: those before it were handed out by a faster reader."""
     rows: list[list[str | None]] = []
     lines: list[int] = []
     bad: list[BadLine] = []
@@ -242,7 +269,8 @@ def _csv_line_by_line(path: Path, header: list[str]) -> Iterator[Chunk]:
             reader = csv.reader(file)
             next(reader, None)
             for line_no, row in enumerate(reader, start=FIRST_DATA_LINE):
-                if not row:
+                is_blank = not row or (len(row) == 1 and not row[0].strip())
+                if line_no < start or is_blank:
                     continue
                 if len(row) == len(header):
                     rows.append([value or None for value in row])

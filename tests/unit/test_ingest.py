@@ -20,7 +20,7 @@ from pipelines import warehouse
 from pipelines.contracts import FEEDS
 from pipelines.files import sha256_of
 from pipelines.findings import fresh_findings
-from pipelines.ingestion import load
+from pipelines.ingestion import load, readers
 from pipelines.ingestion.load import ingest
 from pipelines.settings import Settings
 from pipelines.sources.landing import LandingWriter
@@ -284,6 +284,49 @@ def test_a_value_that_is_not_exactly_of_its_type_waits(
     assert [told for _, told in _row_reasons(settings)] == ([] if reason is None else [reason])
     rows = _query(settings, f"select {name} from raw.transactions where event_id = 'e2'")
     assert rows == ([(found,)] if reason is None else [])
+
+
+@pytest.fixture(params=["small", "large", "slow"])
+def csv_reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each of the ways in which a CSV is read."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise pl.exceptions.ComputeError("")
+
+    if request.param == "large":
+        monkeypatch.setattr(readers, "_WHOLE_CSV_BYTES", 0)
+    if request.param == "slow":
+        monkeypatch.setattr(readers, "_small_csv", fail)
+    return request.param
+
+
+@pytest.mark.usefixtures("csv_reader")
+@pytest.mark.parametrize("blank", ["", "   ", "\r"])
+def test_blank_lines_are_passed_over(settings: Settings, drop: Any, blank: str) -> None:
+    drop(_csv([_row(1), blank, blank, _row(2), _row(3, direction="UP"), blank]))
+    assert ingest(settings=settings).rows == {"transactions": 2}
+    assert [line for line, _ in _row_reasons(settings)] == [6]
+    lines = _query(settings, "select line_no from raw.transactions order by all")
+    assert lines == [(2,), (5,)]
+
+
+@pytest.mark.usefixtures("csv_reader")
+def test_a_line_of_separators_is_a_row(settings: Settings, drop: Any) -> None:
+    drop(_csv([_row(1), "", ",,,,,,,,", _row(2)]))
+    assert ingest(settings=settings).rows == {"transactions": 2}
+    assert [line for line, _ in _row_reasons(settings)] == [4]
+
+
+def test_rows_before_a_broken_line_of_a_large_file_come_once(
+    settings: Settings, drop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def part(_: Path) -> Any:
+        yield pl.read_csv(_csv([_row(1), _row(2)]).encode(), infer_schema=False)
+        raise pl.exceptions.ComputeError("")
+
+    monkeypatch.setattr(readers, "_small_csv", part)
+    drop(_csv([_row(1), _row(2), _row(3)]))
+    assert ingest(settings=settings).rows == {"transactions": 3}
 
 
 def test_a_ragged_line_costs_only_itself(settings: Settings, drop: Any) -> None:
