@@ -259,16 +259,32 @@ def _csv_header(path: Path) -> list[str]:
     return header
 
 
+_END = "end,end"
+
+
 def _csv_line_by_line(path: Path, header: list[str], start: int) -> Iterator[Chunk]:
     """The rows from line `start` on: those before it were handed out by a faster reader."""
     rows: list[list[str | None]] = []
     lines: list[int] = []
     bad: list[BadLine] = []
+    is_over = False
+
+    def until_over(file: IO[str]) -> Iterator[str]:
+        nonlocal is_over
+        yield from file
+        is_over = True
+        yield _END
+
     try:
         with _open_text(path) as file:
-            reader = csv.reader(file)
+            reader = csv.reader(until_over(file))
             next(reader, None)
             for line_no, row in enumerate(reader, start=FIRST_DATA_LINE):
+                if is_over:
+                    # An open quote swallows the end too: it is no row of two fields then.
+                    if row != _END.split(","):
+                        raise UnreadableFile(f"a quote that line {line_no} opens is never closed")
+                    break
                 is_blank = not row or (len(row) == 1 and not row[0].strip())
                 if line_no < start or is_blank:
                     continue

@@ -311,6 +311,31 @@ def test_blank_lines_are_passed_over(settings: Settings, drop: Any, blank: str) 
 
 
 @pytest.mark.usefixtures("csv_reader")
+@pytest.mark.parametrize("end", ['"DEBIT', '"DEBIT\n' + _row(3), '"'])
+@pytest.mark.parametrize("last", ["", "\n"])
+def test_a_quote_that_is_never_closed_makes_the_file_wait(
+    settings: Settings, drop: Any, end: str, last: str
+) -> None:
+    drop(f"{HEADER}\n{_row(1)}\n{_row(2, direction=end)}{last}")
+    drop(f'{HEADER}\n{_row(5)}\n"{last}', name="quote.csv")
+    drop(_csv([_row(4)]), name="whole.csv")
+    assert ingest(settings=settings).rows == {"transactions": 1}
+    assert _file_reasons(settings) == ["a quote that line 3 opens is never closed"] * 2
+
+
+@pytest.mark.usefixtures("csv_reader")
+@pytest.mark.parametrize("last", ["", "\n"])
+def test_lines_within_quotes_are_part_of_a_value(settings: Settings, drop: Any, last: str) -> None:
+    drop(f'{HEADER},note\n{_row(1)},"one\n\ntwo"\n{_row(2)},"end\n"{last}')
+    ingest(settings=settings)
+    found = _query(settings, "select line_no, extra from raw.transactions order by all")
+    assert [(line, json.loads(extra)) for line, extra in found] == [
+        (2, {"note": "one\n\ntwo"}),
+        (3, {"note": "end\n"}),
+    ]
+
+
+@pytest.mark.usefixtures("csv_reader")
 def test_a_line_of_separators_is_a_row(settings: Settings, drop: Any) -> None:
     drop(_csv([_row(1), "", ",,,,,,,,", _row(2)]))
     assert ingest(settings=settings).rows == {"transactions": 2}
