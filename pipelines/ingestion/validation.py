@@ -20,6 +20,10 @@ _TIMESTAMP_FORMATS = (
     "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d",
 )  # fmt: skip
 _OFFSET = r"(?:[Zz]|[+-][0-9]{2}:?[0-9]{2})$"
+_SHORT_MOMENT = (
+    r"^([0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2})(:[0-9]{2}(?:\.[0-9]+)?)?"
+    r" ?([Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?$"
+)
 SHOWN_CHARACTERS = 40
 FUTURE_DAYS = 1
 
@@ -202,7 +206,18 @@ def _parse_moments(text: pl.Series) -> pl.Series:
         parsed = normal.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%z", strict=False, time_unit="us")
         parsed = parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         values = values.zip_with(values.is_not_null(), parsed)
-    return values
+    left = (values.is_null() & text.is_not_null()).arg_true()
+    return values.scatter(left, _parse_short_moments(text.gather(left))) if len(left) else values
+
+
+def _parse_short_moments(text: pl.Series) -> pl.Series:
+    """Moments without seconds, and with whole hours as their offset."""
+    moment, seconds, offset = (text.str.extract(_SHORT_MOMENT, group) for group in (1, 2, 3))
+    offset = offset.fill_null("Z").str.replace(r"^[Zz]$", "+00").str.replace(":", "")
+    offset = offset.str.pad_end(len("+0000"), "0")
+    whole = moment.str.replace(" ", "T") + seconds.fill_null(":00") + offset
+    parsed = whole.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%z", strict=False, time_unit="us")
+    return parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
 
 
 def _faults(source: pl.Series, values: pl.Series, column: Column) -> list[pl.Series]:

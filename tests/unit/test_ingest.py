@@ -484,6 +484,30 @@ def test_an_unknown_column_of_any_type_is_kept_as_text(
     assert json.loads(extra) == {"odd": text}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-03-05 10:00:00+00",
+        "2024-03-05 10:00:00.000+00",
+        "2024-03-05T15:00:00+05",
+        "2024-03-05T05:00-05",
+        "2024-03-05T15:30+05:30",
+        "2024-03-05T15:30+0530",
+        "2024-03-05T10:00Z",
+        "2024-03-05T10:00",
+        "2024-03-05 10:00",
+    ],
+)
+def test_moments_are_read_as_databases_and_people_write_them(
+    settings: Settings, drop: Any, text: str
+) -> None:
+    drop(_csv([_row(1), _row(2, event_at=text), _row(3, event_at="2024-03-05T10:0")]))
+    ingest(settings=settings)
+    moments = _query(settings, "select event_at from raw.transactions")
+    assert moments == [(datetime(2024, 3, 5, 10),)] * 2
+    assert _row_reasons(settings) == [(4, "event_at is no timestamp: 2024-03-05T10:0")]
+
+
 @pytest.mark.parametrize("zone", ["+05:30", "Z", "UTC", "Asia/Kolkata"])
 def test_moments_of_any_zone_are_had_in_utc(settings: Settings, drop: Any, zone: str) -> None:
     moment = pa.array([datetime(2024, 3, 5, 10)], pa.timestamp("us", zone))
