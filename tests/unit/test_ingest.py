@@ -222,6 +222,10 @@ def test_equal_content_has_an_equal_hash_in_whatever_format_it_comes(
         ({"amount_minor": "ten"}, "amount_minor is no integer: ten"),
         ({"amount_minor": "10.5"}, "amount_minor is no integer: 10.5"),
         ({"amount_minor": "-5"}, "amount_minor is below 0: -5"),
+        (
+            {"amount_minor": "9223372036854775807"},
+            "amount_minor is above 1000000000000000: 9223372036854775807",
+        ),
         ({"direction": "UP"}, "direction is none of the allowed values: UP"),
         ({"currency": "usd"}, "currency is none of the allowed values: usd"),
         ({"currency": "ABC"}, "currency is none of the allowed values: ABC"),
@@ -365,6 +369,22 @@ def test_a_broken_line_of_json_costs_only_itself(settings: Settings, drop: Any) 
     drop(f'{good}\n{{"event_id": \n', name="part.jsonl")
     assert ingest(settings=settings).rows == {"transactions": 1}
     assert _row_reasons(settings) == [(2, "the line is not a JSON object")]
+
+
+def test_signed_amounts_have_a_limit_below_and_above(settings: Settings, drop: Any) -> None:
+    header = (
+        "total_id,network,report_on,currency,gross_minor,interchange_minor,charges_minor,net_minor"
+    )
+    rows = [
+        f"t{number},VISA,2024-03-05,USD,0,0,0,{net}"
+        for number, net in enumerate([10**15, -(10**15), 10**15 + 1, -(10**15) - 1])
+    ]
+    drop(_csv(rows, header), feed="settlement_totals")
+    assert ingest(settings=settings).rows == {"settlement_totals": 2}
+    assert _row_reasons(settings) == [
+        (4, "net_minor is above 1000000000000000: 1000000000000001"),
+        (5, "net_minor is below -1000000000000000: -1000000000000001"),
+    ]
 
 
 def test_too_many_bad_rows_make_the_file_wait_whole(tmp_path: Path, drop: Any) -> None:
