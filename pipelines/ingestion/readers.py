@@ -63,7 +63,7 @@ def read_chunks(path: Path) -> Iterator[Chunk]:
     Raises `UnreadableFile` where the format, the encoding or the header is broken.
     """
     if path.stat().st_size == 0:
-        more = ": it has not even a header" if path.name.endswith(".csv") else ""
+        more = ": it has not even a header" if path.name.endswith((".csv", ".csv.gz")) else ""
         raise UnreadableFile(f"the file is empty{more}")
     if path.name.endswith(".parquet"):
         yield from _parquet(path)
@@ -317,11 +317,13 @@ def _json_lines(path: Path) -> Iterator[Chunk]:
     rows: list[dict[str, str | None]] = []
     lines: list[int] = []
     bad: list[BadLine] = []
+    is_empty = True
     try:
         with _open_text(path) as file:
             for line_no, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
+                is_empty = False
                 row = _json_row(line)
                 if isinstance(row, dict):
                     rows.append(row)
@@ -335,6 +337,8 @@ def _json_lines(path: Path) -> Iterator[Chunk]:
         raise UnreadableFile("the file is not UTF-8 text") from error
     except _BROKEN_GZIP as error:
         raise UnreadableFile(_NO_GZIP) from error
+    if is_empty:
+        raise UnreadableFile("the file is empty")
     yield _from_objects(rows, lines, bad)
 
 

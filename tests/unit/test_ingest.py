@@ -440,6 +440,13 @@ def test_a_file_that_is_not_as_its_manifest_says_waits_whole(
     assert _query(settings, "select count(*) from raw.transactions") == [(0,)]
 
 
+def test_a_manifest_may_begin_with_a_byte_order_mark(settings: Settings, drop: Any) -> None:
+    path = drop(_csv([_row(1)]), manifest={"rows": 1})
+    manifest = path.with_name(f"{path.name}.manifest.json")
+    manifest.write_text(manifest.read_text(), encoding="utf-8-sig")
+    assert ingest(settings=settings).rows == {"transactions": 1}
+
+
 def test_a_mended_manifest_lets_the_waiting_file_in(settings: Settings, drop: Any) -> None:
     drop(_csv([_row(1)]), manifest={"rows": 2})
     ingest(settings=settings)
@@ -453,6 +460,10 @@ def test_a_mended_manifest_lets_the_waiting_file_in(settings: Settings, drop: An
     ("name", "content", "reason"),
     [
         ("empty.csv", b"", "the file is empty: it has not even a header"),
+        ("empty.jsonl", b"", "the file is empty"),
+        ("blank.jsonl", b"\n \n", "the file is empty"),
+        ("empty.jsonl.gz", gzip.compress(b""), "the file is empty"),
+        ("empty.parquet", b"", "the file is empty"),
         ("latin.csv", "größe\n".encode("latin-1"), "the file is not UTF-8 text"),
         (
             "body.csv",
