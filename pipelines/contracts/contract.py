@@ -25,6 +25,8 @@ SQL_TYPES: dict[ColumnType, str] = {
     "timestamp": "timestamp",
     "date": "date",
 }
+LARGEST_AMOUNT = 10**15
+"""In minor units: no real amount is larger, and sums of squares of larger ones overflow."""
 LINEAGE_COLUMNS: dict[str, ColumnType] = {
     "file_id": "string",
     "line_no": "integer",
@@ -131,8 +133,9 @@ def integer(
 
 
 def minor(name: str, description: str, *, required: bool = False, signed: bool = False) -> Column:
-    """An amount in minor units, not below zero unless `signed`."""
-    return Column(name, "integer", description, required, minimum=None if signed else 0)
+    """An amount in minor units up to `LARGEST_AMOUNT`, not below zero unless `signed`."""
+    minimum = -LARGEST_AMOUNT if signed else 0
+    return Column(name, "integer", description, required, minimum=minimum, maximum=LARGEST_AMOUNT)
 
 
 def number(name: str, description: str, *, required: bool = False) -> Column:

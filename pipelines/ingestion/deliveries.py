@@ -38,8 +38,8 @@ class Manifest:
         if not path.exists():
             return cls()
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
+        except (ValueError, RecursionError) as error:
             raise BrokenManifest("the manifest is not JSON") from error
         if not isinstance(content, dict):
             raise BrokenManifest("the manifest is not a JSON object")

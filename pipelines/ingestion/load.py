@@ -5,6 +5,7 @@ registers all of them together with the inventory and the quarantine. A process 
 before the commit leaves files that nothing refers to, and the next run clears them away.
 """
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -16,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipelines.contracts import FEEDS, Feed
+from pipelines.errors import CardlineError
 from pipelines.files import written_aside
 from pipelines.ingestion.deliveries import BrokenManifest, Delivery, Manifest, list_deliveries
 from pipelines.ingestion.readers import FILE, LINE, BadLine, Chunk, UnreadableFile, read_chunks
@@ -229,9 +231,13 @@ def _by_feed(intakes: list[_Intake]) -> list[tuple[str, list[_Intake]]]:
 
 def _take_in(feed: Feed, intakes: list[_Intake], load_no: int, settings: Settings) -> None:
     """Read, judge and write the files of one feed; each ends with `parts` or a `rejection`."""
-    judged = partial(_judge_group, feed)
-    for group, verdict in one_ahead(judged, _groups(feed, intakes)):
-        _settle_group(feed, group, verdict, load_no, settings)
+    judged = partial(_judge, feed)
+    for _, verdicts in one_ahead(judged, _groups(feed, intakes)):
+        for group, verdict in verdicts:
+            if isinstance(verdict, str):
+                group[0][0].rejection = verdict
+            else:
+                _settle_group(feed, group, verdict, load_no, settings)
     for intake in intakes:
         if intake.rejection is None:
             intake.rejection = _verdict(intake, settings)
@@ -263,6 +269,14 @@ def _groups(feed: Feed, intakes: list[_Intake]) -> Iterator[_Group]:
                 rows += chunk.frame.height
         except UnreadableFile as error:
             intake.rejection = str(error)
+        except OSError as error:
+            if error.errno in _NO_FAULT_OF_A_FILE:
+                raise
+            intake.rejection = _unforeseen("read", error)
+        except _UNFORESEEN as error:
+            if isinstance(error, _NEVER_OF_A_FILE):
+                raise
+            intake.rejection = _unforeseen("read", error)
     if group:
         yield group
 
@@ -274,6 +288,32 @@ class _JudgedGroup:
     given: pl.DataFrame
     whole: pl.DataFrame
     refusals: dict[int, str]
+
+
+_UNFORESEEN = (Exception, pl.exceptions.PanicException)
+_NEVER_OF_A_FILE = (MemoryError, duckdb.Error, CardlineError)
+_NO_FAULT_OF_A_FILE = (
+    errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE
+)  # fmt: skip
+
+
+def _unforeseen(what: str, error: BaseException) -> str:
+    # Its text may hold what stands in the file.
+    return f"the file cannot be {what}: {type(error).__name__}"
+
+
+def _judge(feed: Feed, group: _Group) -> list[tuple[_Group, _JudgedGroup | str]]:
+    """The group judged; where that fails, in ever smaller ones until the files at fault stand
+    alone, each with the reason why it cannot be judged."""
+    try:
+        return [(group, _judge_group(feed, group))]
+    except _UNFORESEEN as error:
+        if isinstance(error, (*_NEVER_OF_A_FILE, OSError)):
+            raise
+        if len(group) == 1:
+            return [(group, _unforeseen("judged", error))]
+    middle = len(group) // 2
+    return [*_judge(feed, group[:middle]), *_judge(feed, group[middle:])]
 
 
 def _judge_group(feed: Feed, group: _Group) -> _JudgedGroup:

@@ -20,6 +20,10 @@ _TIMESTAMP_FORMATS = (
     "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d",
 )  # fmt: skip
 _OFFSET = r"(?:[Zz]|[+-][0-9]{2}:?[0-9]{2})$"
+_SHORT_MOMENT = (
+    r"^([0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2})(:[0-9]{2}(?:\.[0-9]+)?)?"
+    r" ?([Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?$"
+)
 SHOWN_CHARACTERS = 40
 FUTURE_DAYS = 1
 
@@ -132,6 +136,14 @@ def _cast(source: pl.Series, column: Column) -> pl.Series:
         return source.cast(pl.String, strict=False)
     if kind == pl.String:
         return _parse(source, column)
+    # A number of a moment does not tell of which unit and since when it counts.
+    is_day = isinstance(kind, pl.Date | pl.Datetime)
+    fits = is_day if column.type in ("timestamp", "date") else not kind.is_temporal()
+    if not fits:
+        return pl.Series(source.name, [None], dtype=target).new_from_index(0, len(source))
+    if column.type == "integer" and kind.is_decimal():
+        whole = source == source.round(0)
+        return source.set(~whole.fill_null(True), None).cast(target, strict=False)
     if column.type == "integer" and kind.is_float():
         whole = source.is_finite() & (source == source.round()) & (source.abs() < 2**53)
         return source.set(~whole.fill_null(True), None).cast(target, strict=False)
@@ -142,10 +154,9 @@ def _cast(source: pl.Series, column: Column) -> pl.Series:
     if column.type == "date" and isinstance(kind, pl.Datetime):
         midnight = source.dt.truncate("1d") == source
         return source.set(~midnight.fill_null(True), None).dt.date()
-    if column.type == "boolean" and kind.is_integer():
-        return source.set(~source.is_in([0, 1]).fill_null(True), None).cast(target)
-    if kind.is_temporal() and column.type in ("integer", "number", "boolean"):
-        return pl.Series(source.name, [None], dtype=target).new_from_index(0, len(source))
+    if column.type == "boolean" and kind.is_numeric():
+        told = (source == 0) | (source == 1)
+        return source.set(~told.fill_null(True), None) == 1
     return source.cast(target, strict=False)
 
 
@@ -195,7 +206,18 @@ def _parse_moments(text: pl.Series) -> pl.Series:
         parsed = normal.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%z", strict=False, time_unit="us")
         parsed = parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         values = values.zip_with(values.is_not_null(), parsed)
-    return values
+    left = (values.is_null() & text.is_not_null()).arg_true()
+    return values.scatter(left, _parse_short_moments(text.gather(left))) if len(left) else values
+
+
+def _parse_short_moments(text: pl.Series) -> pl.Series:
+    """Moments without seconds, and with whole hours as their offset."""
+    moment, seconds, offset = (text.str.extract(_SHORT_MOMENT, group) for group in (1, 2, 3))
+    offset = offset.fill_null("Z").str.replace(r"^[Zz]$", "+00").str.replace(":", "")
+    offset = offset.str.pad_end(len("+0000"), "0")
+    whole = moment.str.replace(" ", "T") + seconds.fill_null(":00") + offset
+    parsed = whole.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%z", strict=False, time_unit="us")
+    return parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
 
 
 def _faults(source: pl.Series, values: pl.Series, column: Column) -> list[pl.Series]:

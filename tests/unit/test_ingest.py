@@ -1,20 +1,26 @@
 """What ingest takes in, what it sets aside and why, and that nothing is done twice."""
 
+import errno
+import gzip
+import io
 import json
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines import warehouse
 from pipelines.contracts import FEEDS
 from pipelines.files import sha256_of
 from pipelines.findings import fresh_findings
-from pipelines.ingestion import load
+from pipelines.ingestion import load, readers
 from pipelines.ingestion.load import ingest
 from pipelines.settings import Settings
 from pipelines.sources.landing import LandingWriter
@@ -24,6 +30,11 @@ HEADER = (
     "event_id,transaction_id,event_type,account_id,card_id,event_at,amount_minor,currency,direction"
 )
 DAY = "2024-03-05"
+_LINES = "".join(f"{n},{n * 7919 % 10_007}\n" for n in range(20_000))
+GZIP = gzip.compress(f"a,b\n{_LINES}".encode(), mtime=0)
+_TWICE = io.BytesIO()
+pq.write_table(pa.table([pa.array([1]), pa.array([2])], names=["mcc", "mcc"]), _TWICE)
+TWICE = _TWICE.getvalue()
 
 
 def _row(number: int, header: str = HEADER, **changes: str) -> str:
@@ -69,6 +80,15 @@ def drop(settings: Settings) -> Callable[..., Path]:
         return path
 
     return put
+
+
+def _parquet(number: int = 1, **more: "pa.Array") -> bytes:
+    """One row of `transactions` with the columns `more` besides or instead."""
+    values = dict(zip(HEADER.split(","), _row(number).split(","), strict=True))
+    columns = {name: pa.array([value]) for name, value in values.items()} | more
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file)
+    return file.getvalue()
 
 
 def _query(settings: Settings, query: str) -> list[tuple[Any, ...]]:
@@ -202,6 +222,10 @@ def test_equal_content_has_an_equal_hash_in_whatever_format_it_comes(
         ({"amount_minor": "ten"}, "amount_minor is no integer: ten"),
         ({"amount_minor": "10.5"}, "amount_minor is no integer: 10.5"),
         ({"amount_minor": "-5"}, "amount_minor is below 0: -5"),
+        (
+            {"amount_minor": "9223372036854775807"},
+            "amount_minor is above 1000000000000000: 9223372036854775807",
+        ),
         ({"direction": "UP"}, "direction is none of the allowed values: UP"),
         ({"currency": "usd"}, "currency is none of the allowed values: usd"),
         ({"currency": "ABC"}, "currency is none of the allowed values: ABC"),
@@ -231,6 +255,109 @@ def test_a_row_that_breaks_its_contract_waits_with_line_reason_and_payload(
     assert json.loads(payload) == {name: value for name, value in expected.items() if value}
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "found", "reason"),
+    [
+        ("amount_minor", pa.array([Decimal("12.00")], pa.decimal128(12, 2)), 12, None),
+        (
+            "amount_minor",
+            pa.array([Decimal("12.99")], pa.decimal128(12, 2)),
+            None,
+            "amount_minor is no integer: 12.99",
+        ),
+        (
+            "event_at",
+            pa.array([1_709_632_800]),
+            None,
+            "event_at is no timestamp: 1709632800",
+        ),
+        ("event_at", pa.array([1.5]), None, "event_at is no timestamp: 1.5"),
+        ("posted_on", pa.array([19_787]), None, "posted_on is no date: 19787"),
+        ("posted_on", pa.array([date(2024, 3, 5)]), date(2024, 3, 5), None),
+        ("posted_on", pa.nulls(1), None, None),
+        ("is_card_present", pa.array([1.0]), True, None),
+        ("is_card_present", pa.array([0.5]), None, "is_card_present is no boolean: 0.5"),
+    ],
+)
+def test_a_value_that_is_not_exactly_of_its_type_waits(
+    settings: Settings, drop: Any, name: str, values: "pa.Array", found: Any, reason: str | None
+) -> None:
+    drop(_csv([_row(1)]))
+    drop(_parquet(2, **{name: values}), name="part.parquet")
+    ingest(settings=Settings(home=settings.home, max_bad_row_share=1))  # pyright: ignore
+    assert [told for _, told in _row_reasons(settings)] == ([] if reason is None else [reason])
+    rows = _query(settings, f"select {name} from raw.transactions where event_id = 'e2'")
+    assert rows == ([(found,)] if reason is None else [])
+
+
+@pytest.fixture(params=["small", "large", "slow"])
+def csv_reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each of the ways in which a CSV is read."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise pl.exceptions.ComputeError("")
+
+    if request.param == "large":
+        monkeypatch.setattr(readers, "_WHOLE_CSV_BYTES", 0)
+    if request.param == "slow":
+        monkeypatch.setattr(readers, "_small_csv", fail)
+    return request.param
+
+
+@pytest.mark.usefixtures("csv_reader")
+@pytest.mark.parametrize("blank", ["", "   ", "\r"])
+def test_blank_lines_are_passed_over(settings: Settings, drop: Any, blank: str) -> None:
+    drop(_csv([_row(1), blank, blank, _row(2), _row(3, direction="UP"), blank]))
+    assert ingest(settings=settings).rows == {"transactions": 2}
+    assert [line for line, _ in _row_reasons(settings)] == [6]
+    lines = _query(settings, "select line_no from raw.transactions order by all")
+    assert lines == [(2,), (5,)]
+
+
+@pytest.mark.usefixtures("csv_reader")
+@pytest.mark.parametrize("end", ['"DEBIT', '"DEBIT\n' + _row(3), '"'])
+@pytest.mark.parametrize("last", ["", "\n"])
+def test_a_quote_that_is_never_closed_makes_the_file_wait(
+    settings: Settings, drop: Any, end: str, last: str
+) -> None:
+    drop(f"{HEADER}\n{_row(1)}\n{_row(2, direction=end)}{last}")
+    drop(f'{HEADER}\n{_row(5)}\n"{last}', name="quote.csv")
+    drop(_csv([_row(4)]), name="whole.csv")
+    assert ingest(settings=settings).rows == {"transactions": 1}
+    assert _file_reasons(settings) == ["a quote that line 3 opens is never closed"] * 2
+
+
+@pytest.mark.usefixtures("csv_reader")
+@pytest.mark.parametrize("last", ["", "\n"])
+def test_lines_within_quotes_are_part_of_a_value(settings: Settings, drop: Any, last: str) -> None:
+    drop(f'{HEADER},note\n{_row(1)},"one\n\ntwo"\n{_row(2)},"end\n"{last}')
+    ingest(settings=settings)
+    found = _query(settings, "select line_no, extra from raw.transactions order by all")
+    assert [(line, json.loads(extra)) for line, extra in found] == [
+        (2, {"note": "one\n\ntwo"}),
+        (3, {"note": "end\n"}),
+    ]
+
+
+@pytest.mark.usefixtures("csv_reader")
+def test_a_line_of_separators_is_a_row(settings: Settings, drop: Any) -> None:
+    drop(_csv([_row(1), "", ",,,,,,,,", _row(2)]))
+    assert ingest(settings=settings).rows == {"transactions": 2}
+    assert [line for line, _ in _row_reasons(settings)] == [4]
+
+
+def test_rows_before_a_broken_line_of_a_large_file_come_once(
+    settings: Settings, drop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def part(_: Path) -> Any:
+        yield pl.read_csv(_csv([_row(1), _row(2)]).encode(), infer_schema=False)
+        raise pl.exceptions.ComputeError("")
+
+    monkeypatch.setattr(readers, "_small_csv", part)
+    drop(_csv([_row(1), _row(2), _row(3)]))
+    assert ingest(settings=settings).rows == {"transactions": 3}
+
+
 def test_a_ragged_line_costs_only_itself(settings: Settings, drop: Any) -> None:
     drop(_csv([_row(1), _row(2) + ",surplus", _row(3)]))
     assert ingest(settings=settings).rows == {"transactions": 2}
@@ -242,6 +369,22 @@ def test_a_broken_line_of_json_costs_only_itself(settings: Settings, drop: Any) 
     drop(f'{good}\n{{"event_id": \n', name="part.jsonl")
     assert ingest(settings=settings).rows == {"transactions": 1}
     assert _row_reasons(settings) == [(2, "the line is not a JSON object")]
+
+
+def test_signed_amounts_have_a_limit_below_and_above(settings: Settings, drop: Any) -> None:
+    header = (
+        "total_id,network,report_on,currency,gross_minor,interchange_minor,charges_minor,net_minor"
+    )
+    rows = [
+        f"t{number},VISA,2024-03-05,USD,0,0,0,{net}"
+        for number, net in enumerate([10**15, -(10**15), 10**15 + 1, -(10**15) - 1])
+    ]
+    drop(_csv(rows, header), feed="settlement_totals")
+    assert ingest(settings=settings).rows == {"settlement_totals": 2}
+    assert _row_reasons(settings) == [
+        (4, "net_minor is above 1000000000000000: 1000000000000001"),
+        (5, "net_minor is below -1000000000000000: -1000000000000001"),
+    ]
 
 
 def test_too_many_bad_rows_make_the_file_wait_whole(tmp_path: Path, drop: Any) -> None:
@@ -297,6 +440,13 @@ def test_a_file_that_is_not_as_its_manifest_says_waits_whole(
     assert _query(settings, "select count(*) from raw.transactions") == [(0,)]
 
 
+def test_a_manifest_may_begin_with_a_byte_order_mark(settings: Settings, drop: Any) -> None:
+    path = drop(_csv([_row(1)]), manifest={"rows": 1})
+    manifest = path.with_name(f"{path.name}.manifest.json")
+    manifest.write_text(manifest.read_text(), encoding="utf-8-sig")
+    assert ingest(settings=settings).rows == {"transactions": 1}
+
+
 def test_a_mended_manifest_lets_the_waiting_file_in(settings: Settings, drop: Any) -> None:
     drop(_csv([_row(1)]), manifest={"rows": 2})
     ingest(settings=settings)
@@ -310,6 +460,10 @@ def test_a_mended_manifest_lets_the_waiting_file_in(settings: Settings, drop: An
     ("name", "content", "reason"),
     [
         ("empty.csv", b"", "the file is empty: it has not even a header"),
+        ("empty.jsonl", b"", "the file is empty"),
+        ("blank.jsonl", b"\n \n", "the file is empty"),
+        ("empty.jsonl.gz", gzip.compress(b""), "the file is empty"),
+        ("empty.parquet", b"", "the file is empty"),
         ("latin.csv", "größe\n".encode("latin-1"), "the file is not UTF-8 text"),
         (
             "body.csv",
@@ -318,14 +472,154 @@ def test_a_mended_manifest_lets_the_waiting_file_in(settings: Settings, drop: An
         ),
         ("cut.parquet", b"PAR1 and no more", "not a whole Parquet file"),
         ("notes.docx", b"x", "the file is of no known format"),
+        ("cut.csv.gz", GZIP[:-20], "not a whole gzip file"),
+        ("no_end.csv.gz", GZIP[:-8], "not a whole gzip file"),
+        ("sum.csv.gz", GZIP[:-8] + bytes(8), "not a whole gzip file"),
+        ("bits.csv.gz", GZIP[:5000] + b"\xff" * 9 + GZIP[5009:], "not a whole gzip file"),
+        ("twice.csv", b"mcc,mcc\n1,2\n", "the header names mcc more than once"),
+        ("twice.parquet", TWICE, "the header names mcc more than once"),
     ],
 )
-def test_an_unreadable_file_waits_with_its_reason(
+def test_an_unreadable_file_waits_with_its_reason_and_the_others_load(
     settings: Settings, drop: Any, name: str, content: bytes, reason: str
 ) -> None:
     drop(content, name=name)
-    ingest(settings=settings)
+    drop(_csv([_row(1)]), name="whole.csv")
+    assert ingest(settings=settings).rows == {"transactions": 1}
     assert _file_reasons(settings) == [reason]
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (pa.array([[1, 2]]), "[1, 2]"),
+        (pa.array([{"a": 1, "b": [b"\xff"]}]), '{"a": 1, "b": ["/w=="]}'),
+        (pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())), '[["k", 1]]'),
+        (pa.array([timedelta(seconds=5)]), "PT5S"),
+        (pa.array([b"\xff\xfe"]), "//4="),
+        (pa.array([b"\xff\xfe"], pa.binary(2)), "//4="),
+        (pa.array([b"\xff\xfe"]).dictionary_encode(), "//4="),
+        (pa.array([b"plain"]), "plain"),
+        (pa.array(['{"a": 1}'], pa.json_()), '{"a": 1}'),
+        (pa.array([Decimal("12.50")], pa.decimal256(50, 2)), "12.50"),
+        (pa.array([Decimal("9" * 60)], pa.decimal256(60, 0)), "9" * 60),
+    ],
+)
+def test_an_unknown_column_of_any_type_is_kept_as_text(
+    settings: Settings, drop: Any, values: "pa.Array", text: str
+) -> None:
+    drop(_parquet(odd=values), name="odd.parquet")
+    ingest(settings=settings)
+    assert _file_reasons(settings) == []
+    [(extra,)] = _query(settings, "select extra from raw.transactions")
+    assert json.loads(extra) == {"odd": text}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-03-05 10:00:00+00",
+        "2024-03-05 10:00:00.000+00",
+        "2024-03-05T15:00:00+05",
+        "2024-03-05T05:00-05",
+        "2024-03-05T15:30+05:30",
+        "2024-03-05T15:30+0530",
+        "2024-03-05T10:00Z",
+        "2024-03-05T10:00",
+        "2024-03-05 10:00",
+    ],
+)
+def test_moments_are_read_as_databases_and_people_write_them(
+    settings: Settings, drop: Any, text: str
+) -> None:
+    drop(_csv([_row(1), _row(2, event_at=text), _row(3, event_at="2024-03-05T10:0")]))
+    ingest(settings=settings)
+    moments = _query(settings, "select event_at from raw.transactions")
+    assert moments == [(datetime(2024, 3, 5, 10),)] * 2
+    assert _row_reasons(settings) == [(4, "event_at is no timestamp: 2024-03-05T10:0")]
+
+
+@pytest.mark.parametrize("zone", ["+05:30", "Z", "UTC", "Asia/Kolkata"])
+def test_moments_of_any_zone_are_had_in_utc(settings: Settings, drop: Any, zone: str) -> None:
+    moment = pa.array([datetime(2024, 3, 5, 10)], pa.timestamp("us", zone))
+    drop(_parquet(event_at=moment), name="part.parquet")
+    ingest(settings=settings)
+    assert _query(settings, "select event_at from raw.transactions") == [
+        (datetime(2024, 3, 5, 10),)
+    ]
+
+
+def test_columns_named_like_those_of_the_reader_are_kept(settings: Settings, drop: Any) -> None:
+    drop(_csv([_row(1) + ",7,8"], HEADER + ",_line,_file"))
+    drop(_parquet(2, _line=pa.array([7]), _file=pa.array([8])), name="part.parquet")
+    ingest(settings=settings)
+    found = _query(settings, "select extra from raw.transactions")
+    assert [json.loads(extra) for (extra,) in found] == [{"_line": "7", "_file": "8"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (r'{"event_id": "\ud800"}', "the line holds half a character (a lone surrogate)"),
+        (r'{"\udfff": 1}', "the line holds half a character (a lone surrogate)"),
+        ('{"event_id": ' + "[" * 100_000, "the line is nested too deep"),
+    ],
+)
+def test_a_line_of_json_that_is_no_text_costs_only_itself(
+    settings: Settings, drop: Any, line: str, reason: str
+) -> None:
+    good = json.dumps(dict(zip(HEADER.split(","), _row(1).split(","), strict=True)))
+    drop(f"{good}\n{line}\n", name="part.jsonl")
+    assert ingest(settings=settings).rows == {"transactions": 1}
+    assert _row_reasons(settings) == [(2, reason)]
+
+
+def test_a_file_that_cannot_be_judged_waits_and_the_others_load(
+    settings: Settings, drop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = load.judge
+
+    def fail(feed: Any, frame: pl.DataFrame) -> Any:
+        if "e3" in frame["event_id"]:
+            raise pl.exceptions.PanicException("the value e3 is odd")
+        return judge(feed, frame)
+
+    monkeypatch.setattr(load, "judge", fail)
+    for number in range(1, 6):
+        drop(_csv([_row(number)]), name=f"part{number}.csv")
+    assert ingest(settings=settings).rows == {"transactions": 4}
+    assert _file_reasons(settings) == ["the file cannot be judged: PanicException"]
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [
+        (RuntimeError("4111 1111 1111 1111"), True),
+        (OSError(errno.EIO, "broken"), True),
+        (OSError(errno.ENOSPC, "full"), False),
+        (MemoryError(), False),
+        (duckdb.IOException("lake"), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_only_what_is_the_fault_of_a_file_makes_it_wait(
+    settings: Settings,
+    drop: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    waits: bool,
+) -> None:
+    def fail(_: Path) -> Any:
+        raise error
+
+    drop(_csv([_row(1)]))
+    monkeypatch.setattr(load, "read_chunks", fail)
+    if waits:
+        ingest(settings=settings)
+        assert _file_reasons(settings) == [f"the file cannot be read: {type(error).__name__}"]
+    else:
+        with pytest.raises(type(error)):
+            ingest(settings=settings)
 
 
 def test_files_being_written_are_passed_over(settings: Settings, drop: Any) -> None:
