@@ -462,7 +462,7 @@ def test_a_mended_manifest_lets_the_waiting_file_in(settings: Settings, drop: An
         ("empty.csv", b"", "the file is empty: it has not even a header"),
         ("empty.jsonl", b"", "the file is empty"),
         ("blank.jsonl", b"\n \n", "the file is empty"),
-        ("empty.jsonl.gz", gzip.compress(b""), "the file is empty"),
+        ("empty.jsonl.gz", gzip.compress(b"", mtime=0), "the file is empty"),
         ("empty.parquet", b"", "the file is empty"),
         ("latin.csv", "größe\n".encode("latin-1"), "the file is not UTF-8 text"),
         (
