@@ -44,6 +44,8 @@ _CANDIDATE = (
     rf"|{_BEFORE_SSN}{_SSN}{_AFTER_SSN}|{_NAMED_SSN}"
 )
 _SSN_COLUMN = re.compile(r"ssn|social_?security|tax_?id", re.IGNORECASE)
+# A digit a month: one in ten of those of 13 to 19 months passes the check.
+_HISTORY = "payment_history"
 FEWEST_DIGITS = 7
 _NEVER_ISSUED_AREAS = ("000", "666")
 CARD_NUMBER, SOCIAL_SECURITY_NUMBER = "a card number", "a social security number"
@@ -70,7 +72,7 @@ _UUID = re.compile(
     r"(?<![0-9A-Za-z])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![0-9A-Za-z])"
 )
 _INVOICE = re.compile(r"[0-9]{3}[._/](?:0[1-9]|1[0-2])[._/](?:19|20)[0-9]{2}")
-_WORDS = "(?:pan|cards?|acct|account|acc|cc|no|nr|num|number|visa|mastercard|amex|debit|credit)"
+_WORDS = "(?:(?:pan|cards?|cc|visa|mastercard|amex|debit|credit)(?:no|nr|num|number)?)"
 _CARD_WORDS = re.compile(f"{_WORDS}+", re.IGNORECASE)
 _ISSUED = re.compile(
     r"4[0-9]{12}(?:[0-9]{3}){0,2}|(?:5[0-9]|2[2-7]|35|6[0-9]|8[12])[0-9]{14}"
@@ -144,8 +146,10 @@ def find_sensitive(values: pl.Series) -> str | None:
     candidates = values.filter(is_candidate)
     likely = candidates.filter(_read(candidates, is_named).str.contains(f"{_LIKELY}{named}"))
     for text in likely.unique(maintain_order=True):
-        for what, _, _ in _found_in(text, is_named):
-            return what
+        for what, start, end in _found_in(text, is_named):
+            number = _digits(_plain(text)[start:end])
+            if values.name != _HISTORY or _ISSUED.fullmatch(number) is not None:
+                return what
     return None
 
 
@@ -236,13 +240,17 @@ def _found_in(text: str, is_named: bool) -> Iterator[tuple[str, int, int]]:
 
 
 def _may_touch(text: str, start: int, end: int) -> bool:
-    """Whether the letters next to the digits, if any, leave them a card number."""
+    """Whether the letters next to the digits, if any, leave them a card number.
+
+    References are letters and digits, and one in ten passes the check: after letters digits count
+    only where these say that it is a card's and an issuer could have given the number.
+    """
     before = re.search(r"[A-Za-z]*$", text[max(0, start - 40) : start])
     word = before.group() if before else ""
-    if _CARD_WORDS.fullmatch(word):
+    if not word and not text[end : end + 1].isalpha():
         return True
-    touched = bool(word) or text[end : end + 1].isalpha()
-    return not touched or _ISSUED.fullmatch(_digits(text[start:end])) is not None
+    is_issued = _ISSUED.fullmatch(_digits(text[start:end])) is not None
+    return is_issued and _CARD_WORDS.fullmatch(word) is not None
 
 
 def _spans(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
