@@ -11,6 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -27,7 +28,6 @@ delivered column has such a name."""
 CHUNK_ROWS = 500_000
 FIRST_DATA_LINE = 2
 _BROKEN_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)
-_NO_GZIP = "not a whole gzip file"
 SUFFIXES = (".csv", ".csv.gz", ".parquet", ".jsonl", ".ndjson", ".json", ".jsonl.gz")
 
 
@@ -243,16 +243,23 @@ def _open_text(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _csv_header(path: Path) -> list[str]:
+@contextmanager
+def _told_text(path: Path) -> Iterator[IO[str]]:
+    """The text of `path`; what is wrong with it as a whole is told by `UnreadableFile`."""
     try:
         with _open_text(path) as file:
-            header = next(csv.reader(file), [])
+            yield file
     except UnicodeDecodeError as error:
         raise UnreadableFile("the file is not UTF-8 text") from error
     except _BROKEN_GZIP as error:
-        raise UnreadableFile(_NO_GZIP) from error
+        raise UnreadableFile("not a whole gzip file") from error
     except csv.Error as error:
         raise UnreadableFile("the file is not CSV") from error
+
+
+def _csv_header(path: Path) -> list[str]:
+    with _told_text(path) as file:
+        header = next(csv.reader(file), [])
     if not any(header):
         raise UnreadableFile("the header is empty")
     _refuse_repeated(header)
@@ -275,34 +282,27 @@ def _csv_line_by_line(path: Path, header: list[str], start: int) -> Iterator[Chu
         is_over = True
         yield _END
 
-    try:
-        with _open_text(path) as file:
-            reader = csv.reader(until_over(file))
-            next(reader, None)
-            for line_no, row in enumerate(reader, start=FIRST_DATA_LINE):
-                if is_over:
-                    # An open quote swallows the end too: it is no row of two fields then.
-                    if row != _END.split(","):
-                        raise UnreadableFile(f"a quote that line {line_no} opens is never closed")
-                    break
-                is_blank = not row or (len(row) == 1 and not row[0].strip())
-                if line_no < start or is_blank:
-                    continue
-                if len(row) == len(header):
-                    rows.append([value or None for value in row])
-                    lines.append(line_no)
-                else:
-                    reason = f"the line has {len(row)} fields and the header {len(header)}"
-                    bad.append(BadLine(line_no, reason, json.dumps(row)))
-                if len(rows) >= CHUNK_ROWS:
-                    yield _from_rows(header, rows, lines, bad)
-                    rows, lines, bad = [], [], []
-    except UnicodeDecodeError as error:
-        raise UnreadableFile("the file is not UTF-8 text") from error
-    except _BROKEN_GZIP as error:
-        raise UnreadableFile(_NO_GZIP) from error
-    except csv.Error as error:
-        raise UnreadableFile("the file is not CSV") from error
+    with _told_text(path) as file:
+        reader = csv.reader(until_over(file))
+        next(reader, None)
+        for line_no, row in enumerate(reader, start=FIRST_DATA_LINE):
+            if is_over:
+                # An open quote swallows the end too: it is no row of two fields then.
+                if row != _END.split(","):
+                    raise UnreadableFile(f"a quote that line {line_no} opens is never closed")
+                break
+            is_blank = not row or (len(row) == 1 and not row[0].strip())
+            if line_no < start or is_blank:
+                continue
+            if len(row) == len(header):
+                rows.append([value or None for value in row])
+                lines.append(line_no)
+            else:
+                reason = f"the line has {len(row)} fields and the header {len(header)}"
+                bad.append(BadLine(line_no, reason, json.dumps(row)))
+            if len(rows) >= CHUNK_ROWS:
+                yield _from_rows(header, rows, lines, bad)
+                rows, lines, bad = [], [], []
     yield _from_rows(header, rows, lines, bad)
 
 
@@ -318,25 +318,20 @@ def _json_lines(path: Path) -> Iterator[Chunk]:
     lines: list[int] = []
     bad: list[BadLine] = []
     is_empty = True
-    try:
-        with _open_text(path) as file:
-            for line_no, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                is_empty = False
-                row = _json_row(line)
-                if isinstance(row, dict):
-                    rows.append(row)
-                    lines.append(line_no)
-                else:
-                    bad.append(BadLine(line_no, row, line.strip()))
-                if len(rows) >= CHUNK_ROWS:
-                    yield _from_objects(rows, lines, bad)
-                    rows, lines, bad = [], [], []
-    except UnicodeDecodeError as error:
-        raise UnreadableFile("the file is not UTF-8 text") from error
-    except _BROKEN_GZIP as error:
-        raise UnreadableFile(_NO_GZIP) from error
+    with _told_text(path) as file:
+        for line_no, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            is_empty = False
+            row = _json_row(line)
+            if isinstance(row, dict):
+                rows.append(row)
+                lines.append(line_no)
+            else:
+                bad.append(BadLine(line_no, row, line.strip()))
+            if len(rows) >= CHUNK_ROWS:
+                yield _from_objects(rows, lines, bad)
+                rows, lines, bad = [], [], []
     if is_empty:
         raise UnreadableFile("the file is empty")
     yield _from_objects(rows, lines, bad)

@@ -6,9 +6,8 @@ versions and sums have such signs as well. A social security number is three, tw
 with separators and none of the never-issued areas, groups and serials. Nine bare digits count only
 where a column, a key or a word names them so: elsewhere they are too often something else.
 
-Digits that letters touch are mostly part of a hash or of a processor's reference. They count where
-a word such as `PAN` or `card` leads to them, or where an issuer could have given them; never
-inside what may be hexadecimal.
+Digits that letters touch are mostly part of a hash or of a processor's reference. They count only
+where a word such as `PAN` or `card` leads to them and an issuer could have given them.
 """
 
 import re
@@ -24,12 +23,11 @@ _BEFORE = r"(?:^|[^0-9A-Za-z]|[G-Zg-z][A-Fa-f]*)"
 _AFTER = r"(?:$|[^0-9A-Za-z]|[A-Fa-f]*[G-Zg-z])"
 _SIGN = r"[\s._/-]{1,3}"
 _BARE = r"[0-9]{13,19}"
-_REST_GROUPED = r"(?:[ -]{0,2}[0-9]){12,18}"
-_REST_PRINTED = (
-    rf"[0-9]{{3}}{_SIGN}(?:[0-9]{{4}}{_SIGN}(?:[0-9]{{5}}|[0-9]{{4}}{_SIGN}[0-9]{{1,4}}"
+_GROUPED = r"[0-9](?:[ -]{0,2}[0-9]){12,18}"
+_PRINTED = (
+    rf"[0-9]{{4}}{_SIGN}(?:[0-9]{{4}}{_SIGN}(?:[0-9]{{5}}|[0-9]{{4}}{_SIGN}[0-9]{{1,4}}"
     rf"(?:{_SIGN}[0-9]{{1,3}})?)|[0-9]{{6}}{_SIGN}[0-9]{{4,5}})"
 )
-_GROUPED, _PRINTED = f"[0-9]{_REST_GROUPED}", f"[0-9]{_REST_PRINTED}"
 _SCIENTIFIC = r"[0-9]\.[0-9]{12,18}[eE]\+?1[2-8]"
 _SSN = r"[0-9]{3}[\s._/-]{1,2}[0-9]{2}[\s._/-]{1,2}[0-9]{4}"
 _BEFORE_SSN = r"(?:^|[^0-9A-Za-z-]|[G-Zg-z][A-Fa-f]*-?)"
@@ -80,8 +78,8 @@ _ISSUED = re.compile(
 )
 # As `_may_touch` has it, for all candidates at once: references may be as many as rows.
 _LIKELY = (
-    rf"(?:^|[^0-9A-Za-z]|(?i:{_WORDS}))(?:{_GROUPED}|{_PRINTED})(?:$|[^0-9A-Za-z])"
-    rf"|{_BEFORE}[2-68](?:{_REST_GROUPED}|{_REST_PRINTED}){_AFTER}|{_SCIENTIFIC}"
+    rf"(?:^|[^0-9A-Za-z])(?:{_GROUPED}|{_PRINTED})(?:$|[^0-9A-Za-z])"
+    rf"|(?i:{_WORDS})(?:{_GROUPED}|{_PRINTED}){_AFTER}|{_SCIENTIFIC}"
     rf"|{_BEFORE_SSN}{_SSN}{_AFTER_SSN}|{_NAMED_SSN}"
 )
 # What may be either once its signs are read as ASCII: those beyond it stand in many names.
@@ -147,8 +145,7 @@ def find_sensitive(values: pl.Series) -> str | None:
     likely = candidates.filter(_read(candidates, is_named).str.contains(f"{_LIKELY}{named}"))
     for text in likely.unique(maintain_order=True):
         for what, start, end in _found_in(text, is_named):
-            number = _digits(_plain(text)[start:end])
-            if values.name != _HISTORY or _ISSUED.fullmatch(number) is not None:
+            if values.name != _HISTORY or _is_issued(_plain(text)[start:end]):
                 return what
     return None
 
@@ -181,7 +178,7 @@ def find_in_name(name: str) -> str | None:
         return None
     for what, start, end in _found_in(name, False):
         number = _plain(name)[start:end]
-        if what == CARD_NUMBER and _ISSUED.fullmatch(_digits(number)):
+        if what == CARD_NUMBER and _is_issued(number):
             return what
         if what == SOCIAL_SECURITY_NUMBER and not re.search(r"[._/]", number):
             return what
@@ -249,8 +246,12 @@ def _may_touch(text: str, start: int, end: int) -> bool:
     word = before.group() if before else ""
     if not word and not text[end : end + 1].isalpha():
         return True
-    is_issued = _ISSUED.fullmatch(_digits(text[start:end])) is not None
-    return is_issued and _CARD_WORDS.fullmatch(word) is not None
+    return _CARD_WORDS.fullmatch(word) is not None and _is_issued(text[start:end])
+
+
+def _is_issued(number: str) -> bool:
+    """Whether an issuer could have given `number`, by how it begins and how long it is."""
+    return _ISSUED.fullmatch(_digits(number)) is not None
 
 
 def _spans(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
