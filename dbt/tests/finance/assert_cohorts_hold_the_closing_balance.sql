@@ -18,38 +18,8 @@ with open_points as (
 
 -- A debt as the ledger had it when it worked the entry: what is recorded later of an earlier month
 -- makes it good, though that month's books know of none.
-movements as (
-    select
-        journal.program_id,
-        journal.account_id,
-        journal.seq,
-        journal.accounting_period as period,
-        sum(
-            case when postings.direction = 'CREDIT' then postings.amount else -postings.amount end
-        ) as points
-    from {{ source('rewards_ledger', 'journal') }} as journal
-    inner join {{ source('rewards_ledger', 'postings') }} as postings
-        on journal.journal_id = postings.journal_id
-    where
-        postings.ledger_account = 'MEMBER_AVAILABLE'
-        and postings.asset = 'PTS:' || journal.program_id
-    group by all
-),
-
-balances as (
-    select
-        *,
-        sum(points) over (partition by program_id, account_id order by seq) as balance
-    from movements
-),
-
 debts as (
-    select
-        program_id,
-        period,
-        sum(greatest(-balance, 0) - greatest(points - balance, 0)) as deficit_change_points
-    from balances
-    group by all
+    {{ deficit_changes('seq') }}
 ),
 
 owed as (
