@@ -190,6 +190,7 @@ class Ledger:
                 "rule_version": 1,
                 "rule_hash": rule_hash(entry["program_id"], 1),
                 "basis_on": on,
+                "event_class": "EARN" if points > 0 else "CLAWBACK",
                 "is_eligible": True,
                 "eligible_minor": 137 * abs(points),
                 "points": points,

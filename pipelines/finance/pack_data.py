@@ -419,7 +419,7 @@ journal as (
         journal.program_id = terms.program_id and journal.accounting_period = terms.period
         and journal.event_type in ('ACCRUAL', 'CLAWBACK')
 ),
-decisions as (
+made as (
     select decisions.* exclude (program_id), cast(null as timestamp) as superseded_at
     from rewards.decisions as decisions
     inner join terms on decisions.program_id = terms.program_id
@@ -428,6 +428,14 @@ decisions as (
     from rewards.superseded_decisions as superseded
     inner join terms on superseded.program_id = terms.program_id
     where superseded.journal_id is not null
+),
+decisions as (
+    select
+        * replace (
+            case when event_class = 'CLAWBACK' then -eligible_minor else eligible_minor end
+                as eligible_minor
+        )
+    from made
 ),
 holding as (
     select * from decisions
@@ -447,7 +455,7 @@ where holding.journal_id in (select journal_id from journal)
 union all
 select
     holding.event_id, holding.transaction_id, holding.rule_id, holding.rule_version,
-    null, false, 0, -holding.points, false
+    null, false, -holding.eligible_minor, -holding.points, false
 from holding
 where holding.journal_id in (select reverses_journal_id from journal)
 union all
@@ -466,7 +474,7 @@ select
     cast(rule_version as bigint) as rule_version,
     count(*) filter (where is_current) as decisions,
     count(*) filter (where is_current and is_eligible) as eligible_decisions,
-    cast(coalesce(sum(eligible_minor) filter (where is_current), 0) as bigint) as eligible_minor,
+    cast(coalesce(sum(eligible_minor), 0) as bigint) as eligible_minor,
     cast(coalesce(sum(points), 0) as bigint) as points
 from posted_decisions
 group by all
@@ -488,8 +496,7 @@ _POINTS_BY_MCC = """
 select
     posted.mcc,
     count(distinct decisions.transaction_id) as transactions,
-    cast(coalesce(sum(decisions.eligible_minor) filter (where decisions.is_current), 0) as bigint)
-        as eligible_minor,
+    cast(coalesce(sum(decisions.eligible_minor), 0) as bigint) as eligible_minor,
     cast(coalesce(sum(decisions.points), 0) as bigint) as points
 from posted_decisions as decisions
 left join marts.fct_earning_events as posted on decisions.event_id = posted.event_id

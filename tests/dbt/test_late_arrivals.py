@@ -1,6 +1,6 @@
 """What comes late takes back what was told before: counts, links and rows."""
 
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import pytest
@@ -102,3 +102,71 @@ def test_an_account_loses_the_redemption_that_was_another_ones_before(tmp_path: 
     deliver({"reward_events": [redemption(11, "b")]})
     build(*models, from_load_no=first)
     assert redeemers() == ["b"]
+
+
+@pytest.mark.usefixtures("home")
+def test_an_account_loses_the_statement_that_was_another_ones_before(tmp_path: Path) -> None:
+    home_of(tmp_path)
+    models = ("--select", "+account_payment_features")
+
+    def statement(day: int, name: str, account: str, balance: int) -> Row:
+        return {
+            "statement_id": name, "account_id": account, "period_start_on": date(2024, 1, 6),
+            "period_end_on": date(2024, 2, 5), "opening_balance_minor": 100,
+            "closing_balance_minor": balance, "received_at": datetime(2024, 3, day),
+        }  # fmt: skip
+
+    def balances() -> list[tuple[str, int, int]]:
+        rows = rows_of("features.account_payment_features")
+        return sorted(
+            (row["account_id"], row["event_timestamp"].day, row["beh_balance_cur_minor"])
+            for row in rows
+        )
+
+    first = deliver({"statements": [statement(1, "s", "q", 300), statement(1, "t", "q", 200)]})
+    build(*models)
+    assert balances() == [("q", 1, 200)]
+    second = deliver({"statements": [statement(3, "t", "b", 250)]})
+    build(*models, from_load_no=first)
+    assert balances() == [("b", 3, 250), ("q", 1, 200), ("q", 3, 300)]
+    deliver({"statements": [statement(7, "s", "q", 310)]})
+    build(*models, from_load_no=second)
+    told = [("b", 3, 250), ("q", 1, 200), ("q", 3, 300), ("q", 7, 310)]
+    assert balances() == told
+    build(*models, "--full-refresh")
+    assert balances() == told
+
+
+@pytest.mark.usefixtures("home")
+def test_a_payment_that_turns_out_not_to_have_come_back_is_counted_no_more(tmp_path: Path) -> None:
+    home_of(tmp_path)
+    models = ("--select", "+account_payment_features")
+    statement = {
+        "statement_id": "s", "account_id": "q", "period_start_on": date(2024, 1, 6),
+        "period_end_on": date(2024, 2, 5), "opening_balance_minor": 100,
+        "closing_balance_minor": 100, "received_at": datetime(2024, 2, 6),
+    }  # fmt: skip
+
+    def payment(day: int, state: str, account: str = "q") -> Row:
+        return {
+            "payment_id": "p", "account_id": account, "state": state, "amount_minor": 100,
+            "initiated_at": datetime(2024, 2, 20), "received_at": datetime(2024, 3, day),
+        }  # fmt: skip
+
+    def returned() -> list[tuple[datetime, int]]:
+        rows = rows_of("features.account_payment_features")
+        return sorted((row["event_timestamp"], row["beh_returned_pay_6m_n"]) for row in rows)
+
+    first = deliver({"statements": [statement], "payments": [payment(1, "RETURNED")]})
+    build(*models)
+    told = [(datetime(2024, 2, 6), 0), (datetime(2024, 3, 1), 1)]
+    assert returned() == told
+    second = deliver({"payments": [payment(4, "SETTLED")]})
+    build(*models, from_load_no=first)
+    told.append((datetime(2024, 3, 4), 0))
+    assert returned() == told
+    deliver({"payments": [payment(8, "RETURNED", "another one's")]})
+    build(*models, from_load_no=second)
+    assert returned() == told
+    build(*models, "--full-refresh")
+    assert returned() == told

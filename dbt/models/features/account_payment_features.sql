@@ -15,10 +15,15 @@
     )
 }}
 
+-- All rows of the accounts' statements and payments; another one may be of another account.
 with statement_rows as (
     select *
     from {{ ref('stg_landing__statements') }}
-    where {{ is_touched('account_id', 'statement_account') }}
+    where statement_id in (
+        select statement_id
+        from {{ ref('stg_landing__statements') }}
+        where {{ is_touched('account_id', 'statement_account') }}
+    )
 ),
 
 statements as (
@@ -28,7 +33,11 @@ statements as (
 payment_rows as (
     select *
     from {{ ref('stg_landing__payments') }}
-    where {{ is_touched('account_id', 'statement_account') }}
+    where payment_id in (
+        select payment_id
+        from {{ ref('stg_landing__payments') }}
+        where {{ is_touched('account_id', 'statement_account') }}
+    )
 ),
 
 payments as (
@@ -38,12 +47,11 @@ payments as (
 returned as (
     select
         account_id,
-        payment_id,
         coalesce(returned_at, received_at) as returned_at,
-        received_at,
-        superseded_at
+        greatest(received_at, returned_at) as known_from,
+        superseded_at as known_to
     from payments
-    where state = 'RETURNED'
+    where state = 'RETURNED' and {{ is_touched('account_id', 'statement_account') }}
 ),
 
 accounts as (
@@ -66,6 +74,7 @@ known as (
         greatest(received_at, {{ midnight_after('period_end_on') }}) as known_from,
         superseded_at as known_to
     from statements
+    where {{ is_touched('account_id', 'statement_account') }}
 ),
 
 first_statements as (
@@ -76,22 +85,27 @@ first_statements as (
     group by account_id
 ),
 
-moments as (
+-- What was corrected before it counted never did.
+changes as (
+    {% for told in ['known', 'returned'] %}
     select
         account_id,
-        known_from as moment
-    from known
+        unnest([known_from, known_to]) as moment
+    from {{ told }}
     where known_to is null or known_from < known_to
-    union
+    {{ 'union' if not loop.last }}
+    {% endfor %}
+),
+
+moments as (
     select
-        returned.account_id,
-        greatest(returned.received_at, returned.returned_at) as moment
-    from returned
+        changes.account_id,
+        changes.moment
+    from changes
     inner join first_statements
         on
-            returned.account_id = first_statements.account_id
-            and greatest(returned.received_at, returned.returned_at)
-            > first_statements.first_known_from
+            changes.account_id = first_statements.account_id
+            and changes.moment >= first_statements.first_known_from
 ),
 
 new_moments as (
@@ -174,8 +188,8 @@ returned_summed as (
     inner join returned
         on
             new_moments.account_id = returned.account_id
-            and new_moments.moment >= greatest(returned.received_at, returned.returned_at)
-            and (returned.superseded_at is null or new_moments.moment < returned.superseded_at)
+            and new_moments.moment >= returned.known_from
+            and (returned.known_to is null or new_moments.moment < returned.known_to)
             and returned.returned_at > new_moments.moment - interval '6' month
     group by new_moments.account_id, new_moments.moment
 )

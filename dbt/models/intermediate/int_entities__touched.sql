@@ -135,11 +135,25 @@ touched_events as (
     where transaction_id in (select transaction_id from touched_transactions)
 ),
 
+-- An earlier version of a statement or payment may be of another account.
+statement_accounts as (
+    {% for feed, key in [('statements', 'statement_id'), ('payments', 'payment_id')] %}
+    select account_id
+    from {{ ref('stg_landing__' ~ feed) }}
+    where
+        {{ key }} in (
+            select {{ key }}
+            from {{ ref('stg_landing__' ~ feed) }}
+            where {{ is_new }}
+        )
+    union
+    {% endfor %}
+    select account_id from new_accounts
+),
+
 new_statement_rows as (
     {% for feed in ['statements', 'payments', 'accounts'] %}
-    select
-        account_id,
-        received_at
+    select received_at
     from {{ ref('stg_landing__' ~ feed) }}
     where {{ is_new }}
     {{ 'union all' if not loop.last }}
@@ -228,8 +242,7 @@ touched as (
         'statement_account' as entity,
         account_id as entity_id,
         (select changed_on from statements_known_from) as changed_on
-    from new_statement_rows
-    group by account_id
+    from statement_accounts
     union all
     select
         'redeeming_account' as entity,

@@ -317,8 +317,11 @@ def test_open_points_by_expiry_make_up_the_closing_balance(
 
 def test_invoice_and_ledger_tie(pack: Path) -> None:
     month = rows(pack, "liability_rollforward.csv")[-1]
-    decided = sum(int(row["points"]) for row in rows(pack, "decisions_summary.csv"))
+    summary = rows(pack, "decisions_summary.csv")
+    decided = sum(int(row["points"]) for row in summary)
     assert decided == int(month["accrued_points"]) - int(month["clawed_back_points"])
+    # What was clawed back is taken off spend as it is off points.
+    assert all(int(row["eligible_minor"]) == 137 * int(row["points"]) for row in summary)
     invoice = rows(pack, "partner_invoice_lines.csv")
     billed = sum(int(row["amount_minor"]) for row in invoice if row["direction"] == "RECEIVABLE")
     booked = sum(
