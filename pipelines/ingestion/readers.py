@@ -183,9 +183,13 @@ def _csv(path: Path) -> Iterator[Chunk]:
     header = _csv_header(path)
     is_large = path.name.endswith(".csv") and path.stat().st_size > _WHOLE_CSV_BYTES
     line = FIRST_DATA_LINE
-    may_be_separators = True
+    may_be_separators = may_be_short = True
     try:
         for frame in _large_csv(path) if is_large else _small_csv(path):
+            if may_be_short and frame.to_series(-1).null_count():
+                if _may_have_short_line(path, len(header)):
+                    break
+                may_be_short = False
             numbered = frame.with_row_index(LINE, offset=line)
             blank = _blank_rows(frame)
             if blank is not None:
@@ -215,6 +219,20 @@ def _large_csv(path: Path) -> Iterator[pl.DataFrame]:
     scan = pl.scan_csv(path, infer_schema=False, encoding="utf8")
     scan.select(pl.len()).collect()
     yield from scan.collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True)
+
+
+def _may_have_short_line(path: Path, columns: int) -> bool:
+    """Whether a line has fewer fields than `columns`, which a fast reader fills up with nulls.
+
+    A line that only a reader of CSV can count, such as a part of a quoted text, may be one as well.
+    """
+    lines = pl.scan_csv(
+        path, has_header=False, separator="\x1f", quote_char=None, encoding="utf8",
+        schema={"line": pl.String}, truncate_ragged_lines=True,
+    )  # fmt: skip
+    plain = pl.col("line").str.replace_all('"[^"]*"', "")
+    is_short = plain.str.count_matches(",", literal=True) < columns - 1
+    return lines.select(is_short.any()).collect().item()
 
 
 def _blank_rows(frame: pl.DataFrame) -> pl.Series | None:

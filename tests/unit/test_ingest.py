@@ -364,6 +364,31 @@ def test_a_ragged_line_costs_only_itself(settings: Settings, drop: Any) -> None:
     assert _row_reasons(settings) == [(3, "the line has 10 fields and the header 9")]
 
 
+@pytest.mark.usefixtures("csv_reader")
+@pytest.mark.parametrize("name", ["part-0.csv", "part-0.csv.gz"])
+@pytest.mark.parametrize("memo", ["", "what,for", 'two\nlines of ""it""'])
+def test_a_line_that_breaks_off_is_no_row(
+    settings: Settings, drop: Any, name: str, memo: str
+) -> None:
+    header = f"{HEADER},memo,note"
+    rows = [f'{_row(1)},"{memo}",', _row(2), f"{_row(3)},,", f"{_row(4)},"]
+    text = _csv(rows, header)
+    drop(gzip.compress(text.encode()) if name.endswith(".gz") else text, name=name)
+    assert ingest(settings=settings).rows == {"transactions": 2}
+    assert [reason for _, reason in _row_reasons(settings)] == [
+        "the line has 9 fields and the header 11",
+        "the line has 10 fields and the header 11",
+    ]
+
+
+@pytest.mark.usefixtures("csv_reader")
+def test_fields_that_a_line_leaves_empty_at_its_end_are_nulls(
+    settings: Settings, drop: Any
+) -> None:
+    drop(_csv([f"{_row(1)},", f'{_row(2)},""', f'{_row(3)},"a, b"'], f"{HEADER},memo"))
+    assert ingest(settings=settings).rows == {"transactions": 3}
+
+
 def test_a_broken_line_of_json_costs_only_itself(settings: Settings, drop: Any) -> None:
     good = json.dumps(dict(zip(HEADER.split(","), _row(1).split(","), strict=True)))
     drop(f'{good}\n{{"event_id": \n', name="part.jsonl")
