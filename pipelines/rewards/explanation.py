@@ -188,6 +188,19 @@ def _account_program(
     )
     for row in rules:
         row["rate"] = _rate(_body(bodies, row["rule_version"]), row["rule_id"])
+    caps = _rows(
+        con,
+        "select share_key, window_on, used, max(rule_version) as rule_version, "
+        "arg_max(rule_id, rule_version) as rule_id from rewards.cap_usage as usage "
+        "inner join rewards.decisions as decisions on usage.program_id = decisions.program_id "
+        "and usage.account_id = decisions.account_id and share_key = cap_share_key "
+        "and window_on = cap_window_on where usage.program_id = ? and usage.account_id = ? "
+        "group by share_key, window_on, used order by window_on desc, share_key",
+        *keys,
+    )
+    for row in caps:
+        rule = find_rule(_body(bodies, row["rule_version"]), row["rule_id"])
+        row["cap_is_spend"] = rule is not None and rule["cap"]["unit"] == "SPEND_MINOR"
     return {
         "program_id": program_id,
         "currency": body["currency"],
@@ -203,12 +216,7 @@ def _account_program(
             "program_id = ? and account_id = ? and zero_reason is not null group by all order by 1",
             *keys,
         ),
-        "caps": _rows(
-            con,
-            "select share_key, window_on, used from rewards.cap_usage "
-            "where program_id = ? and account_id = ? order by window_on desc, share_key",
-            *keys,
-        ),
+        "caps": caps,
         "entries": _rows(
             con,
             "select event_type, count(distinct journal.journal_id) as entries, cast(sum("
@@ -385,11 +393,10 @@ def _decision_lines(each: Facts, facts: Facts) -> Iterator[str]:
     of_it = f", of it eligible {eligible}" if each["exact_units"] or each["why"] else ""
     yield f"    amount {amount}{of_it}; {each['rate'] or 'no rate'}"
     if each["cap_after"] is not None and each["cap"]:
-        spend = each["cap_is_spend"]
         before, after = (
-            money_text(value, facts["currency"]) if spend else points_text(value, facts)
+            _cap_text(value, each["cap_is_spend"], facts)
             for value in (each["cap_before"], each["cap_after"])
-        )  # fmt: skip
+        )
         yield (
             f"    cap {each['cap']}: used {before} before, {after} after, "
             f"window from {each['cap_window_on']}"
@@ -435,7 +442,8 @@ def account_lines(facts: Facts) -> Iterator[str]:
                 f"{counted(row['entries'], 'entry')}"
             )
         for row in each["caps"]:
-            yield f"  cap {row['share_key']} from {row['window_on']}: {row['used']:,} used"
+            used = _cap_text(row["used"], row["cap_is_spend"], each)
+            yield f"  cap {row['share_key']} from {row['window_on']}: {used} used"
         for row in each["lots"]:
             yield (
                 f"  lot {row['lot_id']}: {points_text(row['points_open'], each)} of "
@@ -466,6 +474,10 @@ def _owed(leg: Facts) -> str:
     if leg["ledger_account"] != "MEMBER_AVAILABLE":
         return ""
     return "owed: no lot covers it" if leg["direction"] == "DEBIT" else "settles what was owed"
+
+
+def _cap_text(used: int, is_spend: bool, facts: Facts) -> str:
+    return money_text(used, facts["currency"]) if is_spend else points_text(used, facts)
 
 
 def _usable(lot: Facts) -> str:

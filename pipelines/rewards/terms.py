@@ -116,9 +116,9 @@ class _Terms(BaseModel):
             if field.annotation not in (int, int | None) or value is None:
                 continue
             if type(value) is not int:
-                raise ValueError(f"{name}: {value!r} is no whole number")
+                raise TermsError(name, f"{value!r} is no whole number")
             if abs(value) > GREATEST:
-                raise ValueError(f"{name}: {value} is beyond {GREATEST}")
+                raise TermsError(name, f"{value} is beyond {GREATEST}")
         return values
 
 
@@ -143,7 +143,7 @@ class Cap(_Terms):
 
     unit: Literal["SPEND_MINOR", "POINTS"]
     amount: int = Field(ge=0)
-    window: CalendarWindow | Literal["PROMO", "LIFETIME"]
+    window: Literal[CalendarWindow, "PROMO", "LIFETIME"]
     share_key: str | None = None
 
 
@@ -647,7 +647,9 @@ def _explain(error: ValidationError, source: str, lines: Lines | None) -> str:
     problems = []
     for detail in error.errors():
         cause = detail.get("ctx", {}).get("error")
-        loc = tuple(cause.field.split(".")) if isinstance(cause, TermsError) else detail["loc"]
+        loc = detail["loc"]
+        if isinstance(cause, TermsError):
+            loc = (*loc, *cause.field.split("."))
         place = f"{source}:{lines.of(loc)}" if lines else source
         field = ".".join(str(part) for part in loc) or "terms"
         message = detail["msg"].removeprefix("Value error, ")

@@ -133,7 +133,9 @@ def test_an_account_adds_up(lab):
     assert sum(row["units"] for row in held["rules"]) - 50 == held["balance"]["available"]
     assert sum(lot["points_open"] for lot in held["lots"]) == held["balance"]["available"]
     text = "\n".join(account_lines(facts))
-    assert "redeem r1" in text and "EXCLUDED_MCC" in text and "cap gas" in text
+    assert "redeem r1" in text and "EXCLUDED_MCC" in text
+    # 80.50 and 19.50, less the refund of 30.00.
+    assert "cap gas from 2024-03-01: 70.00 USD used" in text
 
 
 def test_what_is_not_known_is_said(lab):
