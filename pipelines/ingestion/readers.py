@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
+import numpy as np
 import polars as pl
 
 if TYPE_CHECKING:
@@ -208,6 +209,7 @@ def _csv(path: Path) -> Iterator[Chunk]:
 
 
 _WHOLE_CSV_BYTES = 256 << 20
+_BLOCK_BYTES = 256 << 10
 
 
 def _small_csv(path: Path) -> Iterator[pl.DataFrame]:
@@ -224,8 +226,11 @@ def _large_csv(path: Path) -> Iterator[pl.DataFrame]:
 def _may_have_short_line(path: Path, columns: int) -> bool:
     """Whether a line has fewer fields than `columns`, which a fast reader fills up with nulls.
 
-    A line that only a reader of CSV can count, such as a part of a quoted text, may be one as well.
+    None has more. A line that only a reader of CSV can count, such as a part of a quoted text, may
+    be short as well.
     """
+    if _has_every_separator(path, columns):
+        return False
     lines = pl.scan_csv(
         path, has_header=False, separator="\x1f", quote_char=None, encoding="utf8",
         schema={"line": pl.String}, truncate_ragged_lines=True,
@@ -233,6 +238,21 @@ def _may_have_short_line(path: Path, columns: int) -> bool:
     plain = pl.col("line").str.replace_all('"[^"]*"', "")
     is_short = plain.str.count_matches(",", literal=True) < columns - 1
     return lines.select(is_short.any()).collect().item()
+
+
+def _has_every_separator(path: Path, columns: int) -> bool:
+    """Whether there are as many separators as lines need, and no quote that may hide one."""
+    separators = lines = 0
+    last = b"\n"
+    with _open_bytes(path) as file:
+        while block := file.read(_BLOCK_BYTES):
+            if b'"' in block:
+                return False
+            signs = np.frombuffer(block, dtype=np.uint8)
+            separators += np.count_nonzero(signs == ord(","))
+            lines += np.count_nonzero(signs == ord("\n"))
+            last = block[-1:]
+    return separators == (lines + (last != b"\n")) * (columns - 1)
 
 
 def _blank_rows(frame: pl.DataFrame) -> pl.Series | None:
@@ -253,6 +273,10 @@ def _has_line_of_separators(path: Path) -> bool:
     """Whether a line has separators and nothing else: such a row is not blank, but looks so."""
     with _open_text(path) as file:
         return any("," in line and not line.strip(' ,"\t\r\n') for line in file)
+
+
+def _open_bytes(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path)) if path.name.endswith(".gz") else path.open("rb")
 
 
 def _open_text(path: Path) -> IO[str]:

@@ -44,7 +44,8 @@ _CANDIDATE = (
 _SSN_COLUMN = re.compile(r"ssn|social_?security|tax_?id", re.IGNORECASE)
 # A digit a month: one in ten of those of 13 to 19 months passes the check.
 _HISTORY = "payment_history"
-FEWEST_DIGITS = 7
+SHORTEST, SHORTEST_NAMED = len("ssn1234567"), len("1234567")
+"""Bytes of what may be a number, and where the column says what it is."""
 _NEVER_ISSUED_AREAS = ("000", "666")
 CARD_NUMBER, SOCIAL_SECURITY_NUMBER = "a card number", "a social security number"
 
@@ -133,10 +134,10 @@ def is_social_security_number(text: str) -> bool:
 def find_sensitive(values: pl.Series) -> str | None:
     """What a text column holds that must not land: a description without the value, or None."""
     # One pass for all kinds, and none over values that are all too short to be any.
-    longest = values.str.len_bytes().max()
-    if not isinstance(longest, int) or longest < FEWEST_DIGITS:
-        return None
     is_named = _SSN_COLUMN.search(values.name) is not None
+    longest = values.str.len_bytes().max()
+    if not isinstance(longest, int) or longest < (SHORTEST_NAMED if is_named else SHORTEST):
+        return None
     named = f"|{_BARE_SSN}" if is_named else ""
     is_candidate = values.str.contains(f"{_CANDIDATE}{named}|{_UNPLAIN}")
     if not is_candidate.any():
