@@ -26,3 +26,26 @@
     (cast({{ positives }} as double) + {{ prior_count }} * cast({{ prior_rate }} as double))
     / nullif(cast({{ count }} as double) + {{ prior_count }}, 0)
 {%- endmacro %}
+
+
+{#
+  Slope of a line through the whole numbers `y` at the whole numbers `x` over their mean, as a
+  double: of integers, so that it is the same in any order. Null below two, or of a mean of 0.
+#}
+{% macro relative_slope(x, y) -%}
+    {%- set is_given = 'filter (where ' ~ y ~ ' is not null)' -%}
+    cast(
+        count({{ y }}) * (count({{ y }}) * sum({{ x }} * {{ y }}) - sum({{ x }}) {{ is_given }} * sum({{ y }}))
+        as double
+    )
+    / nullif(
+        cast(
+            sum({{ y }})
+            * (
+                count({{ y }}) * sum({{ x }} * {{ x }}) {{ is_given }}
+                - sum({{ x }}) {{ is_given }} * sum({{ x }}) {{ is_given }}
+            )
+            as double
+        ), 0
+    )
+{%- endmacro %}

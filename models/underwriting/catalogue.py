@@ -241,6 +241,9 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
     ),
     CatalogueEntry(r"att_\w+", 0, GENERAL_REASON, "Credit history in the bureau report", _NO_FILE),
     CatalogueEntry(
+        r"beh_util_slope_\w+", 1, "B13", "Balance on this account is growing", _NO_ACCOUNT
+    ),
+    CatalogueEntry(
         r"beh_util_\w+", 1, "B01", "Balance is high compared with the credit limit", _NO_ACCOUNT
     ),
     CatalogueEntry(
@@ -272,8 +275,17 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
     CatalogueEntry(
         r"beh_(credit_)?limit\w*", -1, "B08", "Low credit limit on this account", _NO_ACCOUNT
     ),
+    CatalogueEntry(
+        r"beh_revolver_\w+", 1, "B12", "Balances on this account are carried over", _NO_ACCOUNT
+    ),
     CatalogueEntry(r"beh_balance_\w+", 0, "B10", "Balance on this account", _NO_ACCOUNT),
-    CatalogueEntry(r"amount_\w+", 0, "B11", "Purchase activity on this account", _NO_ACCOUNT),
+    CatalogueEntry(
+        r"amount_\w+|beh_(spend|refund)_\w+",
+        0,
+        "B11",
+        "Purchase activity on this account",
+        _NO_ACCOUNT,
+    ),
 )
 _COMPILED = tuple((re.compile(entry.pattern), entry) for entry in CATALOGUE)
 

@@ -69,7 +69,10 @@ known as (
         closing_balance_minor,
         credit_limit_minor,
         minimum_due_minor,
+        purchases_minor,
+        cash_advances_minor,
         payments_minor,
+        credits_minor,
         days_past_due,
         greatest(received_at, {{ midnight_after('period_end_on') }}) as known_from,
         superseded_at as known_to
@@ -146,7 +149,16 @@ judged as (
                 then payments_minor < previous_minimum_due_minor
             else coalesce(days_past_due, 0) > 0
         end as is_missed,
-        greatest(opening_balance_minor, 0) as billed_minor
+        -- Ten per cent above it is still the minimum: many round it up.
+        payments_minor between previous_minimum_due_minor and previous_minimum_due_minor * 11 // 10
+        and previous_minimum_due_minor > 0
+        and payments_minor < opening_balance_minor as is_minimum_only,
+        greatest(opening_balance_minor, 0) as billed_minor,
+        cast(closing_balance_minor as double) / nullif(credit_limit_minor, 0) as utilisation,
+        case
+            when recency <= 6 then closing_balance_minor * 10000 // nullif(credit_limit_minor, 0)
+        end as utilisation_6m,
+        case when recency <= 6 then purchases_minor end as purchases_6m
     from recent
     where recency <= 12
 ),
@@ -158,9 +170,16 @@ summed as (
         max(period_end_on) as period_end_on,
         max(closing_balance_minor) filter (where recency = 1) as balance_minor,
         max(credit_limit_minor) filter (where recency = 1) as limit_minor,
-        sum(closing_balance_minor) filter (where recency <= 3) as balance_3m_minor,
-        sum(credit_limit_minor) filter (where recency <= 3) as limit_3m_minor,
-        count(*) filter (where recency <= 3 and credit_limit_minor is null) as no_limit_3m_n,
+        {% for months in [3, 6] %}
+        sum(closing_balance_minor) filter (where recency <= {{ months }})
+            as balance_{{ months }}m_minor,
+        sum(credit_limit_minor) filter (where recency <= {{ months }}) as limit_{{ months }}m_minor,
+        count(*) filter (where recency <= {{ months }} and credit_limit_minor is null)
+            as no_limit_{{ months }}m_n,
+        {% endfor %}
+        max(utilisation) as utilisation_max,
+        {{ relative_slope('-recency', 'utilisation_6m') }} as utilisation_slope,
+        {{ relative_slope('-recency', 'purchases_6m') }} as spend_slope,
         {% for months in [1, 3, 6] %}
         sum(payments_minor) filter (where recency <= {{ months }} and billed_minor > 0)
             as paid_{{ months }}m_minor,
@@ -172,6 +191,15 @@ summed as (
         max(days_past_due) filter (where recency <= {{ months }}) as days_past_due_{{ months }}m,
         {% endfor %}
         count(*) filter (where recency <= 6 and is_missed) as missed_6m_n,
+        count(*) filter (where recency <= 6 and is_minimum_only) as minimum_only_6m_n,
+        count(*) filter (where recency <= 6 and payments_minor < billed_minor) as revolver_6m_n,
+        count(cash_advances_minor) filter (where recency <= 6) as told_cash_6m_n,
+        count(*) filter (where recency <= 6 and cash_advances_minor > 0) as cash_6m_n,
+        sum(cash_advances_minor) filter (where recency <= 6) as cash_6m_minor,
+        sum(credits_minor) filter (where recency <= 6 and purchases_minor is not null)
+            as credits_6m_minor,
+        sum(purchases_minor) filter (where recency <= 6 and credits_minor is not null)
+            as purchases_6m_minor,
         count(*) filter (
             where recency <= 6 and closing_balance_minor > credit_limit_minor
         ) as overlimit_6m_n
@@ -201,10 +229,16 @@ select
     summed.balance_minor as beh_balance_cur_minor,
     cast(summed.balance_minor as double)
     / nullif(coalesce(summed.limit_minor, accounts.credit_limit_minor), 0) as beh_util_cur,
+    {% for months in [3, 6] %}
     case
-        when summed.no_limit_3m_n = 0
-            then cast(summed.balance_3m_minor as double) / nullif(summed.limit_3m_minor, 0)
-    end as beh_util_avg3,
+        when summed.no_limit_{{ months }}m_n = 0
+            then
+                cast(summed.balance_{{ months }}m_minor as double)
+                / nullif(summed.limit_{{ months }}m_minor, 0)
+    end as beh_util_avg{{ months }},
+    {% endfor %}
+    summed.utilisation_max as beh_util_max12,
+    summed.utilisation_slope as beh_util_slope_6m,
     {% for months in [1, 3, 6] %}
     cast(summed.paid_{{ months }}m_minor as double) / nullif(summed.billed_{{ months }}m_minor, 0)
         as beh_pay_ratio_{{ months }}m,
@@ -214,8 +248,15 @@ select
     summed.days_past_due_{{ months }}m as beh_dpd_max_{{ months }}m,
     {% endfor %}
     summed.missed_6m_n as beh_missed_6m_n,
+    summed.minimum_only_6m_n as beh_minpay_only_6m_n,
+    summed.revolver_6m_n as beh_revolver_6m_n,
+    case when summed.told_cash_6m_n > 0 then summed.cash_6m_n end as beh_cash_adv_6m_n,
+    cast(summed.cash_6m_minor as bigint) as beh_cash_adv_6m_minor,
     summed.overlimit_6m_n as beh_overlimit_6m_n,
     coalesce(returned_summed.returned_6m_n, 0) as beh_returned_pay_6m_n,
+    summed.spend_slope as beh_spend_slope_6m,
+    cast(summed.credits_6m_minor as double) / nullif(summed.purchases_6m_minor, 0)
+        as beh_refund_ratio_6m,
     cast({{ full_months('accounts.opened_on', 'summed.period_end_on') }} as bigint) as beh_mob
 from summed
 left join returned_summed

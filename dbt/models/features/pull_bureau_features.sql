@@ -249,30 +249,12 @@ trended_months as (
     group by pull_id, moment, age_m
 ),
 
--- Slope of a line through the months over their mean, from whole numbers: the same in any order.
 of_trended_months as (
     select
-        {% for y in ['balance', 'utilisation'] %}
-        cast(
-            count({{ y }})
-            * (
-                count({{ y }}) * sum(x * {{ y }})
-                - sum(x) filter (where {{ y }} is not null) * sum({{ y }})
-            ) as double
-        )
-        / nullif(
-            cast(
-                sum({{ y }})
-                * (
-                    count({{ y }}) * sum(x * x) filter (where {{ y }} is not null)
-                    - sum(x) filter (where {{ y }} is not null)
-                    * sum(x) filter (where {{ y }} is not null)
-                ) as double
-            ), 0
-        ) as {{ y }}_slope,
-        {% endfor %}
         pull_id,
-        moment
+        moment,
+        {{ relative_slope('x', 'balance') }} as balance_slope,
+        {{ relative_slope('x', 'utilisation') }} as utilisation_slope
     from trended_months
     group by pull_id, moment
 ),
