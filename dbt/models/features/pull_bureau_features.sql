@@ -3,10 +3,18 @@
 {{ config(incremental_strategy='delete+insert', unique_key='pull_id') }}
 
 {#
-  Payment history, newest month first, one character a month: 1-6 are 30 to 180 days late, G H J K L
-  are collection, foreclosure, surrender, repossession and charge-off.
+  Payment history, one character a month from the one before the report on: 1-6 are 30 to 180 days
+  late, G H J K L are collection, foreclosure, surrender, repossession and charge-off. The month of
+  the report is told by the status of the account.
 #}
 {% set late = {'30': '1-6GHJKL', '60': '2-6GHJKL', '90': '3-6GHJKL'} %}
+{% set late_statuses = {
+    1: ['71'],
+    2: ['78'],
+    3: ['80', '82', '83', '84', '88', '89', '93', '94', '95', '96', '97'],
+} %}
+{% set ended = ['05', '13', '61', '62', '63', '64', '65'] %}
+{% set deleted = ['DA', 'DF'] %}
 {% set children = {
     'bureau_tradelines': ['pull_id', 'tradeline_id'],
     'bureau_trended': ['pull_id', 'tradeline_id', 'month_on'],
@@ -105,15 +113,21 @@ arrivals as (
     from arrivals_by_feed
 ),
 
+-- What is older than the law lets a bureau tell (15 U.S.C. 1681c) does not count: a delinquency
+-- after seven years, a bankruptcy after ten.
 tradelines as (
     select
         reports.pull_id,
         reports.moment,
         child.tradeline_id,
         child.account_status,
+        child.first_delinquency_on is not null
+        and child.first_delinquency_on < reports.report_on - interval '7' year as is_obsolete,
+        coalesce(child.ecoa_code, '') <> '3' as is_own,
         coalesce(
             child.is_open,
-            child.closed_on is null and coalesce(child.account_status, '11') <> '13'
+            child.closed_on is null
+            and coalesce(child.account_status, '11') not in ({{ quoted(ended) }})
         ) as is_open,
         child.portfolio_type = 'R' as is_revolving,
         coalesce(child.account_type = '18', false) as is_bankcard,
@@ -122,7 +136,13 @@ tradelines as (
         coalesce(nullif(child.credit_limit_minor, 0), child.highest_credit_minor, 0)
             as limit_minor,
         coalesce(child.scheduled_payment_minor, 0) as scheduled_payment_minor,
-        coalesce(child.payment_history, '') as payment_history,
+        substring(coalesce(child.payment_history, ''), 1, 84) as payment_history,
+        case
+            {% for level, statuses in late_statuses.items() %}
+            when child.account_status in ({{ quoted(statuses) }}) then {{ level }}
+            {% endfor %}
+            else 0
+        end as late_now,
         {% for months in [6, 12, 24] %}
         substring(coalesce(child.payment_history, ''), 1, {{ months }})
             as payment_history_{{ months }}m,
@@ -134,6 +154,7 @@ tradelines as (
             reports.pull_id = child.pull_id
             and reports.moment >= child.received_at
             and (child.superseded_at is null or reports.moment < child.superseded_at)
+    where coalesce(child.account_status, '11') not in ({{ quoted(deleted) }})
 ),
 
 of_tradelines as (
@@ -141,8 +162,11 @@ of_tradelines as (
         pull_id,
         moment,
         count(*) as trades_n,
+        count(*) filter (where is_own) as trades_own_n,
         count(*) filter (where is_open) as trades_open_n,
+        count(*) filter (where is_open and is_own) as trades_open_own_n,
         count(*) filter (where is_open and is_bankcard) as bankcards_open_n,
+        count(*) filter (where is_open and is_bankcard and is_own) as bankcards_open_own_n,
         max(age_m) as oldest_m,
         min(age_m) as newest_m,
         sum(age_m) as ages_m,
@@ -166,13 +190,23 @@ of_tradelines as (
         sum({{ count_of_characters('payment_history_' ~ months ~ 'm', characters) }})
             as late_{{ name }}_{{ months }}m_n,
         {% endfor %}
-        sum({{ count_of_characters('payment_history', characters) }}) as late_{{ name }}_ever_n,
-        min({{ count_before_characters('payment_history', characters) }}) filter (
-            where {{ count_of_characters('payment_history', characters) }} > 0
-        ) as months_before_late_{{ name }},
+        {% set is_late_now = 'late_now >= ' ~ loop.index ~ ' and not is_obsolete' %}
+        sum({{ count_of_characters('payment_history', characters) }})
+        + count(*) filter (where {{ is_late_now }}) as late_{{ name }}_ever_n,
+        min(
+            case
+                when {{ is_late_now }} then 0
+                else {{ count_before_characters('payment_history', characters) }} + 1
+            end
+        ) filter (
+            where
+            {{ is_late_now }}
+            or {{ count_of_characters('payment_history', characters) }} > 0
+        ) as months_since_late_{{ name }},
         {% endfor %}
+        max(late_now) filter (where not is_obsolete) as late_now,
         sum(past_due_minor) as past_due_minor,
-        count(*) filter (where account_status = '97') as chargeoff_n,
+        count(*) filter (where account_status = '97' and not is_obsolete) as chargeoff_n,
         count(*) filter (
             where is_open and past_due_minor = 0 and coalesce(account_status, '11') = '11'
         ) as satisfactory_n,
@@ -316,6 +350,13 @@ of_records as (
             reports.pull_id = child.pull_id
             and reports.moment >= child.received_at
             and (child.superseded_at is null or reports.moment < child.superseded_at)
+    where
+        child.filed_on is null
+        or child.filed_on >= reports.report_on - interval '7' year
+        or (
+            child.kind = 'BANKRUPTCY'
+            and child.filed_on >= reports.report_on - interval '10' year
+        )
     group by reports.pull_id, reports.moment
 ),
 
@@ -362,10 +403,16 @@ select
     end as bur_thin_file,
     cast(reports.score as bigint) as bur_score,
     {{ count_since_arrival('bureau_tradelines', 'of_tradelines.trades_n') }} as bur_trades_n,
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.trades_own_n') }}
+        as bur_trades_own_n,
     {{ count_since_arrival('bureau_tradelines', 'of_tradelines.trades_open_n') }}
         as bur_trades_open_n,
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.trades_open_own_n') }}
+        as bur_trades_open_own_n,
     {{ count_since_arrival('bureau_tradelines', 'of_tradelines.bankcards_open_n') }}
         as bur_bc_open_n,
+    {{ count_since_arrival('bureau_tradelines', 'of_tradelines.bankcards_open_own_n') }}
+        as bur_bc_open_own_n,
     cast(of_tradelines.oldest_m as bigint) as bur_age_oldest_m,
     cast(of_tradelines.newest_m as bigint) as bur_age_newest_m,
     {{ mean_of_sums('of_tradelines.ages_m', 'of_tradelines.trades_n') }} as bur_age_avg_m,
@@ -388,14 +435,14 @@ select
     {{ count_since_arrival('bureau_tradelines', column) }}
         as bur_dq{{ name }}_{{ window }}_n,
     {% endfor %}
-    cast(of_tradelines.months_before_late_{{ name }} + 1 as bigint) as bur_mths_since_dq{{ name }},
+    cast(of_tradelines.months_since_late_{{ name }} as bigint) as bur_mths_since_dq{{ name }},
     {% endfor %}
     cast(
         case
             when not reports.moment >= arrivals.bureau_tradelines_from then null
-            when of_tradelines.late_90_24m_n > 0 then 3
-            when of_tradelines.late_60_24m_n > 0 then 2
-            when of_tradelines.late_30_24m_n > 0 then 1
+            when of_tradelines.late_90_24m_n > 0 or of_tradelines.late_now >= 3 then 3
+            when of_tradelines.late_60_24m_n > 0 or of_tradelines.late_now >= 2 then 2
+            when of_tradelines.late_30_24m_n > 0 or of_tradelines.late_now >= 1 then 1
             else 0
         end as bigint
     ) as bur_worst_status_24m,

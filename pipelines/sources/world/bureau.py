@@ -29,7 +29,7 @@ from pipelines.sources.world.onboarding import (
 
 HISTORY_MONTHS = 24
 _MONTHS_AFTER = 6
-_CHARGED_OFF = 7
+_CHARGED_OFF, _NOT_YET_OPEN = 7, 8
 _HISTORY_CODES = np.frombuffer(b"0123456LB", np.uint8)
 """By state: 0 current, 1–6 so many months late, 7 charged off, 8 no history yet."""
 _STATUS_CODES = ("11", "71", "78", "80", "82", "83", "84", "97")
@@ -152,7 +152,7 @@ def _lines(seed: int, seen: pl.DataFrame) -> _Lines:
     is_open = ~(closed_share | is_paid_off)
     states = _histories(seed, keys, risk=risk, opened=opened, anchor=anchor, seen=seen, of=of)
     late = states[:, 0]
-    is_bad = (late >= 1) & (late < 8)
+    is_bad = (late >= 1) & (late < _NOT_YET_OPEN)
     is_open |= is_bad & (late < _CHARGED_OFF)
     is_open &= late != _CHARGED_OFF
     balance = np.where(is_revolving, limit * usage, limit * remaining)
@@ -198,7 +198,7 @@ def _lines(seed: int, seen: pl.DataFrame) -> _Lines:
             "scheduled": scheduled,
             "paid": paid,
             "past_due": np.where(is_bad, np.minimum(balance, scheduled * late), 0),
-            "late": np.where(late == 8, 0, late),
+            "late": np.where(late == _NOT_YET_OPEN, 0, late),
             "is_open": is_open,
             "is_revolving": is_revolving,
             "is_transactor": transactor,
@@ -241,7 +241,7 @@ def _histories(
     before = months_since_1970(opened)[:, None] > (
         anchor_month[:, None] - HISTORY_MONTHS + np.arange(months)[None, :]
     )
-    grid[before] = 8
+    grid[before] = _NOT_YET_OPEN
     pulled_month = months_since_1970(seen["answered"].to_numpy() // DAY)[of]
     newest = HISTORY_MONTHS - 1 + np.clip(pulled_month - anchor_month, 0, _MONTHS_AFTER)
     columns = newest[:, None] - np.arange(HISTORY_MONTHS)[None, :]
@@ -250,7 +250,7 @@ def _histories(
 
 def _months_in_trouble(states: Ints) -> Ints:
     """How many months the newest delinquency has lasted; 0 where there is none."""
-    is_bad = (states >= 1) & (states < 8)
+    is_bad = (states >= 1) & (states < _NOT_YET_OPEN)
     return np.where(is_bad.all(axis=1), states.shape[1], np.argmin(is_bad, axis=1))
 
 
@@ -259,7 +259,9 @@ def _tradeline_rows(lines: _Lines) -> pl.DataFrame:
     kind, late = frame["kind"].to_numpy(), frame["late"].to_numpy()
     status = pl.Series(_STATUS_CODES)[late]
     is_closed = ~frame["is_open"] & pl.Series(late == 0)
-    codes = np.ascontiguousarray(_HISTORY_CODES[lines.states])
+    # The newest month is the status; the history is of those before it.
+    before = np.pad(lines.states[:, 1:], ((0, 0), (0, 1)), constant_values=_NOT_YET_OPEN)
+    codes = np.ascontiguousarray(_HISTORY_CODES[before])
     history = pl.Series(values=codes.view(f"S{HISTORY_MONTHS}").ravel().astype(str))
     is_revolving = frame["is_revolving"]
     return pl.DataFrame(
@@ -311,9 +313,9 @@ def _trended_rows(seed: int, lines: _Lines) -> pl.DataFrame:
     share = draws.uniform(account[:, None], person[:, None], number[:, None], month + (1 << 21))
     partly = np.minimum(balance, (scheduled * (1 + 1.5 * share) // 100).astype(np.int64) * 100)
     paid = np.where(frame["is_transactor"].to_numpy()[:, None], balance, partly)
-    days_late = np.where((states >= 1) & (states < 8), states * 30, 0)
+    days_late = np.where((states >= 1) & (states < _NOT_YET_OPEN), states * 30, 0)
     paid = np.where(days_late > 0, 0, paid)
-    exists = states != 8
+    exists = states != _NOT_YET_OPEN
     row, column = np.nonzero(exists)
     return pl.DataFrame(
         {
@@ -414,7 +416,7 @@ def _attribute_rows(seen: pl.DataFrame, lines: _Lines) -> pl.DataFrame:
     delinquency, AT103S percent of open trades that are satisfactory, RVLR01 revolving
     utilisation in percent, BALMAG01 magnitude of revolving balances.
     """
-    bad = (lines.states >= 1) & (lines.states < 8)
+    bad = (lines.states >= 1) & (lines.states < _NOT_YET_OPEN)
     since_bad = np.where(bad.any(axis=1), np.argmax(bad, axis=1), 999)
     counted = lines.frame.with_columns(since_bad=pl.Series(since_bad)).with_columns(
         is_bankcard=pl.col("kind") == 0,
