@@ -348,9 +348,12 @@ def test_payment_histories_are_metro2_shaped(world: World) -> None:
     assert lines["payment_history"].str.contains("^[0-6LB]{24}$").all()
     # No history can only lie before the opening: at the old end.
     assert not lines["payment_history"].str.contains("B[0-6L]").any()
-    newest = lines["payment_history"].str.slice(0, 1)
-    late = lines.filter(newest == "1")
-    assert set(late["account_status"].unique()) <= {"71"}
+    # The history begins with the month before that of the status: one step worse at most.
+    before = lines["payment_history"].str.slice(0, 1)
+    for code, statuses in {
+        "0": {"11", "13", "71"}, "1": {"11", "13", "71", "78"}, "L": {"97"}
+    }.items():  # fmt: skip
+        assert set(lines.filter(before == code)["account_status"]) == statuses
     pulls = world["bureau_pulls"].select("pull_id", asked="requested_at")
     dated = lines.join(pulls, on="pull_id")
     assert dated.filter(pl.col("opened_on") > pl.col("asked").dt.date()).is_empty()
