@@ -8,3 +8,14 @@
         as bigint
     )
 {%- endmacro %}
+
+
+{# Rows of `reports` with what a feed had told of each by its moment, as `child`. #}
+{% macro as_reported(feed) -%}
+    from reports
+    inner join {{ feed }} as child
+        on
+            reports.pull_id = child.pull_id
+            and reports.moment >= child.received_at
+            and (child.superseded_at is null or reports.moment < child.superseded_at)
+{%- endmacro %}

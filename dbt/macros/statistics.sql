@@ -28,6 +28,12 @@
 {%- endmacro %}
 
 
+{# What part `over` is of `under` in whole millionths, cut; null of nothing. #}
+{% macro millionths(over, under) -%}
+    cast(cast({{ over }} as {{ wide_integer() }}) * 1000000 // nullif({{ under }}, 0) as bigint)
+{%- endmacro %}
+
+
 {#
   Slope of a line through the whole numbers `y` at the whole numbers `x` over their mean, as a
   double: of integers, so that it is the same in any order. Null below two, or of a mean of 0.

@@ -187,7 +187,7 @@ def _features(history: dict[str, list[Row]], account: str, at: datetime) -> Row 
         ),
         "beh_util_slope_6m": _slope(
             [
-                _cut(row["closing_balance_minor"] * 10_000, row["credit_limit_minor"])
+                _cut(row["closing_balance_minor"] * 1_000_000, row["credit_limit_minor"])
                 if row["credit_limit_minor"]
                 else None
                 for row in last6

@@ -4,7 +4,6 @@ import random
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def _details(draw: random.Random, pull_id: str, on: date, count: int) -> dict[st
             tradeline
             | {
                 "portfolio_type": draw.choice("RRIM"),
-                "opened_on": min(_near(draw, [*past, on - timedelta(days=92)]), on),
+                "opened_on": _near(draw, [*past, on, on - timedelta(days=92)]),
                 "account_type": draw.choice(["18", "18", "00", None]),
                 "ecoa_code": draw.choice(["1", "2", "3", None]),
                 "credit_limit_minor": draw.choice([None, 0, 100_000, 500_000]),
@@ -189,7 +188,7 @@ def _of_tradelines(rows: list[Row], on: date) -> Row:
         since = row["first_delinquency_on"]
         row["aged"] = since is not None and since < _years_before(on, 7)
         row["now"] = 0 if row["aged"] else STATUS_LEVELS.get(row["account_status"], 0)
-        row["age"] = _months(row["opened_on"], on)
+        row["age"] = max(_months(row["opened_on"], on), 0)
     opened = [row for row in rows if row["open"]]
     cards = [row for row in opened if row["account_type"] == "18"]
     limited = [row for row in opened if row["portfolio_type"] == "R" and row["limit"] > 0]
@@ -246,21 +245,21 @@ def _of_tradelines(rows: list[Row], on: date) -> Row:
 
 
 def _of_trended(rows: list[Row], on: date) -> Row:
-    rows = [
-        row for row in rows if _months_before(on, 13) < row["month_on"] <= on
-    ]  # fmt: skip
-    for row in rows:
-        row["age"] = _months(row["month_on"], on)
+    rows = [row for row in rows if row["month_on"] <= on]
+    newest = max((row["month_on"] for row in rows), default=on)
     by_age: dict[int, list[Row]] = {}
-    by_line: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: row["month_on"]):
+    balances = {(row["tradeline_id"], row["month_on"]): row["balance_minor"] for row in rows}
+    rows = [row for row in rows if _months(row["month_on"], newest) < 12]
+    for row in rows:
+        row["age"] = _months(row["month_on"], newest)
         by_age.setdefault(row["age"], []).append(row)
-        by_line.setdefault(row["tradeline_id"], []).append(row)
+    before = [
+        balances.get((row["tradeline_id"], _months_before(row["month_on"], 1))) for row in rows
+    ]
     billed = [
-        (before["balance_minor"], row["actual_payment_minor"])
-        for months in by_line.values()
-        for before, row in pairwise(months)
-        if before["balance_minor"] and row["actual_payment_minor"] is not None
+        (owed, row["actual_payment_minor"])
+        for owed, row in zip(before, rows, strict=True)
+        if owed and row["actual_payment_minor"] is not None
     ]
 
     def utilisation(months: list[Row]) -> int | None:
@@ -268,7 +267,7 @@ def _of_trended(rows: list[Row], on: date) -> Row:
             row for row in months if row["balance_minor"] is not None and row["credit_limit_minor"]
         ]
         limit = sum(row["credit_limit_minor"] for row in told)
-        return sum(row["balance_minor"] for row in told) * 10_000 // limit if limit else None
+        return sum(row["balance_minor"] for row in told) * 1_000_000 // limit if limit else None
 
     found: Row = {
         "bur_transactor_tr_12m": _ratio(sum(paid >= owed for owed, paid in billed), len(billed)),
@@ -282,7 +281,7 @@ def _of_trended(rows: list[Row], on: date) -> Row:
     for months in (3, 6, 12):
         due = [
             row for row in rows
-            if row["age"] <= months
+            if row["age"] < months
             and None not in (row["actual_payment_minor"], row["scheduled_payment_minor"])
         ]  # fmt: skip
         found[f"bur_pay_ratio_tr_{months}m"] = _ratio(
@@ -293,19 +292,19 @@ def _of_trended(rows: list[Row], on: date) -> Row:
 
 
 def _of_inquiries(rows: list[Row], on: date) -> Row:
-    last: dict[str, date] = {}
-    counted: list[date] = []
-    for row in sorted(rows, key=lambda row: (row["inquired_on"], row["inquiry_id"])):
-        day, kind = row["inquired_on"], (row["subscriber_kind"] or "").upper()
-        if day > on:
-            continue
-        shops = kind in ("AUTO", "MORTGAGE")
-        if not (shops and kind in last and day - last[kind] <= timedelta(days=14)):
-            counted.append(day)
-        last[kind] = day
+    def counted(since: date) -> int:
+        last: dict[str, date] = {}
+        count = 0
+        for row in sorted(rows, key=lambda row: (row["inquired_on"], row["inquiry_id"])):
+            day, kind = row["inquired_on"], (row["subscriber_kind"] or "").upper()
+            if since < day <= on:
+                again = kind in last and day - last[kind] <= timedelta(days=14)
+                count += not (again and kind in ("AUTO", "MORTGAGE"))
+                last[kind] = day
+        return count
+
     return {
-        f"bur_inq_{months}m_n": sum(day > _months_before(on, months) for day in counted)
-        for months in (1, 3, 6, 12, 24)
+        f"bur_inq_{months}m_n": counted(_months_before(on, months)) for months in (1, 3, 6, 12, 24)
     }
 
 
@@ -333,9 +332,9 @@ def _of_records(rows: list[Row], on: date) -> Row:
 
 def _features(history: dict[str, list[Row]], pull_id: str, at: datetime) -> Row:
     """What a report told at a time at which it had been answered."""
-    [pull] = _held(
-        [r for r in history["bureau_pulls"] if r["pull_id"] == pull_id], ("pull_id",), at
-    )
+    pulls = [row for row in history["bureau_pulls"] if row["pull_id"] == pull_id]
+    on = min(row["received_at"] for row in pulls).date()
+    [pull] = _held(pulls, ("pull_id",), at)
     file_hit = pull["file_hit"]
     found: Row = {
         "bur_file_hit": None if file_hit is None else file_hit not in ("NO_HIT", "FROZEN"),
@@ -349,7 +348,7 @@ def _features(history: dict[str, list[Row]], pull_id: str, at: datetime) -> Row:
     }
     for feed, part in parts.items():
         rows = [row for row in history[feed] if row["pull_id"] == pull_id]
-        told = part([dict(row) for row in _held(rows, CHILDREN[feed], at)], at.date())
+        told = part([dict(row) for row in _held(rows, CHILDREN[feed], at)], on)
         arrived = min((row["received_at"] for row in history[feed]), default=datetime.max)
         found |= told if at >= arrived else dict.fromkeys(told)
     return found

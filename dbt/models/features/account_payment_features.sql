@@ -156,7 +156,7 @@ judged as (
         greatest(opening_balance_minor, 0) as billed_minor,
         cast(closing_balance_minor as double) / nullif(credit_limit_minor, 0) as utilisation,
         case
-            when recency <= 6 then closing_balance_minor * 10000 // nullif(credit_limit_minor, 0)
+            when recency <= 6 then {{ millionths('closing_balance_minor', 'credit_limit_minor') }}
         end as utilisation_6m,
         case when recency <= 6 then purchases_minor end as purchases_6m
     from recent

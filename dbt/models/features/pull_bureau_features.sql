@@ -1,5 +1,5 @@
 -- A pull whose details arrive or are corrected later gets a further row at that time; the earlier
--- row stays what it was.
+-- row stays what it was. Ages and windows are up to the day of the first answer.
 {{ config(incremental_strategy='delete+insert', unique_key='pull_id') }}
 
 {#
@@ -92,7 +92,7 @@ moments as (
 reports as (
     select
         moments.moment,
-        cast(moments.moment as date) as report_on,
+        cast(pulls.first_received_at as date) as report_on,
         pulls.pull_id,
         pulls.file_hit,
         pulls.score
@@ -147,13 +147,8 @@ tradelines as (
         substring(coalesce(child.payment_history, ''), 1, {{ months }})
             as payment_history_{{ months }}m,
         {% endfor %}
-        {{ full_months('child.opened_on', 'reports.report_on') }} as age_m
-    from reports
-    inner join bureau_tradelines as child
-        on
-            reports.pull_id = child.pull_id
-            and reports.moment >= child.received_at
-            and (child.superseded_at is null or reports.moment < child.superseded_at)
+        greatest({{ full_months('child.opened_on', 'reports.report_on') }}, 0) as age_m
+    {{ as_reported('bureau_tradelines') }}
     where coalesce(child.account_status, '11') not in ({{ quoted(deleted) }})
 ),
 
@@ -222,7 +217,7 @@ of_tradelines as (
     group by pull_id, moment
 ),
 
-trended as (
+told_months as (
     select
         reports.pull_id,
         reports.moment,
@@ -232,20 +227,27 @@ trended as (
         child.credit_limit_minor,
         child.actual_payment_minor,
         child.scheduled_payment_minor,
-        {{ full_months('child.month_on', 'reports.report_on') }} as age_m,
-        lag(child.balance_minor) over (
+        max(child.month_on) over (partition by reports.pull_id, reports.moment) as newest_on,
+        lag(child.month_on) over (by_month) as previous_on,
+        lag(child.balance_minor) over (by_month) as balance_before_minor
+    {{ as_reported('bureau_trended') }}
+    where child.month_on <= reports.report_on
+    window
+        by_month as (
             partition by reports.pull_id, reports.moment, child.tradeline_id
             order by child.month_on
-        ) as previous_balance_minor
-    from reports
-    inner join bureau_trended as child
-        on
-            reports.pull_id = child.pull_id
-            and reports.moment >= child.received_at
-            and (child.superseded_at is null or reports.moment < child.superseded_at)
-    where
-        child.month_on <= reports.report_on
-        and child.month_on > reports.report_on - interval '13' month
+        )
+),
+
+-- The newest twelve months, the last that the report tells being the first.
+trended as (
+    select
+        *,
+        {{ full_months('month_on', 'newest_on') }} as age_m,
+        case when previous_on + interval '1' month = month_on then balance_before_minor end
+            as previous_balance_minor
+    from told_months
+    where month_on > newest_on - interval '12' month
 ),
 
 of_trended as (
@@ -254,10 +256,10 @@ of_trended as (
         moment,
         {% for months in [3, 6, 12] %}
         sum(actual_payment_minor) filter (
-            where age_m <= {{ months }} and scheduled_payment_minor is not null
+            where age_m < {{ months }} and scheduled_payment_minor is not null
         ) as paid_{{ months }}m_minor,
         sum(scheduled_payment_minor) filter (
-            where age_m <= {{ months }} and actual_payment_minor is not null
+            where age_m < {{ months }} and actual_payment_minor is not null
         ) as scheduled_{{ months }}m_minor,
         {% endfor %}
         count(*) filter (where previous_balance_minor > 0 and actual_payment_minor is not null)
@@ -275,10 +277,10 @@ trended_months as (
         moment,
         -cast(age_m as bigint) as x,
         cast(sum(balance_minor) as bigint) as balance,
-        cast(
-            sum(balance_minor) filter (where credit_limit_minor > 0) * 10000
-            // nullif(sum(credit_limit_minor) filter (where balance_minor is not null), 0) as bigint
-        ) as utilisation
+        {{ millionths(
+            'sum(balance_minor) filter (where credit_limit_minor > 0)',
+            'sum(credit_limit_minor) filter (where balance_minor is not null)'
+        ) }} as utilisation
     from trended
     group by pull_id, moment, age_m
 ),
@@ -293,39 +295,40 @@ of_trended_months as (
     group by pull_id, moment
 ),
 
--- Shopping for one car or house loan is one inquiry: same kind, at most 14 days apart.
 inquiries as (
     select
         reports.pull_id,
         reports.moment,
         reports.report_on,
         child.inquired_on,
-        coalesce(
-            upper(child.subscriber_kind) in ('AUTO', 'MORTGAGE')
-            and child.inquired_on - interval '14' day <= lag(child.inquired_on) over (
-                partition by reports.pull_id, reports.moment, upper(child.subscriber_kind)
-                order by child.inquired_on, child.inquiry_id
-            ), false
-        ) as is_same_shopping
-    from reports
-    inner join bureau_inquiries as child
-        on
-            reports.pull_id = child.pull_id
-            and reports.moment >= child.received_at
-            and (child.superseded_at is null or reports.moment < child.superseded_at)
+        case
+            when upper(child.subscriber_kind) in ('AUTO', 'MORTGAGE')
+                then
+                    lag(child.inquired_on) over (
+                        partition by reports.pull_id, reports.moment, upper(child.subscriber_kind)
+                        order by child.inquired_on, child.inquiry_id
+                    )
+        end as shopped_before_on
+    {{ as_reported('bureau_inquiries') }}
     where child.inquired_on <= reports.report_on
 ),
 
+-- Shopping for one car or house loan is one inquiry of a window: same kind, at most 14 days apart.
 of_inquiries as (
     select
         {% for months in [1, 3, 6, 12, 24] %}
-        count(*) filter (where inquired_on > report_on - interval '{{ months }}' month)
-            as inquiries_{{ months }}m_n,
+        {% set since = "report_on - interval '" ~ months ~ "' month" %}
+        count(*) filter (
+            where inquired_on > {{ since }}
+            and not coalesce(
+                shopped_before_on > {{ since }}
+                and shopped_before_on >= inquired_on - interval '14' day, false
+            )
+        ) as inquiries_{{ months }}m_n,
         {% endfor %}
         pull_id,
         moment
     from inquiries
-    where not is_same_shopping
     group by pull_id, moment
 ),
 
@@ -344,12 +347,7 @@ of_records as (
         min({{ full_months('child.filed_on', 'reports.report_on') }}) filter (
             where child.kind = 'BANKRUPTCY'
         ) as months_since_bankruptcy
-    from reports
-    inner join bureau_records as child
-        on
-            reports.pull_id = child.pull_id
-            and reports.moment >= child.received_at
-            and (child.superseded_at is null or reports.moment < child.superseded_at)
+    {{ as_reported('bureau_records') }}
     where
         child.filed_on is null
         or child.filed_on >= reports.report_on - interval '7' year
@@ -368,19 +366,14 @@ attributes as (
         reports.moment,
         '"' || replace(replace(child.attribute_name, '\', ''), '"', '') || '":'
         || coalesce(
+            '"' || replace(replace(child.special_code, '\', ''), '"', '') || '"',
             -- JSON has no infinities and no NaN.
             case
                 when child.value between -1e300 and 1e300 then cast(child.value as varchar)
             end,
-            '"' || replace(replace(child.special_code, '\', ''), '"', '') || '"',
             'null'
         ) as told
-    from reports
-    inner join bureau_attributes as child
-        on
-            reports.pull_id = child.pull_id
-            and reports.moment >= child.received_at
-            and (child.superseded_at is null or reports.moment < child.superseded_at)
+    {{ as_reported('bureau_attributes') }}
 ),
 
 of_attributes as (
