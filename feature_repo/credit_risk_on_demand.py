@@ -38,11 +38,13 @@ def application_affordability(inputs):
         inputs["bur_monthly_debt_minor"],
         strict=True,
     ):
-        monthly = income / 12 if income else None
-        line_to_income.append(limit / income if income and limit is not None else None)
-        if monthly and housing is not None and debt is not None:
-            dti.append((debt + housing) / monthly)
-            residual.append(monthly - debt - housing)
+        is_told = income is not None
+        # No income is the least that there is, not an unknown one.
+        divisor = max(income, 1) if is_told else None
+        line_to_income.append(limit / divisor if is_told and limit is not None else None)
+        if is_told and housing is not None and debt is not None:
+            dti.append((debt + housing) / (divisor / 12))
+            residual.append(income / 12 - debt - housing)
         else:
             dti.append(None)
             residual.append(None)

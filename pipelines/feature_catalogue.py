@@ -16,8 +16,8 @@ SERVICES = (UNDERWRITING_SERVICE, BEHAVIOUR_SERVICE)
 # Feast refuses an on-demand feature that has a description of its own.
 _OF_REQUESTS = {
     "stated_income_minor": "Annual income as stated, minor units",
-    "app_dti": "Monthly obligations and housing over monthly income",
-    "app_line_to_income": "Requested limit over annual income",
+    "app_dti": "Monthly obligations and housing over monthly income; none counts as one minor unit",
+    "app_line_to_income": "Requested limit over annual income; none counts as one minor unit",
     "app_residual_income_minor": "Monthly income less obligations and housing, minor units",
     "amount_zscore_now": "(amount - mean) / max(standard deviation, 5 % of the mean, 100), of the "
     "account's 30 days; null below five amounts",

@@ -490,6 +490,7 @@ def _score_rows(plan: Plan, rows: list[Any]) -> tuple[list[str | None], dict[str
                 "at least one key is needed"
             )
     require_tokens("reference", references)
+    require_tokens("a row", [value for row in rows for value in row.values() if type(value) is str])
     columns = {key: [row.get(key, "") if key in row else "" for row in rows] for key in plan.keys}
     columns |= {name: [row.get(name) for row in rows] for name in plan.request}
     given = checked_inputs(plan, columns)

@@ -265,7 +265,7 @@ _DECISION = {
     "type": "object",
     "required": [
         "decision_id", "decided_at", "reference", "model", "feature_service", "score", "reasons",
-        "features", "statuses", "views", "feature_vector_sha256",
+        "inputs", "features", "statuses", "views", "feature_vector_sha256",
     ],
     "properties": {
         "decision_id": {"type": "string"},
@@ -280,6 +280,12 @@ _DECISION = {
         "score": {"type": "number"},
         "pd": {"type": "number", "description": "Underwriting: probability of default."},
         "reasons": {"type": "array", "items": {"type": "object"}},
+        "policy_reasons": {
+            "type": "array",
+            "items": {"type": "object"},
+            "description": "Underwriting: the rules of ability to pay that are broken.",
+        },
+        "inputs": {"type": "object", "description": "Keys and request values as they were taken."},
         "features": {"type": "object"},
         "statuses": {"type": "object"},
         "views": {

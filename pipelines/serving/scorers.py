@@ -45,8 +45,10 @@ class LoadedModel:
     def score(
         self, given: dict[str, list[Any]], vectors: Vectors, references: list[str | None]
     ) -> list[dict[str, Any]]:
-        """One answer per row, ready for JSON: score, reasons, features, their states and ages."""
+        """One answer per row, ready for JSON: score, reasons, what was asked, features, their states
+        and ages."""
         frame = self._frame(given, vectors)
+        asked = [*vectors.plan.keys, *vectors.plan.request]
         results = _SCORE[self.version.name](self, frame)
         at = datetime.now(UTC).replace(tzinfo=None)
         shared = {
@@ -64,6 +66,7 @@ class LoadedModel:
                 "reference": references[row],
                 **shared,
                 **result,
+                "inputs": {name: given[name][row] for name in asked},
                 "features": {c.name: c.values[row] for c in vectors.columns},
                 "statuses": {c.name: c.statuses[row] for c in vectors.columns},
                 "views": _freshness(vectors, row, at),
@@ -136,13 +139,15 @@ class Scorer:
 
 
 def _underwriting(model: LoadedModel, frame: pl.DataFrame) -> list[dict[str, Any]]:
-    from models.underwriting.scoring import score_frame
+    from models.underwriting.policy import policy_reasons
+    from models.underwriting.scoring import as_json, score_frame
 
-    scored = score_frame(model.estimator, model.reasons, frame, get_settings().reason_method).drop(
-        "features"
-    )
-    told = ("reasons", "key_factors")
-    return [row | {name: json.loads(row[name]) for name in told} for row in scored.to_dicts()]
+    scored = score_frame(model.estimator, model.reasons, frame, get_settings().reason_method)
+    rows = scored.drop("features").to_dicts()
+    for row, broken in zip(rows, policy_reasons(frame), strict=True):
+        row["policy_reasons"] = as_json(broken)
+    told = ("reasons", "key_factors", "policy_reasons")
+    return [row | {name: json.loads(row[name]) for name in told} for row in rows]
 
 
 def _fraud(model: LoadedModel, frame: pl.DataFrame) -> list[dict[str, Any]]:

@@ -140,10 +140,20 @@ def test_an_application_is_scored_as_the_warehouse_would(client: Any) -> None:
         "name": "underwriting", "version": version.version, "state": "CANDIDATE"
     }  # fmt: skip
     assert given["features"] == online("underwriting_v1", [UNDERWRITING])[0]
+    assert given["inputs"] == {n: v for n, v in UNDERWRITING.items() if n != "reference"}
     bureau = given["views"]["pull_bureau_features"]
     assert bureau["known_through"] == (START + 40 * DAY).isoformat() + "Z"
     assert bureau["age_seconds"] > 0
     assert bureau["event_timestamp"].startswith("2024-03-")
+
+
+def test_who_cannot_pay_is_told_so_whatever_the_score(client: Any) -> None:
+    for income, codes in ((90_000_000, []), (1, ["R05", "R03"]), (0, ["R05", "R03"])):
+        asked = UNDERWRITING | {"stated_income_minor": income}
+        given = client.post("/score/underwriting", json=asked).json()
+        assert [reason["code"] for reason in given["policy_reasons"]] == codes
+        assert given["features"]["app_dti"] is not None
+        assert json.loads(logged()[-1][-1])["policy_reasons"] == given["policy_reasons"]
 
 
 def test_a_transaction_is_scored_with_what_raises_it(client: Any) -> None:
@@ -249,6 +259,7 @@ def test_a_damaged_model_is_named_and_scores_nothing(serve: Callable[[], Any]) -
         (FRAUD | {"reference": 7}, "reference is not a string"),
         (FRAUD | {"reference": "x" * 129}, "reference is longer"),
         (FRAUD | {"reference": "4111 1111 1111 1111"}, "reference holds a card number"),
+        (FRAUD | {"card_id": "4111111111111111"}, "a row holds a card number"),
         ([FRAUD], "not a JSON object"),
     ],
 )
