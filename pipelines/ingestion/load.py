@@ -39,6 +39,9 @@ GROUP_ROWS = 250_000
 
 HASHED_ROWS = 65_536
 
+_FAULT = "\0fault"
+"""What is wrong with a row, beside its columns: feeds have a `reason` of their own."""
+
 LOADED, QUARANTINED, DUPLICATE = "LOADED", "QUARANTINED", "DUPLICATE"
 
 
@@ -324,13 +327,13 @@ def _judge_group(feed: Feed, group: _Group) -> _JudgedGroup:
     )
     refusals = _sensitive_files(feed, frame, len(group))
     judged = judge(feed, frame)
-    whole = judged.typed.with_columns(frame[FILE], frame[LINE], judged.reason)
+    whole = judged.typed.with_columns(frame[FILE], frame[LINE], judged.reason.alias(_FAULT))
     whole = _with_lineage(feed, whole, group)
     future = not_over_yet(feed, whole)
     if future.null_count() < len(future):
-        both = pl.DataFrame([whole["reason"].alias("told"), future.alias("future")])
+        both = pl.DataFrame([whole[_FAULT], future])
         reasons = both.select(pl.concat_str(pl.all(), separator="; ", ignore_nulls=True))
-        whole = whole.with_columns(reasons.to_series().replace("", None).alias("reason"))
+        whole = whole.with_columns(reasons.to_series().replace("", None).alias(_FAULT))
     return _JudgedGroup(frame, whole, refusals)
 
 
@@ -351,10 +354,10 @@ def _settle_group(
         intake.unknown.update(unknown)
         if intake.rejection is not None:
             continue
-        is_bad = part["reason"].is_not_null()
+        is_bad = part[_FAULT].is_not_null()
         if is_bad.any() or chunk.bad_lines:
             rows = frame.slice(start, ends - start).filter(is_bad)
-            _set_aside(feed, intake, rows, part["reason"].filter(is_bad), chunk.bad_lines)
+            _set_aside(feed, intake, rows, part[_FAULT].filter(is_bad), chunk.bad_lines)
             if intake.rejection is not None:
                 continue
             part = part.filter(~is_bad)
@@ -413,7 +416,7 @@ def _set_aside(
     bad = pl.DataFrame(
         [
             rows[LINE].cast(pl.Int64).alias("line_no"),
-            reasons,
+            reasons.alias("reason"),
             payloads(rows.drop(LINE, FILE)),
         ]
     )

@@ -45,8 +45,7 @@ class LoadedModel:
     def score(
         self, given: dict[str, list[Any]], vectors: Vectors, references: list[str | None]
     ) -> list[dict[str, Any]]:
-        """One answer per row, ready for JSON: score, reasons, what was asked, features, their states
-        and ages."""
+        """One answer per row, ready for JSON: score, reasons, inputs, features, states, ages."""
         frame = self._frame(given, vectors)
         asked = [*vectors.plan.keys, *vectors.plan.request]
         results = _SCORE[self.version.name](self, frame)

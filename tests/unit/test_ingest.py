@@ -4,6 +4,7 @@ import errno
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -18,6 +19,7 @@ import pytest
 
 from pipelines import warehouse
 from pipelines.contracts import FEEDS
+from pipelines.contracts.contract import Column
 from pipelines.files import sha256_of
 from pipelines.findings import fresh_findings
 from pipelines.ingestion import load, readers
@@ -102,6 +104,34 @@ def _file_reasons(settings: Settings) -> list[str]:
 
 def _row_reasons(settings: Settings) -> list[tuple[Any, ...]]:
     return _query(settings, "select line_no, reason from quarantine.rows order by line_no")
+
+
+def _sample(column: Column) -> object:
+    """A value that the contract of `column` allows."""
+    if column.allowed:
+        return column.allowed[-1]
+    if column.pattern:
+        return next(
+            text for text in ("5411", "US", "2024-03") if re.fullmatch(column.pattern, text)
+        )
+    return {
+        "string": f"a {column.name}", "integer": 7, "number": 0.25, "boolean": True,
+        "timestamp": datetime(2024, 3, 4, 5, 6, 7), "date": date(2024, 3, 4),
+    }[column.type]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FEEDS)
+def test_every_column_of_a_feed_arrives_as_it_was_sent(
+    settings: Settings, drop: Any, name: str
+) -> None:
+    columns = FEEDS[name].columns
+    sent = {
+        column.name: 2000 if column.name == "birth_year" else _sample(column) for column in columns
+    }
+    texts = [str(value).lower() if value is True else str(value) for value in sent.values()]
+    drop(_csv([",".join(texts)], ",".join(sent)), feed=name)
+    assert ingest(settings=settings).rows == {name: 1}, _row_reasons(settings)
+    assert _query(settings, f"select {', '.join(sent)} from raw.{name}") == [tuple(sent.values())]
 
 
 def test_every_feed_has_an_empty_table_before_anything_arrives(settings: Settings) -> None:
