@@ -19,3 +19,9 @@
             and reports.moment >= child.received_at
             and (child.superseded_at is null or reports.moment < child.superseded_at)
 {%- endmacro %}
+
+
+{# A text as JSON, without the signs that JSON would have to escape; null of null. #}
+{% macro json_text(text) -%}
+    '"' || regexp_replace({{ text }}, '["\\[:cntrl:]]', '', 'g') || '"'
+{%- endmacro %}

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from models.common.errors import ModelError
 from models.underwriting.catalogue import PREFIX, prohibited_features
 
 COLUMN = "bur_attributes"
@@ -22,27 +21,29 @@ def with_attributes(frame: pl.DataFrame) -> pl.DataFrame:
 
     Without `COLUMN` it is the frame itself. A value that a report does not have is null; a code's
     column is 0 where the report has the attribute otherwise. Of an attribute that no model may look
-    at the column is there, so that it can be told of, and empty. Raises ModelError where two names
-    of a vendor become one.
+    at the column is there, so that it can be told of, and empty. Names that differ in signs or case
+    alone are one attribute: of several in one report the first by name counts.
     """
     if COLUMN not in frame.columns:
         return frame
     reports = _reports(frame)
-    names = sorted({name for report in reports for name in report})
     columns: list[pl.Series] = []
-    for name, feature in _features(names).items():
+    features = {name for report in reports for name in report}
+    for feature in sorted(features):
         if prohibited_features([feature]):
             columns.append(pl.Series(feature, [None] * frame.height, pl.Float64))
             continue
-        found = [report.get(name) for report in reports]
+        found = [report.get(feature) for report in reports]
         values = [None if isinstance(v, str) else v for v in found]
         columns.append(pl.Series(feature, values, pl.Float64))
         for code in sorted({v for v in found if isinstance(v, str)}):
+            if f"{feature}_is_{code}" in features:
+                continue
             told = [
-                None if name not in report else float(value == code)
+                None if feature not in report else float(value == code)
                 for report, value in zip(reports, found, strict=True)
             ]
-            columns.append(pl.Series(f"{feature}_is_{_plain(code)}", told, pl.Float64))
+            columns.append(pl.Series(f"{feature}_is_{code}", told, pl.Float64))
     return frame.hstack(columns)
 
 
@@ -52,14 +53,18 @@ def attribute_features(columns: Iterable[str]) -> list[str]:
 
 
 def _reports(frame: pl.DataFrame) -> list[dict[str, float | str | None]]:
-    return [json.loads(text) if text else {} for text in frame[COLUMN]]
-
-
-def _features(names: list[str]) -> dict[str, str]:
-    features = {name: f"{PREFIX}{_plain(name)}" for name in names}
-    if len(set(features.values())) < len(features):
-        raise ModelError(f"attributes whose names differ in signs or case alone: {names}")
-    return features
+    """By feature: its value, or the special code that says why there is none."""
+    reports: list[dict[str, float | str | None]] = []
+    for text in frame[COLUMN]:
+        told = json.loads(text) if text else {}
+        report: dict[str, float | str | None] = {}
+        for name in sorted(told):
+            value = told[name]
+            report.setdefault(
+                f"{PREFIX}{_plain(name)}", _plain(value) if isinstance(value, str) else value
+            )
+        reports.append(report)
+    return reports
 
 
 def _plain(name: str) -> str:

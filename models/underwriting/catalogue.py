@@ -66,8 +66,10 @@ class CatalogueEntry:
     @property
     def null_meaning(self) -> str:
         """What it says about an applicant that the value is not known."""
+        if "mths_since" in self.pattern:
+            return "never happened, or no file"
         if self.missing[0] == self.code:
-            return "never happened, or no file" if "mths_since" in self.pattern else "no file"
+            return "no file"
         return _NULL_MEANINGS[self.missing[0]]
 
 
@@ -113,7 +115,8 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         -1,
         "R09",
         "Delinquent past or present credit obligations with others",
-        ("R09", "Delinquent past or present credit obligations with others"),
+        # Of who never was late nothing of the kind may be said.
+        _NO_FILE,
     ),
     CatalogueEntry(
         r"bur_(chargeoffs?|collections?)_\w+", 1, "R10", "Collection action or charge-off", _NO_FILE
@@ -130,7 +133,7 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         -1,
         "R11",
         "Bankruptcy or public record",
-        ("R11", "Bankruptcy or public record"),
+        _NO_FILE,
     ),
     CatalogueEntry(
         r"bur_sat_pct", -1, "R16", "Too few accounts currently paid as agreed", _NO_FILE

@@ -699,7 +699,7 @@ def scorecard_table(scorecard: Scorecard) -> pl.DataFrame:
             rows.append(
                 {
                     "feature": feature,
-                    "bin": "missing" if missing else f"[{bounds[i]:g}, {bounds[i + 1]:g})",
+                    "bin": "missing" if missing else f"[{bounds[i]}, {bounds[i + 1]})",
                     "goods": int(good),
                     "bads": int(bad),
                     "bad_rate": bad / (good + bad) if good + bad else None,

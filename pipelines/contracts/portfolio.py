@@ -79,11 +79,15 @@ ACCOUNTS = Feed(
         currency(required=True),
         timestamp("updated_at", "When this version came to be", required=True),
         string("status", "State of the account", allowed=ACCOUNT_STATES),
-        string("substatus", "Why, e.g. CHARGED_OFF_DELINQUENT, END_USER_REQUEST"),
+        string(
+            "substatus",
+            "Why, e.g. END_USER_REQUEST; CHARGED_OFF_DELINQUENT, BANKRUPTCY and SETTLED_FOR_LESS "
+            "are bad outcomes",
+        ),
         integer("apr_bps", "Yearly interest rate, basis points", minimum=0),
         integer("cycle_day", "Day of the month on which statements close", minimum=1, maximum=31),
         day("closed_on", "Day of closure"),
-        string("close_reason", "Why it was closed"),
+        string("close_reason", "Why it was closed, in the words of substatus"),
         day("charge_off_on", "Day of charge-off"),
         string("tier", "Reward tier that the processor carries"),
     ),

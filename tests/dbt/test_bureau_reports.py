@@ -1,5 +1,6 @@
 """What bureau reports tell, beside a reference that goes through each report as it was known."""
 
+import json
 import random
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
@@ -98,7 +99,7 @@ def _details(draw: random.Random, pull_id: str, on: date, count: int) -> dict[st
                 "pull_id": pull_id,
                 "record_id": str(number),
                 "kind": draw.choice(["COLLECTION", "COLLECTION", "BANKRUPTCY", "JUDGMENT", "LIEN"]),
-                "filed_on": maybe(min(_near(draw, past), on), 0.9),
+                "filed_on": maybe(_near(draw, [*past, on]), 0.9),
                 "resolved_on": maybe(on, 0.3),
                 "amount_minor": maybe(draw.randint(0, 50_000)),
                 "is_medical": draw.choice([True, False, None]),
@@ -324,7 +325,7 @@ def _of_records(rows: list[Row], on: date) -> Row:
         "bur_public_records_n": len(rows) - len(collections),
         "bur_mths_since_bk": min(
             (_months(row["filed_on"], on) for row in rows
-             if row["kind"] == "BANKRUPTCY" and row["filed_on"] is not None),
+             if row["kind"] == "BANKRUPTCY" and row["filed_on"] and row["filed_on"] <= on),
             default=None,
         ),
     }  # fmt: skip
@@ -375,3 +376,27 @@ def test_reports_are_told_as_a_reference_tells_them(tmp_path: Path) -> None:
         assert row.pop("created_timestamp") == at
         assert row.pop("bur_attributes") is None
         assert row == pytest.approx(_features(history, pull_id, at)), (pull_id, at)
+
+
+@pytest.mark.usefixtures("home")
+def test_attributes_are_json_whatever_a_vendor_calls_them(tmp_path: Path) -> None:
+    home_of(tmp_path)
+    at = datetime(2024, 3, 1)
+    pull = {"pull_id": "p", "person_id": "u", "requested_at": at, "received_at": at}
+    told = [
+        ("plain", 1.5, None), ("a code stands before a value", 999.0, "NO_TRADES"),
+        ('a "quote" and a \\ sign', 2.0, None), ("a\ttab", None, "NO\n\x1fTRADES"),
+        ("no number", float("inf"), None), ("nothing", None, None),
+    ]  # fmt: skip
+    attributes = [
+        {"pull_id": "p", "attribute_name": name, "value": value, "special_code": code,
+         "received_at": at}
+        for name, value, code in told
+    ]  # fmt: skip
+    deliver({"bureau_pulls": [pull], "bureau_attributes": attributes})
+    build(*MODELS)
+    [row] = rows_of("features.pull_bureau_features")
+    assert json.loads(row["bur_attributes"]) == {
+        "plain": 1.5, "a code stands before a value": "NO_TRADES", "a quote and a  sign": 2.0,
+        "atab": "NOTRADES", "no number": None, "nothing": None,
+    }  # fmt: skip

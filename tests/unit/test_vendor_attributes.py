@@ -5,9 +5,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
-import pytest
 
-from models.common.errors import ModelError
 from models.common.registry import TrainedModel
 from models.underwriting.attributes import COLUMN, attribute_features, with_attributes
 from models.underwriting.scoring import score_frame
@@ -30,9 +28,19 @@ def test_special_codes_are_apart_from_values() -> None:
     }
 
 
-def test_names_that_become_one_are_refused() -> None:
-    with pytest.raises(ModelError, match="alone"):
-        with_attributes(reports({"a-b": 1.0, "A b": 2.0}))
+def test_names_and_codes_that_differ_in_signs_or_case_alone_are_one() -> None:
+    found = with_attributes(
+        reports({"a-b": 1.0, "A b": 2.0}, {"a-b": "No Trades"}, {"A b": "NO_TRADES"},
+                {"a b is no trades": 5.0})
+    ).drop(COLUMN)  # fmt: skip
+    assert found.to_dict(as_series=False) == {
+        "att_a_b": [2.0, None, None, None],
+        "att_a_b_is_no_trades": [None, None, None, 5.0],
+    }
+    found = with_attributes(reports({"x": "No Trades"}, {"X": "NO_TRADES"})).drop(COLUMN)
+    assert found.to_dict(as_series=False) == {
+        "att_x": [None, None], "att_x_is_no_trades": [1.0, 1.0]
+    }  # fmt: skip
 
 
 def applicants(rows: int = 2_000) -> pl.DataFrame:

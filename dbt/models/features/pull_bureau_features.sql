@@ -345,7 +345,7 @@ of_records as (
         ) as collections_nonmedical_n,
         count(*) filter (where child.kind <> 'COLLECTION') as public_records_n,
         min({{ full_months('child.filed_on', 'reports.report_on') }}) filter (
-            where child.kind = 'BANKRUPTCY'
+            where child.kind = 'BANKRUPTCY' and child.filed_on <= reports.report_on
         ) as months_since_bankruptcy
     {{ as_reported('bureau_records') }}
     where
@@ -364,9 +364,9 @@ attributes as (
     select
         reports.pull_id,
         reports.moment,
-        '"' || replace(replace(child.attribute_name, '\', ''), '"', '') || '":'
+        {{ json_text('child.attribute_name') }} || ':'
         || coalesce(
-            '"' || replace(replace(child.special_code, '\', ''), '"', '') || '"',
+            {{ json_text('child.special_code') }},
             -- JSON has no infinities and no NaN.
             case
                 when child.value between -1e300 and 1e300 then cast(child.value as varchar)

@@ -1,13 +1,41 @@
--- BAD: 90 days past due or charged off within the performance window; GOOD: never 30 days past due;
--- INDETERMINATE: between. Nothing is known before the window has passed, of the bad ones either: an
--- early label of the bad alone would make young vintages look worse than they are. The clock is
--- what has arrived, so that the same data always give the same answer.
+-- BAD: 90 days past due, charged off, bankrupt or settled for less within the performance window;
+-- GOOD: never 30 days past due; INDETERMINATE: between. Of an account whose days past due no
+-- statement tells, or that owed when its statements broke off, it is not known. Nothing is known
+-- before the window has passed, of the bad ones either: an early label of the bad alone would make
+-- young vintages look worse than they are. The clock is what has arrived, so that the same data
+-- always give the same answer.
 -- An outcome that a source ships ready-made stands for itself.
 {% set months = var('performance_months') | int %}
+{% set defaults = quoted(['CHARGED_OFF_DELINQUENT', 'BANKRUPTCY', 'SETTLED_FOR_LESS']) %}
+{% set is_default %}
+    (
+        coalesce(substatus in ({{ defaults }}), false)
+        or coalesce(close_reason in ({{ defaults }}), false)
+    )
+{% endset %}
 
-with accounts as (
-    select *
+-- Where no day is told on which an account was charged off: when it was first said to be.
+with first_told as (
+    select
+        account_id,
+        min(updated_at) as defaulted_at
     from {{ ref('dim_accounts') }}
+    where {{ is_default }}
+    group by account_id
+),
+
+accounts as (
+    select
+        current_states.*,
+        coalesce(
+            charge_off_on,
+            case
+                when {{ is_default }}
+                    then coalesce(closed_on, cast(first_told.defaulted_at as date))
+            end
+        ) as defaulted_on
+    from {{ ref('dim_accounts') }} as current_states
+    left join first_told on current_states.account_id = first_told.account_id
     where is_current
 ),
 
@@ -51,6 +79,11 @@ observed as (
         windows.account_id,
         count(*) as statement_count,
         max(statements.days_past_due) as worst_days_past_due,
+        max(statements.period_end_on) as last_period_end_on,
+        max_by(
+            statements.closing_balance_minor,
+            cast(statements.period_end_on as varchar) || statements.statement_id
+        ) as last_balance_minor,
         coalesce(
             bool_or(
                 statements.closing_balance_minor <> 0
@@ -74,14 +107,19 @@ judged as (
         windows.*,
         coalesce(observed.statement_count, 0) as statement_count,
         observed.worst_days_past_due,
-        coalesce(windows.charge_off_on <= windows.performance_end_on, false) as is_charged_off,
+        coalesce(windows.defaulted_on <= windows.performance_end_on, false) as is_charged_off,
+        coalesce(
+            observed.last_balance_minor > 0
+            and observed.last_period_end_on
+            < least(windows.performance_end_on, windows.closed_on) - interval '2' month, false
+        ) as is_broken_off,
         coalesce(windows.substatus, '') = 'CHARGED_OFF_FRAUD' as is_fraud,
         coalesce(observed.is_active, false) as is_active,
         greatest(
             {{ midnight_after('windows.performance_end_on') }},
             observed.received_at,
             case
-                when windows.charge_off_on <= windows.performance_end_on
+                when windows.defaulted_on <= windows.performance_end_on
                     then windows.received_at
             end
         ) as judged_at,
@@ -96,7 +134,7 @@ derived as (
         case
             when not is_mature then null
             when is_charged_off or worst_days_past_due >= 90 then 'BAD'
-            when statement_count = 0 then null
+            when worst_days_past_due is null or is_broken_off then null
             when worst_days_past_due >= 30 then 'INDETERMINATE'
             else 'GOOD'
         end as derived_outcome,
@@ -109,6 +147,9 @@ derived as (
                 then 'CLOSED_WITHIN_3_MONTHS'
             when is_mature and statement_count = 0 then 'NO_STATEMENTS'
             when is_mature and not is_active and not is_charged_off then 'NEVER_ACTIVE'
+            when is_charged_off or worst_days_past_due >= 90 then null
+            when is_mature and worst_days_past_due is null then 'DAYS_PAST_DUE_UNKNOWN'
+            when is_mature and is_broken_off then 'STATEMENTS_BREAK_OFF'
         end as derived_exclusion
     from judged
 )

@@ -4,6 +4,16 @@ with applications as (
     select * from {{ ref('fct_applications') }}
 ),
 
+-- What the applicant stated as the decision knew it: as the first version that tells of a decision
+-- has it, for the two come together. What is corrected later was not known.
+told as (
+    select *
+    from ({{ versions_of_table(ref('stg_landing__applications'), 'application_id') }}) as numbered
+    qualify row_number() over (
+        partition by application_id order by decision_at is null, version_no
+    ) = 1
+),
+
 performance as (
     select * from {{ ref('account_performance') }}
 ),
@@ -50,7 +60,7 @@ select
     coalesce(applications.customer_id, accounts.customer_id) as customer_id,
     applications.person_id,
     applications.account_id,
-    coalesce(applications.pull_id, pulls.pull_id) as pull_id,
+    coalesce(told.pull_id, pulls.pull_id) as pull_id,
     applications.program_id,
     applications.channel,
     applications.submitted_at,
@@ -58,9 +68,9 @@ select
     applications.decision,
     applications.decision_source,
     applications.currency,
-    applications.stated_income_minor,
-    applications.housing_payment_minor,
-    applications.requested_limit_minor,
+    told.stated_income_minor,
+    told.housing_payment_minor,
+    told.requested_limit_minor,
     applications.approved_limit_minor,
     case
         when shipped.application_id is null then performance.outcome
@@ -81,6 +91,7 @@ select
         else performance.exclusion
     end as exclusion
 from applications
+inner join told on applications.application_id = told.application_id
 left join performance on applications.account_id = performance.account_id
 left join accounts on applications.account_id = accounts.account_id
 left join pulls on applications.application_id = pulls.application_id
