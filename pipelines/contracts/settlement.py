@@ -79,7 +79,7 @@ PARTNER_ACKNOWLEDGEMENTS = Feed(
         string("acknowledgement_id", "The answer", required=True),
         string("program_id", "The program", required=True),
         string("partner_id", "The partner", required=True),
-        string("period", "Accounting period", required=True, pattern="[0-9]{4}-[0-9]{2}"),
+        string("period", "Accounting period", required=True, pattern="[0-9]{4}-(?:0[1-9]|1[0-2])"),
         integer("points", "Points that the partner counts", required=True),
         string("status", "E.g. ACCEPTED, REJECTED", required=True),
         string("reason", "Why it was rejected"),

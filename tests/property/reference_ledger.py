@@ -9,9 +9,10 @@ from calendar import monthrange
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from tests.property.reference_rewards import Event, Known, Reference, Terms, months_after
 
@@ -197,7 +198,9 @@ class ReferenceLedger:
         for row in sorted(self.records, key=lambda row: row["known_on"]):
             from_at = row["updated_at"]
             if row["status"] == "CLOSED":
-                from_at = min(from_at, datetime.combine(row["closed_on"], time()))
+                zone = ZoneInfo(self.versions[0].get("timezone", "UTC"))
+                closing = datetime.combine(row["closed_on"], time(), zone).astimezone(UTC)
+                from_at = min(from_at, closing.replace(tzinfo=None))
             if row["known_on"] <= day:
                 at[from_at] = row
         return Known(

@@ -2,7 +2,9 @@
 --   CHARGEBACK       the issuer got money back in a dispute, or wrote it off as fraud; each by what
 --                    the dispute has come to beyond its earlier events
 --   FRAUD_CONFIRMED  a third party's fraud: all of the purchase
---   RETURN_REVERSAL  of the latter, where a later label takes the fraud back
+--   RETURN_REVERSAL  of the former, by what a dispute has come to below its earlier events (a
+--                    merchant presented the purchase again), or of the latter, where a later label
+--                    takes the fraud back
 -- Such an event counts from when both it and the purchase are known, and never before the purchase.
 {{ config(materialized='view', meta={'is_tested_by_its_sources': true}) }}
 
@@ -10,26 +12,39 @@ with posted as (
     select * from {{ ref('fct_posted_events') }}
 ),
 
+-- What an event leaves out is as the dispute's earlier events have it.
 disputed as (
+    select
+        * replace (
+            {% for column in ['recovered_minor', 'written_off_minor', 'reason'] %}
+            last_value({{ column }} ignore nulls) over in_time as {{ column }}
+            {{ ',' if not loop.last }}
+            {% endfor %}
+        )
+    from {{ ref('fct_disputes') }}
+    window
+        in_time as (
+            partition by dispute_id order by event_at, dispute_event_id
+            rows between unbounded preceding and current row
+        )
+),
+
+lost as (
     select
         *,
         coalesce(recovered_minor, 0) + case
             when reason like 'FRAUD%' then coalesce(written_off_minor, 0) else 0
         end as lost_minor
-    from {{ ref('fct_disputes') }}
+    from disputed
 ),
 
 dispute_steps as (
     select
         *,
-        lost_minor - coalesce(
-            max(lost_minor) over (
-                partition by dispute_id
-                order by event_at, dispute_event_id
-                rows between unbounded preceding and 1 preceding
-            ), 0
+        lost_minor - lag(lost_minor, 1, 0) over (
+            partition by dispute_id order by event_at, dispute_event_id
         ) as more_minor
-    from disputed
+    from lost
 ),
 
 labelled as (
@@ -55,18 +70,18 @@ taken_out as (
     select
         'chargeback:' || dispute_event_id as event_id,
         'chargeback:' || dispute_id as transaction_id,
-        'CHARGEBACK' as event_type,
-        'CREDIT' as direction,
+        case when more_minor > 0 then 'CHARGEBACK' else 'RETURN_REVERSAL' end as event_type,
+        case when more_minor > 0 then 'CREDIT' else 'DEBIT' end as direction,
         transaction_id as purchase_id,
         event_at,
-        more_minor as amount_minor,
+        abs(more_minor) as amount_minor,
         received_at,
         version_no,
         record_hash,
         file_id,
         batch_date
     from dispute_steps
-    where more_minor > 0
+    where more_minor <> 0
     union all
     select
         'fraud:' || label_id as event_id,
@@ -85,6 +100,40 @@ taken_out as (
     where is_fraud <> was_fraud
 ),
 
+-- What else has taken a purchase out, or put it back, when a fraud is taken back.
+others as (
+    select
+        coalesce(refunds_transaction_id, transaction_id) as purchase_id,
+        event_at,
+        case when direction = 'CREDIT' then amount_minor else -amount_minor end as amount_minor,
+        received_at,
+        file_id
+    from posted
+    where direction = 'CREDIT' or transaction_class = 'REFUND'
+    union all
+    select
+        purchase_id,
+        event_at,
+        case when direction = 'CREDIT' then amount_minor else -amount_minor end as amount_minor,
+        received_at,
+        file_id
+    from taken_out
+    where amount_minor is not null
+),
+
+taken_besides as (
+    select
+        taken_out.event_id,
+        cast(sum(others.amount_minor) as bigint) as amount_minor,
+        max(others.received_at) as received_at,
+        max_by(others.file_id, cast(others.received_at as varchar) || others.file_id) as file_id
+    from taken_out
+    inner join others
+        on taken_out.purchase_id = others.purchase_id and taken_out.event_at >= others.event_at
+    where taken_out.event_type = 'RETURN_REVERSAL' and taken_out.amount_minor is null
+    group by taken_out.event_id
+),
+
 purchases as (
     select *
     from posted
@@ -98,6 +147,7 @@ totals as (
     select
         transaction_id,
         cast(sum(amount_minor) as bigint) as amount_minor,
+        max(event_at) as event_at,
         max(posted_on) as posted_on,
         max(received_at) as received_at,
         min(event_id) as event_id
@@ -109,10 +159,36 @@ bought as (
     select
         purchases.*,
         totals.amount_minor as total_minor,
+        totals.event_at as all_event_at,
         totals.posted_on as all_posted_on,
         totals.received_at as all_received_at
     from purchases
     inner join totals on purchases.event_id = totals.event_id
+),
+
+of_purchases as (
+    select
+        taken_out.* exclude (amount_minor, received_at, file_id),
+        bought.* exclude (
+            event_id, transaction_id, event_type, event_at, posted_on, amount_minor, direction,
+            transaction_class, refunds_transaction_id, received_at, version_no, record_hash,
+            file_id, batch_date
+        ),
+        greatest(taken_out.event_at, bought.all_event_at) as counted_at,
+        coalesce(
+            taken_out.amount_minor, bought.total_minor - coalesce(taken_besides.amount_minor, 0)
+        ) as amount_minor,
+        greatest(
+            taken_out.received_at, bought.all_received_at, taken_besides.received_at
+        ) as received_at,
+        case greatest(taken_out.received_at, bought.all_received_at, taken_besides.received_at)
+            when taken_out.received_at then taken_out.file_id
+            when bought.all_received_at then bought.file_id
+            else taken_besides.file_id
+        end as file_id
+    from taken_out
+    inner join bought on taken_out.purchase_id = bought.transaction_id
+    left join taken_besides on taken_out.event_id = taken_besides.event_id
 )
 
 select
@@ -142,33 +218,28 @@ select
 from posted
 union all
 select
-    taken_out.event_id,
-    taken_out.transaction_id,
-    bought.account_id,
-    bought.card_id,
-    bought.program_id,
-    bought.customer_id,
-    bought.merchant_id,
-    bought.partner_id,
-    taken_out.event_type,
-    greatest(taken_out.event_at, bought.event_at) as event_at,
-    greatest(
-        {{ business_date('taken_out.event_at', 'bought.program_id') }}, bought.all_posted_on
-    ) as posted_on,
-    coalesce(taken_out.amount_minor, bought.total_minor) as amount_minor,
-    bought.currency,
-    taken_out.direction,
+    event_id,
+    transaction_id,
+    account_id,
+    card_id,
+    program_id,
+    customer_id,
+    merchant_id,
+    partner_id,
+    event_type,
+    counted_at as event_at,
+    greatest({{ business_date('event_at', 'program_id') }}, all_posted_on) as posted_on,
+    amount_minor,
+    currency,
+    direction,
     'REFUND' as transaction_class,
-    bought.mcc,
-    bought.merchant_country,
-    taken_out.purchase_id as refunds_transaction_id,
-    greatest(taken_out.received_at, bought.all_received_at) as received_at,
-    taken_out.version_no,
-    taken_out.record_hash,
-    case
-        when bought.all_received_at > taken_out.received_at then bought.file_id
-        else taken_out.file_id
-    end as file_id,
-    taken_out.batch_date
-from taken_out
-inner join bought on taken_out.purchase_id = bought.transaction_id
+    mcc,
+    merchant_country,
+    purchase_id as refunds_transaction_id,
+    received_at,
+    version_no,
+    record_hash,
+    file_id,
+    batch_date
+from of_purchases
+where amount_minor > 0
