@@ -35,7 +35,7 @@ from pipelines.rewards.posting import ACTION_SCHEMA
 from pipelines.rewards.rules import RuleBook
 from pipelines.rewards.runs import Runs
 from pipelines.rewards.spend import PROGRESS_SCHEMA, SPEND_SCHEMA
-from pipelines.rewards.stored import decisions_on, rows_of, transactions_beside
+from pipelines.rewards.stored import decisions_on, given, rows_of, transactions_beside
 
 CONTENT = (
     "rule_id", "rule_version", "rule_hash", "event_class", "zero_reason", "amount_minor",
@@ -91,13 +91,14 @@ def find_changes(
     if moved is not None:
         turns = pl.concat([turns, moved.select("account_id", "day")]).unique()
     events, late_days = _laps(events, states, turns, book)
+    late = pl.Series("account_id", sorted(late_days), dtype=pl.String)
+    events = _with_free_revisions(con, program_id, events, late)
     first = events.filter(pl.col("lap") == 0)
     decided = decide(
         first.drop("day", "lap", "first_revision"), book, _state(con, book, first, states, facts),
         is_sorted=not late_days,
     )  # fmt: skip
     current = _stamped(decided.decisions, first)
-    late = pl.Series("account_id", sorted(late_days), dtype=pl.String)
     superseded: list[pl.DataFrame] = []
     actions = _actions(current, decided.allocations, book)
     allocations, caps, problems = decided.allocations, decided.caps, decided.problems
@@ -182,6 +183,42 @@ def _laps(
     )
     grouped = days.group_by("account_id", maintain_order=True).agg("day")
     return events, dict(zip(grouped["account_id"], grouped["day"].to_list(), strict=True))
+
+
+def _with_free_revisions(
+    con: duckdb.DuckDBPyConnection, program_id: str, events: pl.DataFrame, late: pl.Series
+) -> pl.DataFrame:
+    """`events` with a `first_revision` above those that their ids have had.
+
+    A corrected event goes when its account is decided again for a day before the correction was
+    known, and comes back with it: its new entry needs an id of its own.
+    """
+    asked = events.filter(
+        (pl.col("version_no") > 1) | pl.col("account_id").is_in(late.implode())
+    ).select("event_id")
+    if asked.is_empty():
+        return events
+    with given(con, asked=asked):
+        had = con.execute(
+            """
+            select event_id, cast(max(revision) as bigint) + 1 as free_revision
+            from (
+                select program_id, event_id, revision from rewards.decisions
+                union all
+                select program_id, event_id, revision from rewards.superseded_decisions
+            )
+            where program_id = ? and event_id in (select event_id from asked)
+            group by event_id
+            """,
+            [program_id],
+        ).pl()
+    return (
+        events.join(had, on="event_id", how="left", maintain_order="left")
+        .with_columns(
+            first_revision=pl.max_horizontal("first_revision", pl.col("free_revision").fill_null(1))
+        )
+        .drop("free_revision")
+    )
 
 
 def _out_of_order(events: pl.DataFrame, states: pl.DataFrame) -> pl.Series:

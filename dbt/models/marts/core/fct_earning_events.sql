@@ -6,6 +6,8 @@
 --                    merchant presented the purchase again), or of the latter, where a later label
 --                    takes the fraud back
 -- Such an event counts from when both it and the purchase are known, and never before the purchase.
+-- What is told of a purchase can change its other events: all are of the newest file that tells of
+-- it, and one that a correction emptied stays, with nothing.
 {{ config(materialized='view', meta={'is_tested_by_its_sources': true}) }}
 
 with posted as (
@@ -70,8 +72,8 @@ taken_out as (
     select
         'chargeback:' || dispute_event_id as event_id,
         'chargeback:' || dispute_id as transaction_id,
-        case when more_minor > 0 then 'CHARGEBACK' else 'RETURN_REVERSAL' end as event_type,
-        case when more_minor > 0 then 'CREDIT' else 'DEBIT' end as direction,
+        case when more_minor >= 0 then 'CHARGEBACK' else 'RETURN_REVERSAL' end as event_type,
+        case when more_minor >= 0 then 'CREDIT' else 'DEBIT' end as direction,
         transaction_id as purchase_id,
         event_at,
         abs(more_minor) as amount_minor,
@@ -81,7 +83,7 @@ taken_out as (
         file_id,
         batch_date
     from dispute_steps
-    where more_minor <> 0
+    where more_minor <> 0 or version_no > 1
     union all
     select
         'fraud:' || label_id as event_id,
@@ -90,14 +92,14 @@ taken_out as (
         case when is_fraud then 'CREDIT' else 'DEBIT' end as direction,
         transaction_id as purchase_id,
         known_at as event_at,
-        cast(null as bigint) as amount_minor,
+        case when is_fraud = was_fraud then 0 end as amount_minor,
         received_at,
         version_no,
         record_hash,
         file_id,
         batch_date
     from label_steps
-    where is_fraud <> was_fraud
+    where is_fraud <> was_fraud or version_no > 1
 ),
 
 -- What else has taken a purchase out, or put it back, when a fraud is taken back.
@@ -125,8 +127,7 @@ taken_besides as (
     select
         taken_out.event_id,
         cast(sum(others.amount_minor) as bigint) as amount_minor,
-        max(others.received_at) as received_at,
-        max_by(others.file_id, cast(others.received_at as varchar) || others.file_id) as file_id
+        max(others.received_at) as received_at
     from taken_out
     inner join others
         on taken_out.purchase_id = others.purchase_id and taken_out.event_at >= others.event_at
@@ -166,6 +167,37 @@ bought as (
     inner join totals on purchases.event_id = totals.event_id
 ),
 
+told as (
+    {% for told in ['fct_disputes', 'fct_fraud_labels'] %}
+    select
+        transaction_id as purchase_id,
+        file_id
+    from {{ ref(told) }}
+    union
+    {% endfor %}
+    select
+        purchase_id,
+        file_id
+    from others
+    where purchase_id in (select purchase_id from taken_out)
+    union
+    select
+        transaction_id as purchase_id,
+        file_id
+    from purchases
+),
+
+newest_files as (
+    select
+        told.purchase_id,
+        max_by(
+            told.file_id, lpad(cast(files.load_no as varchar), 12, '0') || told.file_id
+        ) as file_id
+    from told
+    inner join {{ source('landing', 'files') }} as files on told.file_id = files.file_id
+    group by told.purchase_id
+),
+
 of_purchases as (
     select
         taken_out.* exclude (amount_minor, received_at, file_id),
@@ -176,19 +208,17 @@ of_purchases as (
         ),
         greatest(taken_out.event_at, bought.all_event_at) as counted_at,
         coalesce(
-            taken_out.amount_minor, bought.total_minor - coalesce(taken_besides.amount_minor, 0)
+            taken_out.amount_minor,
+            greatest(bought.total_minor - coalesce(taken_besides.amount_minor, 0), 0)
         ) as amount_minor,
         greatest(
             taken_out.received_at, bought.all_received_at, taken_besides.received_at
         ) as received_at,
-        case greatest(taken_out.received_at, bought.all_received_at, taken_besides.received_at)
-            when taken_out.received_at then taken_out.file_id
-            when bought.all_received_at then bought.file_id
-            else taken_besides.file_id
-        end as file_id
+        coalesce(newest_files.file_id, taken_out.file_id) as file_id
     from taken_out
     inner join bought on taken_out.purchase_id = bought.transaction_id
     left join taken_besides on taken_out.event_id = taken_besides.event_id
+    left join newest_files on taken_out.purchase_id = newest_files.purchase_id
 )
 
 select
@@ -242,4 +272,3 @@ select
     file_id,
     batch_date
 from of_purchases
-where amount_minor > 0
