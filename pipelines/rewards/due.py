@@ -49,19 +49,26 @@ def closures(
         return closed
     done = stored.settled(con, program_id)
     rows = []
+    meant: set[tuple[str, int]] = set()
     for each in closed.iter_rows(named=True):
-        account, closed_on = each["account_id"], each["closed_on"]
+        account, closing, closed_on = each["account_id"], each["closing"], each["closed_on"]
         closure = book.terms_on(closed_on).closure
         if closure is None or not closure.covers(each["close_reason"], each["substatus"]):
             continue
+        if (account, closing) in meant:
+            continue
+        meant.add((account, closing))
         for kind, days in ((closure.action, closure.grace_days),
                            ("WRITE_OFF", closure.write_off_days)):  # fmt: skip
             if days is None:
                 continue
             effective_on = closed_on + timedelta(days=days)
             name = f"closure:{kind.lower()}:{program_id}:{account}"
+            if closing > 1:
+                name += f":{closing}"
             day = max(effective_on, each["known_on"], after or date.min)
-            if name not in done and day <= through:
+            is_open_again = each["reopened_on"] is not None and each["reopened_on"] <= day
+            if name not in done and day <= through and not is_open_again:
                 rows.append((name, account, program_id, kind, effective_on, None, day))
     frame = pl.DataFrame(
         rows, orient="row",
@@ -88,7 +95,9 @@ def _closed_early(
     offers = {bonus.id for version in program.versions for bonus in version.terms.signup_bonus}
     if not offers:
         return pl.DataFrame(schema=_EARLY_SCHEMA)
-    closed = inputs.closures_of(con, program.program_id, through)
+    closed = inputs.closures_of(con, program.program_id, through).unique(
+        "account_id", keep="first", maintain_order=True
+    )
     if closed.is_empty():
         return pl.DataFrame(schema=_EARLY_SCHEMA)
     stands = stored.bonus_points(con, program.program_id, closed["account_id"], sorted(offers))
@@ -321,7 +330,9 @@ def _add_closures(
         account = accounts.get(row["account_id"])
         reasons = (row["close_reason"], row["substatus"])
         if account and closure and closure.blocks_redemption and closure.covers(*reasons):
-            account.closed_on, account.closure_known_on = row["closed_on"], row["known_on"]
+            account.closures.append(
+                (row["closed_on"], row["known_on"], row["reopened_on"] or date.max)
+            )
 
 
 def _lot(row: dict[str, object], points_open: int) -> Lot:

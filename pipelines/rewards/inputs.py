@@ -374,19 +374,33 @@ qualify account_id in (select account_id from wanted)
 
 
 def closures_of(con: duckdb.DuckDBPyConnection, program_id: str, known_by: date) -> pl.DataFrame:
-    """Closed accounts of the program, as it first became known: account_id, opened_on, closed_on,
-    close_reason, substatus, known_on."""
+    """What records say of closed accounts of the program, in the order in which it became known.
+
+    account_id, opened_on, closed_on, close_reason, substatus, known_on; `closing`, which closing of
+    the account it is; `reopened_on`, when it was known to be open again, null if it is not.
+    """
+    in_time = "partition by account_id order by received_at, updated_at"
     return con.execute(
         f"""
+        with told as (
+            select *, cast(received_at as date) as known_on,
+                coalesce(status = 'CLOSED', false) as is_closed,
+                coalesce(lag(status = 'CLOSED') over ({in_time}), false) as was_closed
+            from {ACCOUNTS}
+            where program_id = ? and cast(received_at as date) <= ?
+        ),
+        numbered as (
+            select *, sum((is_closed and not was_closed)::int) over ({in_time}) as closing from told
+        )
         select account_id, opened_on, coalesce(closed_on, {_local_day("updated_at")}) as closed_on,
-            close_reason, substatus, cast(received_at as date) as known_on
-        from {ACCOUNTS}
+            close_reason, substatus, known_on, closing::bigint as closing,
+            min(known_on) filter (where not is_closed)
+                over (partition by account_id, closing) as reopened_on
+        from numbered
         left join {_ZONES} as zones using (program_id)
-        where program_id = ? and status = 'CLOSED' and cast(received_at as date) <= ?
-        qualify row_number() over (
-            partition by account_id order by received_at, updated_at
-        ) = 1
-        order by account_id
+        where closing > 0
+        qualify is_closed
+        order by account_id, received_at, updated_at
         """,  # noqa: S608
         [program_id, known_by],
     ).pl()

@@ -121,9 +121,9 @@ class Account:
     """One account's lots and what is to be done with it in this pass.
 
     `activity`: on which day it became known that the account was active on another; `active_on`
-    the last such day before this pass. `closed_on`: from when on nothing can be spent, and
-    `closure_known_on` when that became known. `bonus`: points of a sign-up bonus that stand;
-    `early_closure`: the day on which, known from another on, an early closure takes them back.
+    the last such day before this pass. `closures`: from when on nothing can be spent, and since
+    and until when that is known. `bonus`: points of a sign-up bonus that stand; `early_closure`:
+    the day on which, known from another on, an early closure takes them back.
     """
 
     account_id: str
@@ -133,8 +133,7 @@ class Account:
     statements: list[tuple[date, date]] = field(default_factory=list)
     activity: list[tuple[date, date]] = field(default_factory=list)
     active_on: date | None = None
-    closed_on: date = date.max
-    closure_known_on: date = date.max
+    closures: list[tuple[date, date, date]] = field(default_factory=list)
     bonus: int = 0
     early_closure: tuple[date, date] = (date.max, date.max)
     forborne: list[Forborne] = field(default_factory=list)
@@ -522,7 +521,10 @@ class AccountPosting:
         if what.points is None or what.points <= 0:
             self._reject(what, "NO_POINTS")
             return
-        if account.closed_on <= what.effective_on and account.closure_known_on <= what.day:
+        if any(
+            closed_on <= what.effective_on and known_on <= what.day < reopened_on
+            for closed_on, known_on, reopened_on in account.closures
+        ):
             self._reject(what, "ACCOUNT_CLOSED")
             return
         try:

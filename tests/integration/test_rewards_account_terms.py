@@ -618,6 +618,34 @@ class TestClosure:
             late = [("r2", "ACCOUNT_CLOSED"), ("r3", "ACCOUNT_CLOSED")]
             assert refused == (late if blocks else [])
 
+    def changed(self, record, day, **told):
+        at = datetime.combine(on(day), time())
+        return {**record, "updated_at": at, "known_on": on(day), **told}
+
+    def reopened(self, day):
+        told = {"status": "OPEN", "closed_on": None, "close_reason": None}
+        return [*self.closed(), self.changed(self.closed()[-1], day, **told)]
+
+    def test_an_account_that_opens_again_in_time_keeps_its_points_and_may_spend(self):
+        events = [event(1, 10_000, on(1)), event(2, 100, on(40), account_id="b")]
+        asked = [instruction("r1", "a", "REDEEM", on(12), 10),
+                 instruction("r2", "a", "REDEEM", on(20), 20)]  # fmt: skip
+        terms = program(closure={"on": "*", "grace_days": 5, "blocks_redemption": True})
+        for day, kept in ((13, 80), (17, 0)):
+            lab = both_ways(terms, events=events, accounts=self.reopened(day), instructions=asked)
+            assert lab.balances() == {"a": kept, "b": 1} if kept else {"b": 1}
+        # Closed a second time it loses what it has.
+        again = [*self.reopened(13), self.changed(self.closed()[-1], 30, closed_on=on(30))]
+        lab = both_ways(terms, events=events, accounts=again, instructions=asked)
+        assert lab.balances() == {"b": 1}
+
+    def test_a_reason_that_comes_later_counts(self):
+        terms = program(closure={"on": ["CHARGED_OFF_*"], "grace_days": 0})
+        records = self.closed(close_reason="MEMBER")
+        records.append(self.changed(records[-1], 30, substatus="CHARGED_OFF_DELINQUENT"))
+        lab = both_ways(terms, events=[event(1, 10_000, on(1))], accounts=records)
+        assert lab.balances() == {}
+
     def test_a_debt_is_written_off_days_after_the_closing(self):
         events = [event(1, 10_000, on(1)), refund(2, 1, 10_000, on(5)),
                   event(3, 100, on(40), account_id="b")]  # fmt: skip
