@@ -810,13 +810,20 @@ where
     and last_day(cast(period || '-01' as date)) + to_days(getvariable('acknowledgement_days'))
     < (select max(batch_date) from landing.files)
 """,
-    # The disputed price of a rejection is told by its reason: the feed has no price.
+    # The disputed price of a rejection is told by its reason: the feed has no price. A rejection is
+    # settled by what is accepted after it.
     pairs="""
 with told as (
     select
         program_id, period,
-        sum(points) as points,
-        bool_or(status = 'REJECTED') as is_rejected,
+        sum(points) filter (where status <> 'REJECTED') as points,
+        coalesce(
+            max(received_at) filter (where status = 'REJECTED')
+            >= coalesce(
+                max(received_at) filter (where status <> 'REJECTED'), timestamp '-infinity'
+            ), false
+        ) as is_rejected,
+        bool_or(status = 'REJECTED') as was_rejected,
         bool_or(status = 'REJECTED' and upper(reason) like 'RATE%') as is_about_rate,
         min(acknowledgement_id) as acknowledgement_id
     from marts.fct_partner_acknowledgements
@@ -837,6 +844,7 @@ select
     || coalesce(told.period, transferred.period) as reference,
     told.acknowledgement_id,
     coalesce(told.is_rejected, false) as is_rejected,
+    coalesce(told.was_rejected, false) as was_rejected,
     coalesce(told.is_about_rate, false) as is_about_rate,
     told.period is null as is_late,
     coalesce(told.points, 0) as acknowledged_points,
@@ -864,7 +872,7 @@ select
     business_on,
     case
         when is_about_rate then 'RATE'
-        when is_rejected then 'PARTNER_REJECT'
+        when was_rejected then 'PARTNER_REJECT'
         when is_late then 'LATE'
         else 'QUANTITY'
     end as type,

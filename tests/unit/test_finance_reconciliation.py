@@ -55,7 +55,7 @@ create table marts.fct_statements (
 );
 create table marts.fct_partner_acknowledgements (
     acknowledgement_id varchar, program_id varchar, period varchar, points bigint, status varchar,
-    reason varchar
+    reason varchar, received_at timestamp
 );
 create table finance.liability_rollforward (
     program_id varchar, period varchar, transferred_points bigint, closing_minor bigint default 0,
@@ -101,8 +101,8 @@ BROKEN = {
     ("R5", "LOT_DRIFT", LAST): 1,
     ("R6", "MISSING_JE", RIGHT): 500,
     ("R6", "ACCOUNT_MAP", FEBRUARY): 10,
-    ("R7", "PARTNER_REJECT", date(2025, 9, 30)): 0,
-    ("R7", "RATE", date(2025, 10, 31)): 0,
+    ("R7", "PARTNER_REJECT", date(2025, 9, 30)): 40,
+    ("R7", "RATE", date(2025, 10, 31)): 40,
     ("R7", "QUANTITY", date(2025, 11, 30)): 2,
     ("R7", "LATE", date(2025, 12, 31)): 40,
     ("R8", "STUCK", date(2026, 1, 1)): 1,
@@ -336,6 +336,7 @@ def acknowledged(
     insert(
         con, "marts.fct_partner_acknowledgements", acknowledgement_id=f"k-{period}",
         program_id="miles", period=period, points=points, status=status, reason=reason,
+        received_at=LAST,
     )  # fmt: skip
     insert(
         con, "raw.partner_acknowledgements", file_id="load-1", batch_date=LAST, period=period
@@ -392,8 +393,14 @@ def mend(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("update finance.settlement_entries set debit_minor = 7850 where source = 'NET'")
     con.execute(
         "update marts.fct_partner_acknowledgements set points = 40, status = 'ACCEPTED', "
-        "reason = null"
+        "reason = null where period <> '2025-10'"
     )
+    # A rejection stays as it is; what is accepted after it settles it.
+    insert(
+        con, "marts.fct_partner_acknowledgements", acknowledgement_id="again",
+        program_id="miles", period="2025-10", points=40, status="ACCEPTED",
+        received_at=LAST + timedelta(days=1),
+    )  # fmt: skip
     acknowledged(con, "2025-12", 40, "ACCEPTED", None)
     deliver(con, 2, date(2026, 2, 1), file_id="good")
 
