@@ -38,16 +38,14 @@ def application_affordability(inputs):
         inputs["bur_monthly_debt_minor"],
         strict=True,
     ):
-        is_told = income is not None
         # No income is the least that there is, not an unknown one.
-        divisor = max(income, 1) if is_told else None
-        line_to_income.append(limit / divisor if is_told and limit is not None else None)
-        if is_told and housing is not None and debt is not None:
-            dti.append((debt + housing) / (divisor / 12))
-            residual.append(income / 12 - debt - housing)
-        else:
+        line_to_income.append(None if income is None or limit is None else limit / max(income, 1))
+        if income is None or housing is None or debt is None:
             dti.append(None)
             residual.append(None)
+        else:
+            dti.append((debt + housing) / (max(income, 1) / 12))
+            residual.append(income / 12 - debt - housing)
     return {
         "app_dti": dti,
         "app_line_to_income": line_to_income,

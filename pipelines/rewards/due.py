@@ -382,8 +382,6 @@ def _add_redemptions(
             redemption = Redemption(
                 row["reward_event_id"], name, movements.get(name, []), settles_on.get(name)
             )
-            redemptions[row["reward_event_id"]] = redemption
-            if row["reference"]:
-                redemptions.setdefault(row["reference"], redemption)
+            accounts[row["account_id"]].add_redemption(row["reference"], redemption)
         elif row["reference"] in redemptions:
             redemptions[row["reference"]].is_cancelled = True

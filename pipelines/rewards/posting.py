@@ -140,6 +140,14 @@ class Account:
     redemptions: dict[str, Redemption] = field(default_factory=dict)
     known_lots: dict[str, Lot] = field(default_factory=dict)
 
+    def add_redemption(self, reference: str | None, redemption: Redemption) -> None:
+        """Let cancellations find it by its id, and by the order that it is for: of several the
+        first that is not cancelled."""
+        self.redemptions[redemption.reward_event_id] = redemption
+        earlier = self.redemptions.get(reference or "")
+        if reference and (earlier is None or earlier.is_cancelled):
+            self.redemptions[reference] = redemption
+
 
 @dataclass
 class _Buffer:
@@ -547,9 +555,7 @@ class AccountPosting:
         if what.kind == "REDEEM":
             taken = sorted(movements, key=lambda each: each[0] or "")
             redemption = Redemption(what.reward_event_id, journal_id, taken, settles_on)
-            account.redemptions[what.reward_event_id] = redemption
-            if what.reference:
-                account.redemptions.setdefault(what.reference, redemption)
+            account.add_redemption(what.reference, redemption)
 
     def _settle(self, account: Account, reserved: Redemption, day: date) -> None:
         """Reserved points are redeemed."""

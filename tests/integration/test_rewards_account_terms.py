@@ -760,6 +760,17 @@ class TestReservation:
                 100
             ]
 
+    def test_an_order_that_is_redeemed_again_may_be_cancelled_again(self):
+        def asked(name, kind, day, points=None):
+            return instruction(name, "a", kind, on(day), points, reference="order")
+
+        orders = [asked("r1", "REDEEM", 5, 40), asked("c1", "REDEEM_CANCEL", 6),
+                  asked("r2", "REDEEM", 7, 30), asked("c2", "REDEEM_CANCEL", 8)]  # fmt: skip
+        for count, left in enumerate((60, 100, 70, 100), start=1):
+            lab = both_ways(program(), events=[event(1, 10_000, on(1))],
+                            instructions=orders[:count])  # fmt: skip
+            assert lab.balances() == {"a": left}
+
 
 class TestStatementSettlement:
     def test_points_wait_for_their_statement(self):

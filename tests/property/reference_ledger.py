@@ -410,8 +410,9 @@ class ReferenceLedger:
             self.counters["REDEEMED"] += points
         made = {"taken": taken, "settles_on": settles_on, "is_cancelled": False}
         self.spent[row["reward_event_id"]] = made
-        if row["reference"]:
-            self.spent.setdefault(row["reference"], made)
+        before = self.spent.get(row["reference"] or "")
+        if row["reference"] and (before is None or before["is_cancelled"]):
+            self.spent[row["reference"]] = made
         return None
 
     def _cancel(self, row: Row, day: date, on: date, points: int | None) -> str | None:
