@@ -219,43 +219,61 @@ def _scored_transactions(version: "ModelVersion", model: Any, rows: pl.DataFrame
 def _choose_alerts(
     con: duckdb.DuckDBPyConnection, model_version: str, model: Any, scored: pl.DataFrame
 ) -> None:
-    """Rewrite the alerts of days with new scores; a day keeps the version it was alerted by."""
-    from models.fraud.scoring import alert_reasons, daily_alerts
+    """Rewrite the alerts of days with new scores. A day that another version was alerted by keeps
+    those alerts; what comes late of it fills the places that they left."""
+    from models.fraud.scoring import daily_alerts
 
+    budget = get_settings().alert_budget_per_day
     approved = scored.filter(~pl.col("is_declined")).with_columns(
         pl.col("event_at").dt.date().alias("alert_on")
     )
     days = approved.select("alert_on").unique()
-    taken = con.execute(
-        "select distinct alert_on from fraud.daily_alerts where model_version <> ?",
-        [model_version],
-    ).pl()
-    open_days = days.join(taken, on="alert_on", how="anti")
-    if open_days.is_empty():
-        return
+    con.register("days", days)
     earlier = con.execute(
         """
-        select alerts.alert_on, alerts.transaction_id, alerts.account_id, alerts.card_id,
-            alerts.score, alerts.amount_minor, alerts.reasons, scores.event_at
+        select alerts.*, scores.event_at
         from fraud.daily_alerts as alerts
-        inner join open_days on alerts.alert_on = open_days.alert_on
+        inner join days on alerts.alert_on = days.alert_on
         inner join fraud.scores as scores
             on alerts.transaction_id = scores.transaction_id
                 and alerts.model_version = scores.model_version
         """
     ).pl()
+    con.unregister("days")
+    others = earlier.filter((pl.col("model_version") != model_version).any().over("alert_on"))
+    own = earlier.join(others, on="alert_on", how="anti")
+    held = others.group_by("alert_on").agg(pl.len().cast(pl.Int64).alias("held"))
     columns = [
         "transaction_id", "account_id", "card_id", "score", "amount_minor", "reasons", "event_at"
     ]  # fmt: skip
-    candidates = pl.concat(
-        [
-            approved.join(open_days, on="alert_on", how="semi")
-            .with_columns(pl.lit(None, dtype=pl.String).alias("reasons"))
-            .select(columns),
-            earlier.select(columns),
-        ]
+    fresh = approved.with_columns(pl.lit(None, dtype=pl.String).alias("reasons"))
+    fresh = fresh.join(others, on=["alert_on", "card_id"], how="anti")
+    candidates = pl.concat([fresh.select(columns), own.select(columns)])
+    alerts = (
+        daily_alerts(candidates, budget)
+        .join(held, on="alert_on", how="left", maintain_order="left")
+        .with_columns(pl.col("rank") + pl.col("held").fill_null(0))
+        .filter(pl.col("rank") <= budget)
     )
-    alerts = daily_alerts(candidates, get_settings().alert_budget_per_day)
+    alerts = _with_reasons(alerts, approved, model).select(
+        "alert_on", "rank", "transaction_id", "account_id", "card_id", "score", "amount_minor",
+        pl.lit(model_version).alias("model_version"), "reasons",
+    )  # fmt: skip
+    con.register("rewritten", own.select("transaction_id", "model_version"))
+    con.register("new_alerts", alerts)
+    con.execute(
+        "delete from fraud.daily_alerts where (transaction_id, model_version) in "
+        "(select (transaction_id, model_version) from rewritten)"
+    )
+    con.execute("insert into fraud.daily_alerts by name select * from new_alerts")
+    con.unregister("rewritten")
+    con.unregister("new_alerts")
+
+
+def _with_reasons(alerts: pl.DataFrame, approved: pl.DataFrame, model: Any) -> pl.DataFrame:
+    """`alerts` with the reasons of those that are new, as JSON."""
+    from models.fraud.scoring import alert_reasons
+
     new = approved.join(
         alerts.filter(pl.col("reasons").is_null()),
         on="transaction_id", how="semi", maintain_order="left",
@@ -263,14 +281,9 @@ def _choose_alerts(
     why = new.select("transaction_id").with_columns(
         pl.Series("why", [json.dumps(r) for r in alert_reasons(model, new)], dtype=pl.String)
     )
-    alerts = alerts.join(why, on="transaction_id", how="left").select(
-        "alert_on", "rank", "transaction_id", "account_id", "card_id", "score", "amount_minor",
-        pl.lit(model_version).alias("model_version"), pl.coalesce("reasons", "why"),
-    )  # fmt: skip
-    con.execute("delete from fraud.daily_alerts where alert_on in (select alert_on from open_days)")
-    con.register("new_alerts", alerts)
-    con.execute("insert into fraud.daily_alerts by name select * from new_alerts")
-    con.unregister("new_alerts")
+    return alerts.join(why, on="transaction_id", how="left", maintain_order="left").with_columns(
+        pl.coalesce("reasons", "why").alias("reasons")
+    )
 
 
 def alerts_to_review(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:

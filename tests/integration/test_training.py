@@ -408,19 +408,37 @@ def test_fraud_from_labels_to_alerts_once(lake: duckdb.DuckDBPyConnection):
     assert not declined & set(alerts["transaction_id"])
 
     # A late transaction of an alerted day joins its alerts; other days stay as they were.
-    lake.execute(
-        "insert into intermediate.int_authorizations__known by name select "
-        "'late' as transaction_id, 'late' as event_id, 'other' as card_id, 'acc' as account_id, "
-        "'m' as merchant_id, 90000 as amount_minor, false as is_declined, $at as event_at, "
-        "$at::date as active_from, $at::date as known_from",
-        {"at": at_noon(alerts)},
-    )
+    buy(lake, "late", at_noon(alerts))
     assert score_transactions() == 1
     after = lake.execute("select * from fraud.daily_alerts order by alert_on, rank").pl()
     day = at_noon(alerts).date()
     others = pl.col("alert_on") != day
     assert after.filter(others).equals(alerts.filter(others))
     assert "late" in after.filter(~others)["transaction_id"].to_list()
+
+    # Of a day that an earlier version was alerted by, too; what that one found stays.
+    for table in ("fraud.scores", "fraud.daily_alerts"):
+        lake.execute(f"update {table} set model_version = 'v0' where model_version is not null")
+    before = lake.execute("select * from fraud.daily_alerts order by alert_on, rank").pl()
+    lake.execute("update intermediate.int_authorizations__known set is_declined = true "
+                 "where transaction_id <> 'later'")  # fmt: skip
+    buy(lake, "later", at_noon(alerts))
+    assert score_transactions() > 0
+    after = lake.execute("select * from fraud.daily_alerts order by alert_on, rank").pl()
+    fresh = after.filter(pl.col("transaction_id") == "later")
+    assert fresh["rank"].to_list() == [before.filter(~others).height + 1]
+    assert after.filter(pl.col("transaction_id") != "later").equals(before)
+
+
+def buy(lake: duckdb.DuckDBPyConnection, name: str, at: datetime) -> None:
+    """Another purchase of much, with a card of its own."""
+    lake.execute(
+        "insert into intermediate.int_authorizations__known by name select "
+        "$name as transaction_id, $name as event_id, $name as card_id, 'acc' as account_id, "
+        "'m' as merchant_id, 90000 as amount_minor, false as is_declined, $at as event_at, "
+        "$at::date as active_from, $at::date as known_from",
+        {"name": name, "at": at},
+    )
 
 
 def at_noon(alerts: pl.DataFrame) -> datetime:
