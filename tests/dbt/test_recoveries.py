@@ -39,6 +39,11 @@ def _clearing(
     }  # fmt: skip
 
 
+def _given_back(day: int) -> Row:
+    """A refund of the whole purchase is taken back."""
+    return _clearing("", day, kind="RETURN_REVERSAL") | {"direction": "DEBIT"}
+
+
 def _label(purchase: str, day: int, label: str) -> Row:
     at = datetime(2024, 3, day, 12)
     return {
@@ -96,6 +101,12 @@ CASES: dict[str, tuple[list[Row], list[Step]]] = {
     "refunded whole between": (
         [_label("", 3, "FRAUD"), _clearing("", 4, kind="RETURN"), _label("", 6, "LEGIT")],
         [(3, "FRAUD_CONFIRMED", -TOTAL), (6, "RETURN_REVERSAL", 0)],
+    ),
+    "given back while it is a fraud": (
+        [_clearing("", 2, kind="RETURN"), _label("", 3, "FRAUD"), _given_back(5),
+         _label("", 7, "LEGIT")],
+        [(3, "FRAUD_CONFIRMED", -TOTAL), (5, "FRAUD_CONFIRMED", -TOTAL),
+         (7, "RETURN_REVERSAL", TOTAL)],
     ),
     "cleared again after the label": (
         [_label("", 3, "FRAUD"), _clearing("", 5, 2_000, 1)],
@@ -170,6 +181,13 @@ CORRECTIONS: dict[str, tuple[list[Row], int]] = {
     ),
     "cleared again after the label": (
         [_label("", 3, "FRAUD"), _clearing("", 5, 5_000, 1)], 0
+    ),
+    "given back while it is a fraud": (
+        [_clearing("", 2, kind="RETURN"), _label("", 3, "FRAUD"), _given_back(5)], 0
+    ),
+    "given back, and no fraud": (
+        [_clearing("", 2, kind="RETURN"), _label("", 3, "FRAUD"), _given_back(5),
+         _label("", 7, "LEGIT")], 100
     ),
 }  # fmt: skip
 

@@ -1,7 +1,8 @@
 -- What members earn by: posted events, and what takes a purchase out again without a refund.
 --   CHARGEBACK       the issuer got money back in a dispute, or wrote it off as fraud; each by what
 --                    the dispute has come to beyond its earlier events
---   FRAUD_CONFIRMED  a third party's fraud: all of the purchase
+--   FRAUD_CONFIRMED  a third party's fraud: all of the purchase, and what a refund or dispute gives
+--                    back of it meanwhile
 --   RETURN_REVERSAL  of the former, by what a dispute has come to below its earlier events (a
 --                    merchant presented the purchase again), or of the latter, where a later label
 --                    takes the fraud back
@@ -10,12 +11,11 @@
 -- it, and one that a correction emptied stays, with nothing.
 {{ config(materialized='view', meta={'is_tested_by_its_sources': true}) }}
 
-with posted as (
-    select * from {{ ref('fct_posted_events') }}
-),
+{# No CTE: of one that is read three times all rows would be kept in memory. #}
+{% set posted = ref('fct_posted_events') %}
 
 -- What an event leaves out is as the dispute's earlier events have it.
-disputed as (
+with disputed as (
     select
         * replace (
             {% for column in ['recovered_minor', 'written_off_minor', 'reason'] %}
@@ -105,15 +105,17 @@ taken_out as (
 -- What else has taken a purchase out, or put it back, when a fraud is taken back.
 others as (
     select
+        event_id,
         coalesce(refunds_transaction_id, transaction_id) as purchase_id,
         event_at,
         case when direction = 'CREDIT' then amount_minor else -amount_minor end as amount_minor,
         received_at,
         file_id
-    from posted
+    from {{ posted }}
     where direction = 'CREDIT' or transaction_class = 'REFUND'
     union all
     select
+        event_id,
         purchase_id,
         event_at,
         case when direction = 'CREDIT' then amount_minor else -amount_minor end as amount_minor,
@@ -135,9 +137,42 @@ taken_besides as (
     group by taken_out.event_id
 ),
 
+frauds as (
+    select
+        *,
+        lead(known_at) over (partition by transaction_id order by known_at, label_id) as until_at
+    from label_steps
+    where is_fraud <> was_fraud
+),
+
+all_taken_out as (
+    select * from taken_out
+    union all
+    select
+        'fraud:' || frauds.label_id || ':' || others.event_id as event_id,
+        'fraud:' || frauds.transaction_id as transaction_id,
+        'FRAUD_CONFIRMED' as event_type,
+        'CREDIT' as direction,
+        frauds.transaction_id as purchase_id,
+        others.event_at + interval '1' microsecond as event_at,
+        -others.amount_minor as amount_minor,
+        greatest(frauds.received_at, others.received_at) as received_at,
+        frauds.version_no,
+        frauds.record_hash,
+        frauds.file_id,
+        frauds.batch_date
+    from frauds
+    inner join others
+        on
+            frauds.transaction_id = others.purchase_id
+            and frauds.known_at <= others.event_at
+            and (frauds.until_at is null or frauds.until_at > others.event_at)
+    where frauds.is_fraud and others.amount_minor < 0
+),
+
 purchases as (
     select *
-    from posted
+    from {{ posted }}
     where
         direction = 'DEBIT'
         and transaction_class <> 'REFUND'
@@ -200,25 +235,25 @@ newest_files as (
 
 of_purchases as (
     select
-        taken_out.* exclude (amount_minor, received_at, file_id),
+        all_taken_out.* exclude (amount_minor, received_at, file_id),
         bought.* exclude (
             event_id, transaction_id, event_type, event_at, posted_on, amount_minor, direction,
             transaction_class, refunds_transaction_id, received_at, version_no, record_hash,
             file_id, batch_date
         ),
-        greatest(taken_out.event_at, bought.all_event_at) as counted_at,
+        greatest(all_taken_out.event_at, bought.all_event_at) as counted_at,
         coalesce(
-            taken_out.amount_minor,
+            all_taken_out.amount_minor,
             greatest(bought.total_minor - coalesce(taken_besides.amount_minor, 0), 0)
         ) as amount_minor,
         greatest(
-            taken_out.received_at, bought.all_received_at, taken_besides.received_at
+            all_taken_out.received_at, bought.all_received_at, taken_besides.received_at
         ) as received_at,
-        coalesce(newest_files.file_id, taken_out.file_id) as file_id
-    from taken_out
-    inner join bought on taken_out.purchase_id = bought.transaction_id
-    left join taken_besides on taken_out.event_id = taken_besides.event_id
-    left join newest_files on taken_out.purchase_id = newest_files.purchase_id
+        coalesce(newest_files.file_id, all_taken_out.file_id) as file_id
+    from all_taken_out
+    inner join bought on all_taken_out.purchase_id = bought.transaction_id
+    left join taken_besides on all_taken_out.event_id = taken_besides.event_id
+    left join newest_files on all_taken_out.purchase_id = newest_files.purchase_id
 )
 
 select
@@ -245,7 +280,7 @@ select
     record_hash,
     file_id,
     batch_date
-from posted
+from {{ posted }}
 union all
 select
     event_id,
