@@ -7,7 +7,7 @@ import jinja2
 
 from pipelines.transform import DBT_DIR
 
-_MACROS = ("bureau", "engine", "statistics", "versions", "recent", "windows")
+_MACROS = ("bureau", "engine", "quoted", "statistics", "versions", "recent", "windows")
 
 
 def rendered(model: str, **tables: str) -> str:
