@@ -284,7 +284,8 @@ class AccountFold:
     def _undo(
         self, row: int, own: str, refunds: str | None, day: date, amount: int, plan: Plan
     ) -> None:
-        taken = self.taken.get(own) or self.taken.get(f"of:{refunds}") or []
+        # A refund of which no purchase is known is named itself.
+        taken = next(filter(None, map(self.taken.get, (own, f"of:{refunds}", refunds))), [])
         left = amount
         changes: dict[int, Row] = {}
         reason = None

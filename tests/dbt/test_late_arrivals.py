@@ -63,7 +63,11 @@ def test_a_refund_that_finds_its_purchase_frees_the_one_it_was_linked_to(tmp_pat
         original_transaction_id="p",
     )  # fmt: skip
     unnamed = _message(12, "unnamed", "RETURN", merchant_id="m3")
-    first = deliver({"transactions": [bought, named, unnamed]})
+    reversal = _message(
+        14, "reversal", "RETURN_REVERSAL", direction="DEBIT", merchant_id="m4",
+        original_transaction_id="unnamed",
+    )  # fmt: skip
+    first = deliver({"transactions": [bought, named, unnamed, reversal]})
     build(*models)
 
     def links() -> dict[str, tuple[str | None, str]]:
@@ -72,12 +76,47 @@ def test_a_refund_that_finds_its_purchase_frees_the_one_it_was_linked_to(tmp_pat
             for row in rows_of("intermediate.int_refunds__linked")
         }
 
-    assert links() == {"named": ("n", "NETWORK_ID"), "unnamed": (None, "UNMATCHED")}
-    late = datetime(2024, 3, 13)
+    assert links() == {
+        "named": ("n", "NETWORK_ID"), "unnamed": (None, "UNMATCHED"),
+        "reversal": ("unnamed", "ORIGINAL_ID"),
+    }  # fmt: skip
+    late = datetime(2024, 3, 15)
     deliver({"transactions": [_message(4, "p", "CLEARING", merchant_id="m1", received_at=late)]})
     build(*models, from_load_no=first)
     told = links()
-    assert told == {"named": ("p", "ORIGINAL_ID"), "unnamed": ("n", "SAME_MERCHANT")}
+    assert told == {
+        "named": ("p", "ORIGINAL_ID"), "unnamed": ("n", "SAME_MERCHANT"),
+        "reversal": ("n", "SAME_MERCHANT"),
+    }  # fmt: skip
+    build(*models, "--full-refresh")
+    assert links() == told
+
+
+@pytest.mark.usefixtures("home")
+def test_a_late_reversal_of_a_named_refund_gives_its_purchase_back(tmp_path: Path) -> None:
+    home_of(tmp_path)
+    models = ("--select", "+int_refunds__linked")
+    bought = _message(5, "p", "CLEARING", merchant_id="m")
+    named = _message(6, "named", "RETURN", merchant_id="x", original_transaction_id="p")
+    unnamed = _message(9, "unnamed", "RETURN", merchant_id="m")
+    first = deliver({"transactions": [bought, named, unnamed]})
+    build(*models)
+
+    def links() -> dict[str, str | None]:
+        return {
+            row["transaction_id"]: row["refunds_transaction_id"]
+            for row in rows_of("intermediate.int_refunds__linked")
+        }
+
+    assert links() == {"named": "p", "unnamed": None}
+    reversal = _message(
+        8, "reversal", "RETURN_REVERSAL", direction="DEBIT", merchant_id="x",
+        original_transaction_id="named", received_at=datetime(2024, 3, 12),
+    )  # fmt: skip
+    deliver({"transactions": [reversal]})
+    build(*models, from_load_no=first)
+    told = links()
+    assert told == {"named": "p", "unnamed": "p", "reversal": "p"}
     build(*models, "--full-refresh")
     assert links() == told
 

@@ -528,12 +528,18 @@ class Reference:
         return self._round(self._raw(rule, amount) * refund.times[rule["id"]], refund.terms)
 
     def _reverse(self, event: Event) -> None:
-        """Undo the refund of the same transaction, or else those of the purchase it names."""
+        """Undo the refund of the same transaction, else those of the purchase, or the stray refund,
+        that it names."""
         left, total, touched = event["amount_minor"], {}, []
         of = event["refunds_transaction_id"]
         if self._reason(event) is None:
             self.spent_on.append((self._day(event), left))
-        found = self.refunds.get(event["transaction_id"]) or self.refunds.get(f"of:{of}") or []
+        found = (
+            self.refunds.get(event["transaction_id"])
+            or self.refunds.get(f"of:{of}")
+            or self.refunds.get(of or "")
+            or []
+        )
         for refund in reversed(found):
             part = min(left, refund.amount)
             if not part:

@@ -249,9 +249,11 @@ def _plain_history(luck: Luck, account: str, longest: int) -> list[dict[str, Any
             of = luck.choice(returns)
             made |= {
                 "event_type": "RETURN_REVERSAL", "transaction_class": "REFUND",
-                "transaction_id": of["transaction_id"],
-                "refunds_transaction_id": of["refunds_transaction_id"],
+                "refunds_transaction_id": of["refunds_transaction_id"] or of["transaction_id"],
             }  # fmt: skip
+            if luck.choice([True, False]):
+                made |= {"transaction_id": of["transaction_id"]}
+                made |= {"refunds_transaction_id": of["refunds_transaction_id"]}
         elif kind == "waive":
             made |= {"event_type": "CORRECTION_CREDIT", "direction": "CREDIT",
                      "transaction_class": "FEE"}  # fmt: skip

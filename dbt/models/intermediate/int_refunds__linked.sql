@@ -7,6 +7,9 @@
 -- Confidence falls with the rungs: CERTAIN, STRONG, on the third LIKELY where the refund is exactly
 -- what was left of the purchase and POSSIBLE where it is a part, NONE.
 -- On the third rung every refund uses up what it refunds, so refunds are taken one after the other.
+-- A refund's reversal gives back what the refund used up. One that names the refund is linked as
+-- that is, or to the refund itself if that found no purchase; any other goes by the same rungs, on
+-- the third to what was refunded: an equal amount first, then the newest.
 {{
     config(
         materialized='incremental',
@@ -32,7 +35,7 @@ with recursive all_refunds as (
         merchant_id,
         event_at,
         posted_on,
-        amount_minor,
+        case when direction = 'CREDIT' then amount_minor else -amount_minor end as amount_minor,
         original_transaction_id,
         network_transaction_id
     from {{ posted }}
@@ -99,6 +102,8 @@ changed_pairs as (
         where transaction_id in (
             select transaction_id from touched_messages
             union all
+            select original_transaction_id from touched_messages
+            union all
             select transaction_id from naming_touched
         )
     )
@@ -118,13 +123,21 @@ moved_refunds as (
             and all_refunds.merchant_id = changed_pairs.merchant_id
 ),
 
-refunds as (
-    select *
+linked_anew as (
+    select transaction_id
     from all_refunds
     where
         transaction_id in (select transaction_id from touched_messages)
         or transaction_id in (select transaction_id from moved_refunds)
         or (account_id, merchant_id) in (select (account_id, merchant_id) from moved_refunds)
+),
+
+refunds as (
+    select *
+    from all_refunds
+    where
+        transaction_id in (select transaction_id from linked_anew)
+        or original_transaction_id in (select transaction_id from linked_anew)
 ),
 {% else %}
 refunds as (
@@ -142,6 +155,15 @@ by_original as (
     where {{ is_purchase }}
 ),
 
+reversals as (
+    select
+        refunds.transaction_id,
+        reversed.transaction_id as reversed_id
+    from refunds
+    inner join all_refunds as reversed on refunds.original_transaction_id = reversed.transaction_id
+    where refunds.amount_minor < 0 and reversed.amount_minor >= 0
+),
+
 by_network as (
     select
         refunds.transaction_id,
@@ -155,13 +177,14 @@ by_network as (
     where
         {{ is_purchase }}
         and refunds.transaction_id not in (select transaction_id from by_original)
+        and refunds.transaction_id not in (select transaction_id from reversals)
     qualify row_number() over (
         partition by refunds.transaction_id
         order by purchases.event_at desc, purchases.transaction_id
     ) = 1
 ),
 
-named as (
+naming as (
     select
         transaction_id,
         refunds_transaction_id,
@@ -175,6 +198,30 @@ named as (
         'NETWORK_ID' as refund_link_method,
         'STRONG' as refund_link_confidence
     from by_network
+    {% if is_delta() %}
+    union all
+    select
+        transaction_id,
+        refunds_transaction_id,
+        refund_link_method,
+        refund_link_confidence
+    from {{ this }}
+    where
+        refund_link_method in ('ORIGINAL_ID', 'NETWORK_ID')
+        and transaction_id not in (select transaction_id from refunds)
+    {% endif %}
+),
+
+named as (
+    select * from naming
+    union all
+    select
+        reversals.transaction_id,
+        naming.refunds_transaction_id,
+        naming.refund_link_method,
+        naming.refund_link_confidence
+    from reversals
+    inner join naming on reversals.reversed_id = naming.transaction_id
 ),
 
 unnamed as (
@@ -192,6 +239,7 @@ unnamed as (
     where
         refunds.merchant_id is not null
         and refunds.transaction_id not in (select transaction_id from named)
+        and refunds.transaction_id not in (select transaction_id from reversals)
 ),
 
 pairs as (
@@ -202,30 +250,14 @@ pairs as (
     group by account_id, merchant_id
 ),
 
--- What refunds that name a purchase leave of it, those of earlier runs included.
+-- What was refunded by name, by refunds of earlier runs too.
 named_amounts as (
     select
-        refunds_transaction_id,
-        sum(amount_minor) as refunded_minor
-    from (
-        select
-            named.refunds_transaction_id,
-            refunds.amount_minor
-        from named
-        inner join refunds on named.transaction_id = refunds.transaction_id
-        {% if is_delta() %}
-        union all
-        select
-            linked.refunds_transaction_id,
-            all_refunds.amount_minor
-        from {{ this }} as linked
-        inner join all_refunds on linked.transaction_id = all_refunds.transaction_id
-        where
-            linked.refund_link_method in ('ORIGINAL_ID', 'NETWORK_ID')
-            and linked.transaction_id not in (select transaction_id from refunds)
-        {% endif %}
-    ) as all_named
-    group by refunds_transaction_id
+        named.refunds_transaction_id,
+        cast(sum(all_refunds.amount_minor) as bigint) as refunded_minor
+    from named
+    inner join all_refunds on named.transaction_id = all_refunds.transaction_id
+    group by named.refunds_transaction_id
 ),
 
 refundable as (
@@ -234,7 +266,8 @@ refundable as (
         purchases.merchant_id,
         purchases.transaction_id,
         purchases.event_at,
-        purchases.amount_minor - coalesce(named_amounts.refunded_minor, 0) as left_minor
+        purchases.amount_minor,
+        coalesce(named_amounts.refunded_minor, 0) as refunded_minor
     from {{ posted }} as purchases
     inner join pairs
         on
@@ -245,16 +278,18 @@ refundable as (
     where {{ is_purchase }}
 ),
 
--- One row per purchase and refund taken so far: what is left, and which refund took its part last.
+-- One row per purchase and refund so far: what is refunded, and which refund changed it last.
 walk as (
     select
         account_id,
         merchant_id,
         transaction_id,
         event_at,
-        cast(left_minor as bigint) as left_minor,
+        amount_minor,
+        refunded_minor,
         cast(0 as bigint) as refund_no,
-        cast(null as varchar) as taken_by
+        cast(null as varchar) as taken_by,
+        false as is_exact
     from refundable
     union all
     select
@@ -262,9 +297,12 @@ walk as (
         merchant_id,
         transaction_id,
         event_at,
-        case when is_taken then left_minor - refund_minor else left_minor end as left_minor,
+        amount_minor,
+        case when is_taken then refunded_minor + refund_minor else refunded_minor end
+            as refunded_minor,
         refund_no,
-        case when is_taken then refund_id end as taken_by
+        case when is_taken then refund_id end as taken_by,
+        is_exact
     from (
         select
             *,
@@ -273,7 +311,7 @@ walk as (
                 partition by account_id, merchant_id
                 order by
                     is_refundable desc,
-                    left_minor = refund_minor desc,
+                    is_exact desc,
                     event_at desc,
                     transaction_id asc
             ) = 1 as is_taken
@@ -283,13 +321,23 @@ walk as (
                 walk.merchant_id,
                 walk.transaction_id,
                 walk.event_at,
-                walk.left_minor,
+                walk.amount_minor,
+                walk.refunded_minor,
                 unnamed.refund_no,
                 unnamed.transaction_id as refund_id,
                 unnamed.amount_minor as refund_minor,
-                walk.left_minor >= unnamed.amount_minor
-                and walk.event_at <= unnamed.event_at
-                and walk.event_at >= unnamed.event_at - interval '180' day as is_refundable
+                case
+                    when unnamed.amount_minor < 0 then walk.refunded_minor = -unnamed.amount_minor
+                    else walk.amount_minor - walk.refunded_minor = unnamed.amount_minor
+                end as is_exact,
+                walk.event_at <= unnamed.event_at
+                and case
+                    when unnamed.amount_minor < 0
+                        then walk.refunded_minor >= -unnamed.amount_minor
+                    else
+                        walk.amount_minor - walk.refunded_minor >= unnamed.amount_minor
+                        and walk.event_at >= unnamed.event_at - interval '180' day
+                end as is_refundable
             from walk
             inner join unnamed
                 on
@@ -300,21 +348,45 @@ walk as (
     ) as ranked
 ),
 
-linked as (
-    select
-        transaction_id,
-        refunds_transaction_id,
-        refund_link_method,
-        refund_link_confidence
-    from named
+found as (
+    select * from named
     union all
     select
         taken_by as transaction_id,
         transaction_id as refunds_transaction_id,
         'SAME_MERCHANT' as refund_link_method,
-        case when left_minor = 0 then 'LIKELY' else 'POSSIBLE' end as refund_link_confidence
+        case when is_exact then 'LIKELY' else 'POSSIBLE' end as refund_link_confidence
     from walk
     where taken_by is not null
+),
+
+known as (
+    select * from found
+    {% if is_delta() %}
+    union all
+    select
+        transaction_id,
+        refunds_transaction_id,
+        refund_link_method,
+        refund_link_confidence
+    from {{ this }}
+    where
+        refund_link_method = 'SAME_MERCHANT'
+        and transaction_id not in (select transaction_id from refunds)
+    {% endif %}
+),
+
+linked as (
+    select * from found
+    union all
+    select
+        reversals.transaction_id,
+        coalesce(reversed.refunds_transaction_id, reversals.reversed_id) as refunds_transaction_id,
+        coalesce(reversed.refund_link_method, 'ORIGINAL_ID') as refund_link_method,
+        coalesce(reversed.refund_link_confidence, 'CERTAIN') as refund_link_confidence
+    from reversals
+    left join known as reversed on reversals.reversed_id = reversed.transaction_id
+    where reversals.transaction_id not in (select transaction_id from named)
 )
 
 select
