@@ -11,6 +11,9 @@ import polars as pl
 from models.common.errors import ModelError
 
 OUT_OF_TIME_SHARE = 0.2
+# Of as many monthly vintages a model should learn, and of as many it should be tested.
+DEVELOPMENT_VINTAGES = 12
+OUT_OF_TIME_VINTAGES = 3
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,20 @@ def by_month_and_person(
 ) -> TimePersonSplit:
     """The latest whole months with at least the asked share of rows are out of time.
 
-    Persons of the out-of-time sample are taken out of development; of the other persons a fixed
-    share is held out. With one decision month there is no out-of-time sample, and it says so.
+    They are at least three where there are twelve months, and one for each four of fewer. Persons
+    of the out-of-time sample are taken out of development; of the other persons a fixed share is
+    held out. With one decision month there is no out-of-time sample, and it says so.
     """
     if not 0 < out_of_time_share < 1 or not 0 < holdout_share < 1:
         raise ModelError("split shares lie between 0 and 1")
     month = decision_at.dt.truncate("1mo")
     counts = pl.DataFrame({"month": month}).group_by("month").len().sort("month")
+    least = min(OUT_OF_TIME_VINTAGES, counts.height // 4)
     late: list[datetime] = []
     rows = 0
     for when, size in reversed(counts.rows()):
-        if rows >= out_of_time_share * len(month) or len(late) + 1 >= counts.height:
+        is_enough = rows >= out_of_time_share * len(month) and len(late) >= least
+        if is_enough or len(late) + 1 >= counts.height:
             break
         late.append(when)
         rows += size
@@ -64,6 +70,12 @@ def by_month_and_person(
     notes = []
     if not late:
         notes.append("one decision month: no out-of-time sample, the hold-out is by person only")
+    for sample, found, wanted in (
+        ("the development sample", counts.height - len(late), DEVELOPMENT_VINTAGES),
+        ("out of time", len(late), OUT_OF_TIME_VINTAGES),
+    ):
+        if 0 < found < wanted:
+            notes.append(f"{found} monthly vintages in {sample}, of {wanted} that are wanted")
     removed = int((~out_of_time & seen_later).sum())
     if removed:
         notes.append(f"{removed} development rows of persons seen out of time were left out")

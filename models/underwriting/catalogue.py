@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from models.common.errors import ModelError
 
-REASONS_VERSION = 1
+REASONS_VERSION = 2
 
 _PROHIBITED = (
     r"(^|_)(sex|gender|marital|marriage|married|race|racial|ethnic|ethnicity|religion|colou?r"
@@ -75,7 +75,8 @@ class CatalogueEntry:
 
 _NULL_MEANINGS = {
     "R02": "no application is known",
-    "R04": "income or obligations are not known",
+    "R04": "income is not known",
+    "R23": "income or obligations are not known",
     "R08": "no such history, or the feed had not delivered",
     "R21": "no report was asked for, or the feed does not tell",
     "B09": "no such history on the account",
@@ -84,6 +85,7 @@ GENERAL_REASON = "R20"
 """Of attributes that the catalogue does not know: too general to tell a consumer."""
 _NO_FILE = ("R08", "No credit file or too little credit history")
 _NO_INCOME = ("R04", "Unable to verify income")
+_NO_AFFORDABILITY = ("R23", "Unable to verify income or credit obligations")
 _NO_SOURCE = ("R21", "Unable to verify identity")
 _NO_ACCOUNT = ("B09", "Too little history on this account")
 
@@ -153,11 +155,10 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         _NO_FILE,
     ),
     CatalogueEntry(
-        r"bur_monthly_debt\w*|app_dti\w*",
-        1,
-        "R05",
-        "Excessive obligations in relation to income",
-        _NO_INCOME,
+        r"bur_monthly_debt\w*", 1, "R05", "Excessive obligations in relation to income", _NO_FILE
+    ),
+    CatalogueEntry(
+        r"app_dti\w*", 1, "R05", "Excessive obligations in relation to income", _NO_AFFORDABILITY
     ),
     CatalogueEntry(
         r"bur_(trades|bc|rev)\w*_n",
@@ -181,7 +182,14 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         _NO_INCOME,
     ),
     CatalogueEntry(
-        r"app_(residual_income|income)\w*|stated_income_minor",
+        r"app_residual_income\w*",
+        -1,
+        "R03",
+        "Income insufficient for amount of credit requested",
+        _NO_AFFORDABILITY,
+    ),
+    CatalogueEntry(
+        r"app_income\w*|stated_income_minor",
         -1,
         "R03",
         "Income insufficient for amount of credit requested",

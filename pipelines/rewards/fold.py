@@ -285,7 +285,8 @@ class AccountFold:
         self, row: int, own: str, refunds: str | None, day: date, amount: int, plan: Plan
     ) -> None:
         # A refund of which no purchase is known is named itself.
-        taken = next(filter(None, map(self.taken.get, (own, f"of:{refunds}", refunds))), [])
+        named = (own, f"of:{refunds}", refunds or "")
+        taken = next((self.taken[name] for name in named if self.taken.get(name)), [])
         left = amount
         changes: dict[int, Row] = {}
         reason = None

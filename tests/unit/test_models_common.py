@@ -142,6 +142,15 @@ def test_one_month_has_no_out_of_time_sample_and_says_so():
     assert "no out-of-time" in split.notes[0]
 
 
+def test_three_vintages_are_out_of_time_even_where_fewer_hold_enough_rows():
+    early, late = _decisions(months=12, persons=900, per_month=10), _decisions(12, 900, 400)
+    frame = pl.concat([early, late.filter(pl.col("at") >= datetime(2024, 12, 1))])
+    split = by_month_and_person(frame["at"], frame["person"])
+    months = frame["at"].dt.month().to_numpy()
+    assert set(months[split.out_of_time]) == {10, 11, 12}
+    assert split.notes[0] == "9 monthly vintages in the development sample, of 12 that are wanted"
+
+
 def test_the_label_delay_gap_is_in_neither_block():
     at = pl.Series([datetime(2024, 1, 1) + timedelta(hours=h) for h in range(24 * 40)])
     cutoff, delay = datetime(2024, 1, 25), timedelta(days=7)
