@@ -33,6 +33,7 @@ from pipelines.features.requests import (
     made_keys,
     now,
     on_demand,
+    refuse_negative,
     time_text,
 )
 
@@ -266,6 +267,9 @@ def checked_inputs(plan: Plan, columns: Mapping[str, Sequence[Any]]) -> dict[str
     for name, kind in plan.request.items():
         values = columns.get(name, [None] * size)
         given[name] = [_as_kind(name, kind, value) for value in values]
+        if kind != "STRING":
+            known = [value for value in given[name] if value is not None]
+            refuse_negative(name, min(known, default=None))
     if EVENT_AT in given:
         this_moment = time_text(now())
         given[EVENT_AT] = [at or this_moment for at in given[EVENT_AT]]

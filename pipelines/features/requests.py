@@ -84,6 +84,12 @@ def as_time(name: str, kind: str, value: Any) -> Any:
     return time_text(parsed_time(name, value))
 
 
+def refuse_negative(name: str, smallest: float | None) -> None:
+    """Raise `CardlineError` if `name` is an amount and the smallest of its values negative."""
+    if name.endswith("_minor") and smallest is not None and smallest < 0:
+        raise CardlineError(f"{name} is below zero: amounts are in minor units, 0 or more")
+
+
 def parsed_time(name: str, text: str) -> datetime:
     """Text as a time without zone (UTC). Raises `CardlineError` for text that is none."""
     try:

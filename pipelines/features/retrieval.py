@@ -27,6 +27,7 @@ from pipelines.features.requests import (
     now,
     on_demand,
     parsed_time,
+    refuse_negative,
 )
 from pipelines.settings import get_settings
 
@@ -415,6 +416,8 @@ def _inputs(
                 raise CardlineError(
                     f"{wanted.name}: {name} is not {kind.lower()} throughout"
                 ) from error
+        if columns[name].dtype.is_numeric():
+            refuse_negative(name, columns[name].min())  # pyright: ignore[reportArgumentType]
     for key, parts in wanted.made_of.items():
         rows = zip(*(columns[part] for part in parts), strict=True)
         columns[key] = pl.Series(key, [made_key(row) for row in rows], pl.String)

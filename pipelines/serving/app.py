@@ -493,11 +493,7 @@ def _score_rows(plan: Plan, rows: list[Any]) -> tuple[list[str | None], dict[str
     require_tokens("a row", [value for row in rows for value in row.values() if type(value) is str])
     columns = {key: [row.get(key, "") if key in row else "" for row in rows] for key in plan.keys}
     columns |= {name: [row.get(name) for row in rows] for name in plan.request}
-    given = checked_inputs(plan, columns)
-    for name in plan.request:
-        if name.endswith("_minor") and any(value and value < 0 for value in given[name]):
-            raise CardlineError(f"{name} is below zero: amounts are in minor units, 0 or more")
-    return references, given
+    return references, checked_inputs(plan, columns)
 
 
 @lru_cache(maxsize=1_024)

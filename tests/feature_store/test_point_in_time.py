@@ -353,6 +353,10 @@ def test_keys_that_read_alike_do_not_mix_under_any_hash_seed(
         ({"event_timestamp": [None]}, "not a timestamp"),
         ({"event_timestamp": [START], FEATURE: [1]}, FEATURE),
         ({"event_timestamp": [START], "amount_minor": ["much"]}, "amount_minor"),
+        (
+            {"event_timestamp": [START, START], "amount_minor": [None, -1]},
+            "amount_minor is below zero",
+        ),
     ],
 )
 def test_bad_entity_rows_are_refused_by_name(
