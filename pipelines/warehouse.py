@@ -133,6 +133,9 @@ def _session(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     con.execute("set timezone = 'UTC'")
     # It would go to the standard output of a command, between its answer's lines.
     con.execute("set enable_progress_bar = false")
+    # Beyond its buffer a result waits to be fetched, and one of several pipelines (`union all`)
+    # waits for good: https://github.com/duckdb/duckdb/issues/22215
+    con.execute("set streaming_buffer_size = '1TB'")
     return con
 
 

@@ -232,6 +232,7 @@ def _latest_parts(
     columns = ", ".join(f'"{name}"' for name in (view.key, *view.features, *TIMES))
     files = [str(path) for path in partition_files(view.name, spans)]
     with scratch() as con:
+        con.execute("set streaming_buffer_size = '1MB'")
         found = con.execute(
             f"select {columns} from read_parquet(?, hive_partitioning = false) "  # noqa: S608
             f"where greatest(event_timestamp, created_timestamp) <= ?::timestamp "

@@ -95,6 +95,21 @@ def test_everything_that_is_promised_holds_after_a_run(demo: Cardline) -> None:
     assert [result for result in results if not result["ok"]] == []
 
 
+def test_the_first_command_of_the_readme_comes_to_its_end(tmp_path: Path) -> None:
+    cardline = Cardline(tmp_path / "home")
+    # All cores and the default size: what waits for good does so with enough rows only.
+    cardline.environment.pop("CARDLINE_THREADS", None)
+    process = cardline.start("demo", "--json")
+    try:
+        out, err = process.communicate(timeout=900)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == 0, err[-2000:]
+    assert json.loads(out)["rows"]["transactions"] > 100_000
+    assert all(result["ok"] for result in json.loads(cardline("verify", "--json")))
+
+
 def test_a_second_run_changes_nothing(demo: Cardline) -> None:
     before = demo.digests()
     assert "nothing new" in demo("run")

@@ -69,3 +69,19 @@ def test_who_closes_a_catalog_that_is_held_open_is_not_the_last(tmp_path: Path) 
     assert write() == 0
     with connect(read_only=True, settings=settings) as con:
         assert con.execute("select count(*) from ops.watermarks").fetchone() == (3,)
+
+
+def test_a_long_result_of_several_pipelines_comes_whole() -> None:
+    query = "select i from a join b using (i) union all select i from b join a using (i)"
+    program = f"""
+from pipelines.warehouse import memory
+with memory() as con:
+    for table in ("a", "b"):
+        con.execute(f"create table {{table}} as select range as i from range(1000000)")
+    print(con.execute({query!r}).pl().height)
+"""
+    # In a process of its own: a query that hangs cannot be interrupted.
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert ended.stdout.split() == ["2000000"]
