@@ -219,16 +219,17 @@ def _scored_transactions(version: "ModelVersion", model: Any, rows: pl.DataFrame
 def _choose_alerts(
     con: duckdb.DuckDBPyConnection, model_version: str, model: Any, scored: pl.DataFrame
 ) -> None:
-    """Rewrite the alerts of days with new scores. A day that another version was alerted by keeps
-    those alerts; what comes late of it fills the places that they left."""
+    """Choose the alerts of days with new scores, of cards that are not known to be compromised.
+
+    New scores can change the alerts of the newest day only, and there they fill the places that
+    another version left. What comes late of an earlier day is alerted with the newest.
+    """
     from models.fraud.scoring import daily_alerts
 
     budget = get_settings().alert_budget_per_day
-    approved = scored.filter(~pl.col("is_declined")).with_columns(
-        pl.col("event_at").dt.date().alias("alert_on")
-    )
-    days = approved.select("alert_on").unique()
-    con.register("days", days)
+    approved = _dated(con, model_version, scored.filter(~pl.col("is_declined")))
+    approved = approved.join(_compromised(con, approved), on=["alert_on", "card_id"], how="anti")
+    con.register("days", approved.select("alert_on").unique())
     earlier = con.execute(
         """
         select alerts.*, scores.event_at
@@ -244,7 +245,7 @@ def _choose_alerts(
     own = earlier.join(others, on="alert_on", how="anti")
     held = others.group_by("alert_on").agg(pl.len().cast(pl.Int64).alias("held"))
     columns = [
-        "transaction_id", "account_id", "card_id", "score", "amount_minor", "reasons", "event_at"
+        "alert_on", "transaction_id", "account_id", "card_id", "score", "amount_minor", "reasons",
     ]  # fmt: skip
     fresh = approved.with_columns(pl.lit(None, dtype=pl.String).alias("reasons"))
     fresh = fresh.join(others, on=["alert_on", "card_id"], how="anti")
@@ -268,6 +269,54 @@ def _choose_alerts(
     con.execute("insert into fraud.daily_alerts by name select * from new_alerts")
     con.unregister("rewritten")
     con.unregister("new_alerts")
+
+
+def _dated(
+    con: duckdb.DuckDBPyConnection, model_version: str, scored: pl.DataFrame
+) -> pl.DataFrame:
+    """`scored` with `alert_on`, without what another version has scored of days alerted before."""
+    dated = scored.with_columns(pl.col("event_at").dt.date().alias("alert_on"))
+    span = con.execute("select min(alert_on), max(alert_on) from fraud.daily_alerts").fetchone()
+    assert span is not None
+    first, newest = span
+    if newest is None or dated.is_empty():
+        return dated
+    con.register("dated", dated.select("transaction_id"))
+    seen = con.execute(
+        "select transaction_id from fraud.scores where model_version <> ? "
+        "and transaction_id in (select transaction_id from dated)",
+        [model_version],
+    ).pl()
+    con.unregister("dated")
+    is_over = pl.col("alert_on").is_between(first, newest, closed="left")
+    is_seen = pl.col("transaction_id").is_in(seen["transaction_id"].implode())
+    latest = pl.lit(max(newest, dated["alert_on"].max()))
+    return dated.filter(~(is_over & is_seen)).with_columns(
+        pl.when(is_over).then(latest).otherwise("alert_on").alias("alert_on")
+    )
+
+
+def _compromised(con: duckdb.DuckDBPyConnection, dated: pl.DataFrame) -> pl.DataFrame:
+    """Cards of `dated` of which a fraud was known when the day began: card_id and alert_on.
+
+    The evaluation leaves them out too; a card of which this is known is not used any more.
+    """
+    con.register("asked", dated.select("card_id", "alert_on").unique())
+    found = con.execute(
+        """
+        select distinct asked.card_id, asked.alert_on
+        from asked
+        inner join intermediate.int_authorizations__known as purchases
+            on asked.card_id = purchases.card_id and purchases.known_to is null
+        inner join intermediate.int_fraud_labels__known as labels
+            on purchases.transaction_id = labels.transaction_id
+        where labels.is_fraud
+            and labels.known_from < asked.alert_on
+            and (labels.known_to is null or labels.known_to >= asked.alert_on)
+        """
+    ).pl()
+    con.unregister("asked")
+    return found
 
 
 def _with_reasons(alerts: pl.DataFrame, approved: pl.DataFrame, model: Any) -> pl.DataFrame:

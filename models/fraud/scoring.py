@@ -20,12 +20,11 @@ def score_frame(model: FraudClassifier, frame: pl.DataFrame) -> pl.Series:
 def daily_alerts(scored: pl.DataFrame, per_day: int) -> pl.DataFrame:
     """The `per_day` highest-scored cards of every day, each by its highest-scored transaction.
 
-    `scored` has transaction_id, card_id, event_at and score; the result adds `alert_on` and
-    `rank` (1 is the highest). Ties go by transaction id.
+    `scored` has transaction_id, card_id, alert_on (the day) and score; the result adds `rank` (1 is
+    the highest). Ties go by transaction id.
     """
     return (
-        scored.with_columns(pl.col("event_at").dt.date().alias("alert_on"))
-        .sort(["alert_on", "score", "transaction_id"], descending=[False, True, False])
+        scored.sort(["alert_on", "score", "transaction_id"], descending=[False, True, False])
         .unique(subset=["alert_on", "card_id"], keep="first", maintain_order=True)
         .with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("alert_on").alias("rank"))
         .filter(pl.col("rank") <= per_day)

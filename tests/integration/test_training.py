@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -407,16 +407,26 @@ def test_fraud_from_labels_to_alerts_once(lake: duckdb.DuckDBPyConnection):
     declined = set(known.filter(pl.col("is_declined"))["transaction_id"])
     assert not declined & set(alerts["transaction_id"])
 
-    # A late transaction of an alerted day joins its alerts; other days stay as they were.
+    # A card of which a fraud was known when the day began is not alerted.
+    frauds = known.join(labels, on="transaction_id").group_by("card_id").agg(
+        (pl.col("known_from_right").min() + timedelta(days=1)).alias("compromised_on")
+    )  # fmt: skip
+    assert alerts.join(frauds, on="card_id").filter(
+        pl.col("compromised_on") <= pl.col("alert_on")
+    ).is_empty()  # fmt: skip
+    assert known.join(frauds, on="card_id").filter(
+        pl.col("compromised_on") <= pl.col("active_from"), pl.col("active_from") >= cutoff_day(lake)
+    ).height > 10  # fmt: skip
+
+    # What is told late of a day with alerts joins the newest day's; other days stay as they were.
     buy(lake, "late", at_noon(alerts))
     assert score_transactions() == 1
     after = lake.execute("select * from fraud.daily_alerts order by alert_on, rank").pl()
-    day = at_noon(alerts).date()
-    others = pl.col("alert_on") != day
+    others = pl.col("alert_on") != alerts["alert_on"].max()
     assert after.filter(others).equals(alerts.filter(others))
     assert "late" in after.filter(~others)["transaction_id"].to_list()
 
-    # Of a day that an earlier version was alerted by, too; what that one found stays.
+    # Where an earlier version alerted the newest day, too; what that one found stays.
     for table in ("fraud.scores", "fraud.daily_alerts"):
         lake.execute(f"update {table} set model_version = 'v0' where model_version is not null")
     before = lake.execute("select * from fraud.daily_alerts order by alert_on, rank").pl()
@@ -428,6 +438,12 @@ def test_fraud_from_labels_to_alerts_once(lake: duckdb.DuckDBPyConnection):
     fresh = after.filter(pl.col("transaction_id") == "later")
     assert fresh["rank"].to_list() == [before.filter(~others).height + 1]
     assert after.filter(pl.col("transaction_id") != "later").equals(before)
+
+
+def cutoff_day(lake: duckdb.DuckDBPyConnection) -> date:
+    """The first day that is scored."""
+    [(day,)] = lake.execute("select min(event_at)::date from fraud.scores").fetchall()
+    return day
 
 
 def buy(lake: duckdb.DuckDBPyConnection, name: str, at: datetime) -> None:
@@ -442,5 +458,6 @@ def buy(lake: duckdb.DuckDBPyConnection, name: str, at: datetime) -> None:
 
 
 def at_noon(alerts: pl.DataFrame) -> datetime:
+    """Of the first day with alerts."""
     day = alerts["alert_on"].min()
     return datetime.combine(day, datetime.min.time()) + timedelta(hours=12)  # pyright: ignore

@@ -1,6 +1,6 @@
 """The fraud model under label delay: what it may know when, sampling and alerts."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from xml.etree.ElementTree import fromstring
 
 import numpy as np
@@ -201,12 +201,12 @@ def test_scoring_keeps_rows_and_takes_absent_features_as_missing(frame, model):
 
 
 def test_alerts_are_the_best_cards_of_each_day_once_each():
-    day = datetime(2024, 3, 1, 12)
+    day = date(2024, 3, 1)
     scored = pl.DataFrame(
         {
             "transaction_id": ["t1", "t2", "t3", "t4", "t5"],
             "card_id": ["a", "a", "b", "c", "a"],
-            "event_at": [day, day, day, day, day + timedelta(days=1)],
+            "alert_on": [day, day, day, day, day + timedelta(days=1)],
             "score": [0.4, 0.9, 0.5, 0.5, 0.1],
         }
     )
