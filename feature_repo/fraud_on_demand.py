@@ -223,8 +223,8 @@ def authorization_windows(inputs):
     def seconds_since(at, stored, log, kind):
         if at is None or stored is None:
             return None
-        if stored > at:
-            # Something later is known already: the log may have what was before.
+        if stored >= at:
+            # Something that is no earlier is known already: the log may have what was before.
             messages = [message.split(":") for message in (log or "").split() if message[0] != "="]
             before = [int(us) for us, _, told, *_ in messages if told == kind and int(us) < at]
             if not before:
@@ -286,7 +286,7 @@ def authorization_travel(inputs):
             return None, None, None
         stamp, *there = place.split()
         passed = at - (int(stamp) - 10**18)
-        if not 0 <= passed < 90 * 86_400_000_000:
+        if not 0 < passed < 90 * 86_400_000_000:
             return None, None, None
         distance = kilometres(*here, *map(float, there))
         # Below five minutes, as in five.

@@ -21,6 +21,8 @@
     {%- set windows = [900, 3600, 86400] -%}
     {%- set by_time = 'partition by entity_id order by changed_at' -%}
     {%- set of_a_day = by_time ~ " range between interval '86400' second preceding and current row" -%}
+    {#- Files come a day apart: what was heard exactly a window ago is of the day before. -#}
+    {%- set within_a_day = of_a_day | replace('86400', '86399.999999') -%}
     with known as (
         select
             *,
@@ -78,11 +80,12 @@
     counted as (
         select
             *,
-            case when heard > {{ longest }} then 0 else heard - 1 end as earlier
+            case when heard > {{ longest }} then 0 else heard_of_a_day - 1 end as earlier
         from (
             select
                 *,
-                count(*) over ({{ of_a_day }}) as heard
+                count(*) over ({{ within_a_day }}) as heard,
+                count(*) over ({{ of_a_day }}) as heard_of_a_day
             from changes
         ) as in_order
     ),
@@ -117,10 +120,10 @@
                 end
             ) over (
                 {{ by_time }}
-                range between interval '{{ seconds }}' second preceding and current row
+                range between interval '{{ seconds - 1 }}.999999' second preceding and current row
             ) as volume_{{ seconds }}
             {%- endfor %},
-            max(event_at) over ({{ of_a_day }}) as last_event_at
+            max(event_at) over ({{ within_a_day }}) as last_event_at
         from changes
         where entity_id in (
             select entity_id

@@ -1,5 +1,7 @@
 """One named job an intent; schedules, sensors and automation that start them."""
 
+from datetime import timedelta
+
 import dagster as dg
 
 from pipelines.defs import finance, landing, models
@@ -86,6 +88,13 @@ JOBS = [
 ]
 
 
+@dg.schedule(job=finance_packs_build, cron_schedule="0 6 2 * *", execution_timezone="UTC")
+def finance_packs_build_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """On the second of a month, the packs of the month that is over."""
+    over = context.scheduled_execution_time.replace(day=1) - timedelta(days=1)
+    return dg.RunRequest(partition_key=over.date().replace(day=1).isoformat())
+
+
 SCHEDULES = [
     *(
         dg.ScheduleDefinition(
@@ -105,9 +114,7 @@ SCHEDULES = [
             (lake_maintenance, "0 2 * * 0"),
         )
     ),
-    dg.build_schedule_from_partitioned_job(
-        finance_packs_build, name="finance_packs_build_schedule", hour_of_day=6, day_of_month=2
-    ),
+    finance_packs_build_schedule,
 ]
 
 feature_automation_sensor = dg.AutomationConditionSensorDefinition(

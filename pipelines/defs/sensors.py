@@ -19,6 +19,12 @@ from pipelines.ingestion.load import pending
 from pipelines.monitoring import alerts
 from pipelines.partitions import ranges_of
 
+_FILES_TAG = "cardline/files"
+_ATTEMPTS = 3
+_ENDED = (
+    dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED
+)  # fmt: skip
+
 
 def range_tags(start: date, end: date) -> dict[str, str]:
     """Tags of a run over a range of partitions, both ends included."""
@@ -32,21 +38,36 @@ def range_tags(start: date, end: date) -> dict[str, str]:
     job=landing_ingest,
     minimum_interval_seconds=60,
     description="Starts ingest of the batch dates whose files are new or changed, in one run where "
-    "they lie together.",
+    "they lie together; where that fails, up to three times.",
 )
-def landing_arrival_sensor() -> list[dg.RunRequest] | dg.SkipReason:
+def landing_arrival_sensor(
+    context: dg.SensorEvaluationContext,
+) -> list[dg.RunRequest] | dg.SkipReason:
     waiting = [delivery for delivery in pending() if delivery.problem is None]
     if not waiting:
         return dg.SkipReason("no new file in landing")
-    requests = []
+    requests, given_up = [], []
     for first, last in ranges_of(delivery.batch_date for delivery in waiting):
         # The key names exactly these files: while they are taken in, no second run is asked for.
         files = [d for d in waiting if first <= d.batch_date <= last]
-        key = ";".join(sorted(f"{d.path.name}@{d.fingerprint()}" for d in files))
+        named = ";".join(sorted(f"{d.path.name}@{d.fingerprint()}" for d in files))
+        key = hashlib.sha256(named.encode()).hexdigest()
+        ended = context.instance.get_runs_count(
+            dg.RunsFilter(tags={_FILES_TAG: key}, statuses=[*_ENDED])
+        )
+        if ended >= _ATTEMPTS:
+            given_up.append(f"{first} to {last}")
+            continue
+        # Dagster starts one run a key, whatever becomes of it.
         requests.append(
             dg.RunRequest(
-                run_key=hashlib.sha256(key.encode()).hexdigest(), tags=range_tags(first, last)
+                run_key=f"{key}:{ended}", tags={_FILES_TAG: key, **range_tags(first, last)}
             )
+        )
+    if not requests:
+        return dg.SkipReason(
+            f"ingest of {', '.join(given_up)} has ended {_ATTEMPTS} times with files left: see its "
+            "runs, then start `landing_ingest` yourself"
         )
     return requests
 

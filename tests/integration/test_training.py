@@ -348,6 +348,65 @@ def test_accounts_are_learned_from_where_there_are_no_applications(
 
 
 def test_fraud_from_labels_to_alerts_once(lake: duckdb.DuckDBPyConnection):
+    known, labels = purchases_and_frauds()
+    lake.register("known", known)
+    lake.register("labels", labels)
+    lake.execute("insert into intermediate.int_authorizations__known by name select * from known")
+    lake.execute("insert into intermediate.int_fraud_labels__known by name select * from labels")
+    fill_features(lake)
+
+    assert is_due("fraud")
+    assert score_transactions() == 0
+    trained = train("fraud")
+    assert trained.metrics["average_precision"] > 0.2
+    assert not is_due("fraud")
+    cutoff = newest("fraud")
+    assert cutoff is not None
+    written = score_transactions()
+    assert 0 < written < known.height
+    assert score_transactions() == 0
+    alerts = lake.execute("select * from fraud.daily_alerts order by alert_on, rank").pl()
+    assert alerts.group_by("alert_on").agg(pl.len().alias("n"), pl.col("rank").max()).filter(
+        (pl.col("n") != pl.col("rank")) | (pl.col("n") > 100)
+    ).is_empty()  # fmt: skip
+    reasons = [json.loads(row) for row in alerts["reasons"]]
+    assert all(r["adds"] > 0 for row in reasons for r in row)
+    assert reasons[0][0]["feature"] == "amount_minor"
+    page = alerts_to_review(lake)
+    assert page["rank"].to_list() == list(range(1, page.height + 1))
+    assert page["why"][0].startswith("amount_minor ")
+    declined = set(known.filter(pl.col("is_declined"))["transaction_id"])
+    assert not declined & set(alerts["transaction_id"])
+
+    spared = compromised(known.filter(pl.col("active_from") >= cutoff_day(lake)), known, labels)
+    assert spared.height > 10
+    of_alerts = compromised(alerts.rename({"alert_on": "active_from"}), known, labels)
+    assert of_alerts.is_empty()
+
+    # What is told late of a day with alerts joins the newest day's; other days stay as they were.
+    buy(lake, "late", at_noon(alerts))
+    assert score_transactions() == 1
+    after = lake.execute("select * from fraud.daily_alerts order by alert_on, rank").pl()
+    others = pl.col("alert_on") != alerts["alert_on"].max()
+    assert after.filter(others).equals(alerts.filter(others))
+    assert "late" in after.filter(~others)["transaction_id"].to_list()
+
+    # Where an earlier version alerted the newest day, too; what that one found stays.
+    for table in ("fraud.scores", "fraud.daily_alerts"):
+        lake.execute(f"update {table} set model_version = 'v0' where model_version is not null")
+    before = lake.execute("select * from fraud.daily_alerts order by alert_on, rank").pl()
+    lake.execute("update intermediate.int_authorizations__known set is_declined = true "
+                 "where transaction_id <> 'later'")  # fmt: skip
+    buy(lake, "later", at_noon(alerts))
+    assert score_transactions() > 0
+    after = lake.execute("select * from fraud.daily_alerts order by alert_on, rank").pl()
+    fresh = after.filter(pl.col("transaction_id") == "later")
+    assert fresh["rank"].to_list() == [before.filter(~others).height + 1]
+    assert after.filter(pl.col("transaction_id") != "later").equals(before)
+
+
+def purchases_and_frauds() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """4,000 authorizations of 70 days and what is known of them, half of the large ones frauds."""
     generator = np.random.default_rng(2)
     rows, days = 4000, 70
     first = datetime(2024, 4, 22)
@@ -378,66 +437,19 @@ def test_fraud_from_labels_to_alerts_once(lake: duckdb.DuckDBPyConnection):
             ],
         }
     )
-    lake.register("known", known)
-    lake.register("labels", labels)
-    lake.execute("insert into intermediate.int_authorizations__known by name select * from known")
-    lake.execute("insert into intermediate.int_fraud_labels__known by name select * from labels")
-    fill_features(lake)
+    return known, labels
 
-    assert is_due("fraud")
-    assert score_transactions() == 0
-    trained = train("fraud")
-    assert trained.metrics["average_precision"] > 0.2
-    assert not is_due("fraud")
-    cutoff = newest("fraud")
-    assert cutoff is not None
-    written = score_transactions()
-    assert 0 < written < rows
-    assert score_transactions() == 0
-    alerts = lake.execute("select * from fraud.daily_alerts order by alert_on, rank").pl()
-    assert alerts.group_by("alert_on").agg(pl.len().alias("n"), pl.col("rank").max()).filter(
-        (pl.col("n") != pl.col("rank")) | (pl.col("n") > 100)
-    ).is_empty()  # fmt: skip
-    reasons = [json.loads(row) for row in alerts["reasons"]]
-    assert all(r["adds"] > 0 for row in reasons for r in row)
-    assert reasons[0][0]["feature"] == "amount_minor"
-    page = alerts_to_review(lake)
-    assert page["rank"].to_list() == list(range(1, page.height + 1))
-    assert page["why"][0].startswith("amount_minor ")
-    declined = set(known.filter(pl.col("is_declined"))["transaction_id"])
-    assert not declined & set(alerts["transaction_id"])
 
-    # A card of which a fraud was known when the day began is not alerted.
-    frauds = known.join(labels, on="transaction_id").group_by("card_id").agg(
-        (pl.col("known_from_right").min() + timedelta(days=1)).alias("compromised_on")
-    )  # fmt: skip
-    assert alerts.join(frauds, on="card_id").filter(
-        pl.col("compromised_on") <= pl.col("alert_on")
-    ).is_empty()  # fmt: skip
-    assert known.join(frauds, on="card_id").filter(
-        pl.col("compromised_on") <= pl.col("active_from"), pl.col("active_from") >= cutoff_day(lake)
-    ).height > 10  # fmt: skip
-
-    # What is told late of a day with alerts joins the newest day's; other days stay as they were.
-    buy(lake, "late", at_noon(alerts))
-    assert score_transactions() == 1
-    after = lake.execute("select * from fraud.daily_alerts order by alert_on, rank").pl()
-    others = pl.col("alert_on") != alerts["alert_on"].max()
-    assert after.filter(others).equals(alerts.filter(others))
-    assert "late" in after.filter(~others)["transaction_id"].to_list()
-
-    # Where an earlier version alerted the newest day, too; what that one found stays.
-    for table in ("fraud.scores", "fraud.daily_alerts"):
-        lake.execute(f"update {table} set model_version = 'v0' where model_version is not null")
-    before = lake.execute("select * from fraud.daily_alerts order by alert_on, rank").pl()
-    lake.execute("update intermediate.int_authorizations__known set is_declined = true "
-                 "where transaction_id <> 'later'")  # fmt: skip
-    buy(lake, "later", at_noon(alerts))
-    assert score_transactions() > 0
-    after = lake.execute("select * from fraud.daily_alerts order by alert_on, rank").pl()
-    fresh = after.filter(pl.col("transaction_id") == "later")
-    assert fresh["rank"].to_list() == [before.filter(~others).height + 1]
-    assert after.filter(pl.col("transaction_id") != "later").equals(before)
+def compromised(rows: pl.DataFrame, known: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    """Those of `rows` of cards of which a fraud was known when the day began."""
+    first = (
+        known.select("transaction_id", "card_id")
+        .join(labels, on="transaction_id")
+        .group_by("card_id")
+        .agg(pl.col("known_from").min().alias("fraud_known_from"))
+    )
+    joined = rows.join(first, on="card_id")
+    return joined.filter(pl.col("fraud_known_from") < pl.col("active_from"))
 
 
 def cutoff_day(lake: duckdb.DuckDBPyConnection) -> date:

@@ -328,6 +328,31 @@ def test_a_file_that_is_heard_at_once_is_no_burst_of_a_busy_merchant(
     assert earlier["merchant_count_24h"] == 0
 
 
+def test_files_a_day_apart_are_not_counted_together(functions: dict[str, Any]) -> None:
+    """Two days of twenty and forty authorizations, each heard at the end of its day."""
+    days = [datetime(2024, 5, day) for day in (1, 2, 3)]
+    ends = [day + timedelta(days=1, microseconds=-1) for day in days]
+    history = History(
+        tuple(
+            _of_merchant(100 * day + n, days[day] + timedelta(minutes=30 * n), ends[day])
+            for day, several in enumerate((40, 20, 40))
+            for n in range(several)
+        ),
+        (),
+        (),
+    )
+    rows = built(history, "merchant_recent_features")["merchant_recent_features"]
+    by_day = [
+        _asked_windows(functions, row, *[end + TICK] * 2)
+        for row, end in zip(rows, ends, strict=True)
+    ]
+    assert [found["merchant_count_24h"] for found in by_day] == [30, 15, 30]
+    assert [found["merchant_declined_count_24h"] for found in by_day] == [10, 5, 10]
+    # The second day has a log, from which what leaves the window goes: at eight, all but four.
+    at = ends[1] + timedelta(hours=8)
+    assert _asked_windows(functions, rows[1], at, ends[1])["merchant_count_24h"] == 3
+
+
 def _of_merchant(number: int, event_at: datetime, received_at: datetime) -> Message:
     """The `number`th authorization at a merchant; every fourth is declined."""
     return Message(
@@ -389,7 +414,7 @@ def test_windows_of_a_busy_merchant_end_with_its_last_message(functions: dict[st
     assert counts(40, 30.5, "15m") == told({*range(25, 31)} - {29})
     # One more, and what was heard in the window that ends with it stands until the window is over.
     assert counts(59.5, 59, "1h") == told(range(60)) == counts(118, 59, "1h")
-    assert counts(59.5, 59, "15m") == told(range(44, 60)) == counts(73, 59, "15m")
+    assert counts(59.5, 59, "15m") == told(range(45, 60)) == counts(73, 59, "15m")
     assert counts(75, 59, "15m") == [0, 0, 0]
     # A day later there is a log again.
     assert counts(1_491, 1_490, "24h") == told([*range(51, 60), 1_490])
