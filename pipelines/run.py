@@ -24,6 +24,7 @@ from pipelines.settings import get_settings
 from pipelines.transform import DBT_DIR, TEXT, text_of_models
 from pipelines.warehouse import (
     connect,
+    data_clock,
     files_waiting,
     latest_load_no,
     require_warehouse,
@@ -218,7 +219,7 @@ def _is_all_done(landing: Path, through: date | None) -> bool:
 def _changed_stages() -> list[str]:
     """Stages that are due though nothing was delivered: a release has other models than this home
     was built by, or feature views that it never published; programs or partners' rate cards are not
-    those of their folders; or the online store lost its rows.
+    those of their folders; or the online store is not as it was filled last.
 
     Raises `CardlineError` where a program or a card is wrong.
     """
@@ -227,10 +228,12 @@ def _changed_stages() -> list[str]:
     from pipelines.finance import rate_cards
     from pipelines.rewards import tables
     from pipelines.rewards.terms import load_programs
+    from pipelines.training_frames import next_day
 
     settings = get_settings()
     due: set[str] = set()
     with connect(read_only=True) as con:
+        clock = data_clock(con)
         if watermark(con, TEXT) != text_of_models():
             due |= {"dbt", "features", "finance", "packs"}
         if not tables.are_published(con, load_programs(settings.programs)):
@@ -240,7 +243,7 @@ def _changed_stages() -> list[str]:
     views = [model.stem for model in (DBT_DIR / "models" / "features").glob("*.sql")]
     if not all(map(is_published, views)):
         due |= {"dbt", "features"}
-    if "features" not in due and not is_filled():
+    if "features" not in due and not is_filled(views, clock and next_day(clock)):
         due.add("features")
     return [name for name in _STAGES if name in due]
 

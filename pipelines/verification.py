@@ -18,9 +18,14 @@ def verify_all() -> Iterator[CheckResult]:
 
 
 def _parity() -> CheckResult:
+    from pipelines.features.filled import is_filled
     from pipelines.features.parity import parity
+    from pipelines.features.registry import load_definitions
 
     mismatches = parity()
+    if not is_filled(load_definitions().views):
+        behind = "the online store is not as it was published last: run `cardline run`"
+        return CheckResult("feature parity", False, behind)
     detail = "online equals offline in the sample"
     if mismatches.height:
         detail = f"{mismatches.height} values differ, e.g. {mismatches.row(0, named=True)}"

@@ -1,12 +1,13 @@
 """Features on their way to Feast: published for training, materialised for serving."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
 from pipelines.defs.common import DAILY_FRESHNESS, OWNERS, RETRIES, markdown_table
+from pipelines.training_frames import next_day
 from pipelines.warehouse import connect, data_clock
 
 VIEWS = (
@@ -52,7 +53,9 @@ class MaterializeConfig(dg.Config):
         if self.through is not None:
             return datetime.fromisoformat(self.through)
         with connect(read_only=True) as con:
-            return _midnight_after(data_clock(con))
+            clock = data_clock(con)
+        # Windows are counted up to the midnights between days.
+        return None if clock is None else next_day(clock)
 
 
 @dg.asset(
@@ -109,13 +112,6 @@ def online_store(config: MaterializeConfig) -> dg.MaterializeResult:
             "entities",
         )
     )  # fmt: skip
-
-
-def _midnight_after(clock: datetime | None) -> datetime | None:
-    """The end of the day of `clock`: windows are counted up to the midnights between days."""
-    if clock is None:
-        return None
-    return datetime.combine(clock.date() + timedelta(days=1), time())
 
 
 def _metadata(rows: Sequence[dict[str, Any]], counted: str) -> dict[str, Any]:

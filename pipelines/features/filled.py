@@ -1,46 +1,65 @@
-"""Whether the online store has been filled, told without Feast where that can be: most runs of a
-scheduler find nothing to do, and importing Feast takes longer than finding that out."""
+"""Whether the online store has what was published, told without Feast where that can be: most runs
+of a scheduler find nothing to do, and importing Feast takes longer than finding that out."""
 
 import sqlite3
+from collections.abc import Iterable, Mapping
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 from pipelines.features.encoding import MARK_KEY
+from pipelines.features.materialize import Mark, parse_mark, read_mark
+from pipelines.features.publish import is_published, read_manifest
 from pipelines.settings import get_settings
 
 
-def is_filled() -> bool:
-    """Whether the online store of this home knows how far it has been materialised.
+def is_filled(views: Iterable[str], through: datetime | None = None) -> bool:
+    """Whether the online store of this home has `views` as they were published last.
 
-    False also where it cannot be reached: whoever fills it will say why.
+    With `through` (UTC), also as of that moment. A home may have had another store meanwhile, and a
+    store can come back from a backup. False also where the store cannot be reached: whoever fills
+    it will say why.
     """
     settings = get_settings()
     if settings.online_store == "sqlite":
-        return _has_marks(settings.feast_dir / "online.db")
-    from redis.exceptions import RedisError
+        marks = _marks(settings.feast_dir / "online.db")
+    else:
+        from redis.exceptions import RedisError
 
-    from pipelines.features.materialize import materialized_through
-    from pipelines.features.registry import load_definitions
+        from pipelines.features.registry import feature_store
 
-    try:
-        return all(materialized_through(view) for view in load_definitions().views)
-    except RedisError:
+        try:
+            store = feature_store()
+            marks = {view: mark for view in views if (mark := read_mark(store, view))}
+        except RedisError:
+            return False
+    return all(_is_of_publication(view, marks, through) for view in views)
+
+
+def _is_of_publication(view: str, marks: Mapping[str, Mark], through: datetime | None) -> bool:
+    if view not in marks or not is_published(view):
         return False
+    mark = marks[view]
+    is_late = through is not None and mark.known_through < through
+    return not is_late and mark.publication >= read_manifest(view).publication
 
 
-def _has_marks(path: Path) -> bool:
-    """Whether an SQLite store has the mark of a view; it is written after the view's rows."""
+def _marks(path: Path) -> dict[str, Mark]:
+    """The marks of an SQLite store by view; each is written after the view's rows."""
     if not path.exists():
-        return False
+        return {}
     with closing(sqlite3.connect(path.as_uri() + "?mode=ro", uri=True)) as con:
         tables = con.execute(
             "select name from sqlite_master where type = 'table' and sql like '%entity_key%'"
         ).fetchall()
-        marks = (
-            f"select 1 from {_quoted(name)} where entity_key = ?"  # noqa: S608
+        found = {
+            name.removeprefix("cardline_"): con.execute(
+                f"select value from {_quoted(name)} where entity_key = ?",  # noqa: S608
+                [MARK_KEY],
+            ).fetchone()
             for (name,) in tables
-        )
-        return any(con.execute(mark, [MARK_KEY]).fetchone() for mark in marks)
+        }
+    return {view: parse_mark(row[0].decode()) for view, row in found.items() if row}
 
 
 def _quoted(name: str) -> str:

@@ -55,20 +55,29 @@ def push(card: str, event: datetime, created: datetime, value: int) -> None:
     feature_store().write_to_online_store(CARD, frame)
 
 
-def test_a_store_that_lost_its_rows_is_not_filled(
+def test_a_store_is_filled_until_it_loses_its_rows_or_misses_a_publication(
     online_store: str, fill: Fill, publish_all: Publish
 ) -> None:
     apply()
-    assert not is_filled()
+    views = list(load_definitions().views)
+    assert not is_filled(views)
     fill()
     publish_all()
-    materialize()
-    assert is_filled()
+    materialize(end=START + 40 * DAY)
+    assert is_filled(views)
+    assert is_filled(views, START + 40 * DAY)
+    assert not is_filled(views, START + 41 * DAY)
+    # As where another store was served from when this was published.
+    fill(**{CARD: [card_row("c1", START, START, 1)]})
+    publish_all()
+    assert not is_filled(views)
+    materialize(end=START + 40 * DAY)
+    assert is_filled(views)
     store = feature_store()
     guarded: Any = store._get_provider().online_store
     for view in load_definitions().views:
         guarded.clear(store.config, store.get_feature_view(view))
-    assert not is_filled()
+    assert not is_filled(views)
 
 
 def test_an_older_event_never_replaces_a_newer_one(online_store: str) -> None:
