@@ -652,18 +652,23 @@ def verify(json_output: JsonFlag = False) -> None:
 @app.command()
 def train(
     model: Annotated[str, typer.Argument(help="underwriting or fraud.")],
+    trainer: Annotated[
+        str | None, typer.Option(help="Who trains; by default the user of the process.")
+    ] = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Train a model on what is known now and put it into the registry."""
+    from getpass import getuser
+
     from pipelines.run import train_model
 
-    version, metrics = train_model(model)
+    version, metrics = train_model(model, trainer or getuser())
     if json_output:
         print(json.dumps({"model": model, "version": version, "metrics": metrics}))
         return
     print(f"{model} {version}")
     for name, value in metrics.items():
-        print(f"  {name:<32}{value}")
+        print(f"  {name:<40} {value}")
 
 
 @app.command()
@@ -736,6 +741,19 @@ def models_promote(
     from pipelines.registry_view import promote
 
     print(promote(name, version, approver, reason))
+
+
+@models_app.command("retire")
+def models_retire(
+    name: Annotated[str, typer.Argument(help="underwriting or fraud.")],
+    version: Annotated[str, typer.Argument(help="Version to take out of use.")],
+    approver: Annotated[str, typer.Option(help="Who decides it.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+) -> None:
+    """Take a version out of use; it stays readable."""
+    from pipelines.registry_view import retire
+
+    print(retire(name, version, approver, reason))
 
 
 @models_app.command("reproduce")

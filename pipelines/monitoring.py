@@ -120,8 +120,7 @@ def _of_scores(con: duckdb.DuckDBPyConnection, version: "ModelVersion") -> list[
 
 
 def _index(month: str, measure: str, subject: str, fixed: dict[str, Any], values: pl.Series) -> Row:
-    from models.common.evaluation import FixedBins
-    from models.underwriting.training import SHIFTED, STABLE
+    from models.common.evaluation import SHIFTED, STABLE, FixedBins
 
     bins = FixedBins(tuple(fixed["edges"]), tuple(fixed["expected"]))
     index = bins.psi(values.cast(pl.Float64).fill_null(float("nan")).to_numpy()).value

@@ -25,22 +25,25 @@ def in_words(metrics: dict[str, Any]) -> str:
 
 def list_models() -> list[dict[str, Any]]:
     """Every version, newest first within its model: name, version, state, trainer, headline."""
+    from models.common.errors import ModelError
     from pipelines.training import headline_metrics, registry
 
-    rows: list[dict[str, Any]] = []
-    for version in reversed(registry().list_versions()):
-        metrics = headline_metrics(version)
-        rows.append(
-            {
-                "name": version.name,
-                "version": version.version,
-                "state": version.state,
-                "trainer": version.manifest.get("trainer"),
-                "metrics": metrics,
-                "headline": in_words(metrics),
-            }
-        )
-    return sorted(rows, key=lambda row: row["name"])
+    models, rows = registry(), []
+    for name in models.names():
+        for version, state in reversed(models.states(name).items()):
+            try:
+                found = models.get(name, version)
+            except ModelError as error:
+                told = {"trainer": None, "metrics": {}, "headline": str(error)}
+            else:
+                metrics = headline_metrics(found)
+                told = {
+                    "trainer": found.manifest.get("trainer"),
+                    "metrics": metrics,
+                    "headline": in_words(metrics),
+                }
+            rows.append({"name": name, "version": version, "state": state, **told})
+    return rows
 
 
 def promote(name: str, version: str, approver: str, reason: str) -> str:
@@ -61,6 +64,19 @@ def promote(name: str, version: str, approver: str, reason: str) -> str:
     except ModelError as error:
         raise CardlineError(str(error)) from error
     return f"{promoted.name} {promoted.version} is {promoted.state}, approved by {approver}"
+
+
+def retire(name: str, version: str, approver: str, reason: str) -> str:
+    """Take `version` out of use; one line on what is in force then."""
+    from models.common.errors import ModelError
+    from pipelines.training import registry
+
+    try:
+        current = registry().retire(name, version, approver, reason)
+    except ModelError as error:
+        raise CardlineError(str(error)) from error
+    now = f"{current.version} ({current.state}) scores" if current else "no version scores"
+    return f"{name} {version} is RETIRED; {now} from now on"
 
 
 def _require_reproduction(name: str, version: str) -> None:

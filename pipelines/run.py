@@ -345,7 +345,7 @@ _PLAN: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 """Stages of this process, and those beside them: of each two groups one writes the warehouse."""
 
 
-def train_model(name: str) -> tuple[str, dict[str, Any]]:
+def train_model(name: str, trainer: str) -> tuple[str, dict[str, Any]]:
     """Train one model now through its job; returns its version and metrics."""
     from pipelines.training import newest
 
@@ -354,7 +354,8 @@ def train_model(name: str) -> tuple[str, dict[str, Any]]:
     require_warehouse()
     before = newest(name)
     with dagster_instance() as instance, step(f"training {name}"):
-        run_job(instance, f"{name}_retrain")
+        config = {f"models__{name}": {"config": {"trainer": trainer}}}
+        run_job(instance, f"{name}_retrain", config=config)
     after = newest(name)
     if after is None:
         raise CardlineError(f"{name} was not trained: too few known outcomes yet")

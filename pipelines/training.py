@@ -189,7 +189,7 @@ def _underwriting() -> "list[TrainedModel]":
         features,
         dataset_file=file,
         parameters=_parameters(),
-        champion_auc=_champion_metric(UNDERWRITING, "auc"),
+        champion=_champion(UNDERWRITING),
         context={
             "feature_service": outcomes.service,
             "grain": outcomes.grain,
@@ -218,7 +218,7 @@ def _learned(
     features: list[str],
     *,
     dataset_file: str | None,
-    champion_auc: float | None,
+    champion: "tuple[str, Any] | None",
     context: dict[str, Any],
     parameters: "ScorecardParameters | None" = None,
 ) -> "list[TrainedModel]":
@@ -231,13 +231,17 @@ def _learned(
         "it.",
         "target": "BAD against GOOD as in risk.underwriting_spine and risk.account_performance; "
         "indeterminate and immature outcomes are not learned from",
-        "champion_auc": champion_auc,
+        "champion": champion and champion[1],
         "context": context,
         "parameters": parameters,
     }
     scorecard = train_scorecard(outcomes, features, **told)
     challenger = train_challenger(outcomes, features, scorecard, **told)
-    return [replace(model, dataset_file=dataset_file) for model in (challenger, scorecard)]
+    compared_with = champion and champion[0]
+    return [
+        replace(model, dataset_file=dataset_file, compared_with=compared_with)
+        for model in (challenger, scorecard)
+    ]
 
 
 def reproduction_error(name: str, version: str) -> float:
@@ -279,7 +283,7 @@ def reproduction_error(name: str, version: str) -> float:
         outcomes,
         features,
         dataset_file=None,
-        champion_auc=None,
+        champion=None,
         context=context,
         parameters=ScorecardParameters(**settings),
     )
@@ -320,7 +324,8 @@ def _fraud() -> "TrainedModel":
             sampled_until=window.cutoff,
             maximum_negatives=FRAUD_MAXIMUM_NEGATIVES,
         )
-    return train_fraud(
+    champion = _champion(FRAUD)
+    trained = train_fraud(
         TransactionFrame(with_features(FRAUD_SERVICE, frame, "event_at"), weight="weight"),
         fraud_features(),
         name=FRAUD,
@@ -332,13 +337,14 @@ def _fraud() -> "TrainedModel":
         target="reported as fraud by a third party; a transaction without a report counts as "
         "legitimate",
         parameters=FraudParameters(alerts_per_day=get_settings().alert_budget_per_day),
-        champion_precision=_champion_metric(FRAUD, "average_precision"),
+        champion=champion and champion[1],
         context={
             "feature_service": FRAUD_SERVICE,
             "grain": "transaction_id",
             "online_refresh_minutes": get_settings().online_refresh_minutes,
         },
     )
+    return replace(trained, compared_with=champion and champion[0])
 
 
 def _fraud_window() -> FraudWindow | None:
@@ -361,11 +367,12 @@ def _fraud_window() -> FraudWindow | None:
     return FraudWindow(start, cutoff, test_until, clock, delay)
 
 
-def _champion_metric(name: str, metric: str) -> float | None:
+def _champion(name: str) -> "tuple[str, Any] | None":
+    """The champion's version and estimator; none where a candidate is in force."""
     champion = registry().current(name)
     if champion is None or champion.state != "CHAMPION":
         return None
-    return champion.metrics.get("out_of_time", {}).get(metric)
+    return champion.version, registry().load(name, champion.version)
 
 
 def _training(version: "ModelVersion") -> Training:

@@ -37,10 +37,15 @@ def _model_files() -> CheckResult:
     from pipelines.registry_view import MODELS
     from pipelines.training import registry
 
-    versions = [found for name in MODELS for found in registry().list_versions(name)]
-    for found in versions:
+    versions = [
+        (name, version)
+        for name in MODELS
+        for version, state in registry().states(name).items()
+        if state != "RETIRED"
+    ]
+    for name, version in versions:
         try:
-            registry().checked_file(found.name, found.version)
+            registry().checked(name, version)
         except ModelError as error:
             return CheckResult("model files", False, str(error))
     return CheckResult("model files", True, f"{len(versions)} are what was registered")

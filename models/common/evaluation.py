@@ -152,6 +152,13 @@ def psi(expected: Sequence[float], actual: Sequence[float]) -> Psi:
     return Psi(float(((now - base) * np.log(now / base)).sum()), zero)
 
 
+STABLE, SHIFTED = 0.10, 0.25
+"""Stability indexes below and from which a distribution has not moved, and has."""
+PSI_NOISE = 21.2
+"""98th percentile of chi-squared for ten bins and one for missing; without a shift the index is
+chi-squared times (1/n + 1/m)."""
+
+
 @dataclass(frozen=True)
 class FixedBins:
     """Bins fixed on the development sample: inner edges, and a last bin for missing values."""
@@ -160,19 +167,22 @@ class FixedBins:
     expected: tuple[float, ...]
 
     @classmethod
-    def from_development(cls, values: np.ndarray, bins: int = 10) -> "FixedBins":
-        """Quantile edges of the development values; repeated quantiles collapse."""
+    def from_development(
+        cls, values: np.ndarray, bins: int = 10, weights: np.ndarray | None = None
+    ) -> "FixedBins":
+        """Quantile edges of the development values; repeated quantiles collapse. `weights` say how
+        many rows each stands for."""
         known = values[np.isfinite(values)]
         inner = np.linspace(0, 1, bins + 1)[1:-1]
         edges = tuple(float(e) for e in np.unique(np.quantile(known, inner))) if len(known) else ()
-        return cls(edges, tuple(cls(edges, ()).shares(values)))
+        return cls(edges, tuple(cls(edges, ()).shares(values, weights)))
 
-    def shares(self, values: np.ndarray) -> list[float]:
+    def shares(self, values: np.ndarray, weights: np.ndarray | None = None) -> list[float]:
         """Share of rows in each bin, missing last; zeros throughout for no rows."""
         position = np.searchsorted(self.edges, values, side="right")
         position = np.where(np.isfinite(values), position, len(self.edges) + 1)
-        counts = np.bincount(position, minlength=len(self.edges) + 2)
-        return [float(c) / max(1, len(values)) for c in counts]
+        counts = np.bincount(position, weights, minlength=len(self.edges) + 2)
+        return [float(c) / max(1.0, float(counts.sum())) for c in counts]
 
     def psi(self, values: np.ndarray) -> Psi:
         """Stability of these values against the development sample."""

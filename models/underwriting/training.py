@@ -17,6 +17,9 @@ from models.common.dataset import (
 )
 from models.common.errors import ModelError
 from models.common.evaluation import (
+    PSI_NOISE,
+    SHIFTED,
+    STABLE,
     FixedBins,
     bootstrap_interval,
     curves,
@@ -25,7 +28,7 @@ from models.common.evaluation import (
     swap_set,
 )
 from models.common.reasons import LEAST_POINTS, Reason
-from models.common.registry import TrainedModel
+from models.common.registry import TOLERANCE, TrainedModel
 from models.common.splits import TimePersonSplit, by_month_and_person
 from models.underwriting.attributes import attribute_features
 from models.underwriting.catalogue import (
@@ -49,10 +52,6 @@ from models.underwriting.scoring import PointsModel, row_reasons
 
 SCORECARD = "scorecard"
 CHALLENGER = "monotone_boosting"
-STABLE, SHIFTED = 0.10, 0.25
-"""Of a stability index: below the first nothing happened, from the second on it matters."""
-CSI_NOISE = 21.2
-"""98th percentile of chi-squared for ten bins and one for missing."""
 CALIBRATION_SHARE = 0.2
 """Of the development rows: the latest, which the challenger does not learn from."""
 GRID_POINTS = 200
@@ -141,20 +140,20 @@ def train_scorecard(
     target: str,
     parameters: ScorecardParameters | None = None,
     seed: int = 0,
-    champion_auc: float | None = None,
+    champion: PointsModel | None = None,
     context: Mapping[str, Any] | None = None,
 ) -> TrainedModel:
     """A scorecard on the development persons of the earlier months, measured out of time.
 
     Raises ModelError for a prohibited feature or no usable one, NotEnoughOutcomes where labels
-    are too few or of one class. `champion_auc` is the champion's out-of-time AUC for the gate.
+    are too few or of one class. `champion` is measured on the same later rows, for the gate.
     """
     settings = parameters or ScorecardParameters()
     samples = _samples(outcomes, features, name, settings)
     lesson = _lesson(samples, settings)
     scorecard = _fitted(samples, settings, lesson)
     scorecard.set_references(matrix(samples.development, samples.kept), settings.cutoff_share)
-    measured = _measured(samples, scorecard)
+    measured = _measured(samples, scorecard, champion)
     if settings.reject_inference != "none":
         measured["reject_inference"] = _with_and_without(samples, settings, scorecard)
     return TrainedModel(
@@ -168,7 +167,7 @@ def train_scorecard(
         window=_window(samples),
         metrics=measured,
         reasons=_reasons(scorecard, scorecard.reference_points_),
-        gates={**gates(measured, scorecard, champion_auc), "monotone": _monotone_bins(scorecard)},
+        gates={**gates(measured, scorecard), "monotone": _monotone_bins(scorecard)},
         purpose=purpose,
         target=target,
         context=dict(context or {}),
@@ -187,7 +186,7 @@ def train_challenger(
     target: str,
     parameters: ScorecardParameters | None = None,
     seed: int = 0,
-    champion_auc: float | None = None,
+    champion: PointsModel | None = None,
     context: Mapping[str, Any] | None = None,
 ) -> TrainedModel:
     """Monotone boosting on the same rows and split, compared with `scorecard` decision by decision.
@@ -226,7 +225,7 @@ def train_challenger(
     if not model.calibrate(values[later], samples.bad[later]):
         notes.append("too few bads in the latest development rows to calibrate on")
     model.set_references(values[samples.split.train], settings.cutoff_share)
-    measured = _measured(samples, model)
+    measured = _measured(samples, model, champion)
     measured["against_scorecard"] = _against(samples, model, scorecard.estimator, settings)
     return TrainedModel(
         name=name,
@@ -244,7 +243,7 @@ def train_challenger(
         metrics=measured,
         reasons=_reasons(model, {}),
         gates={
-            **gates(measured, model, champion_auc),
+            **gates(measured, model),
             "monotone": _monotone_scores(model, values[samples.split.train]),
             **_challenger_gates(measured["against_scorecard"]),
         },
@@ -432,8 +431,11 @@ def _direction(feature: str) -> int:
     return entry.direction if entry else 0
 
 
-def _measured(samples: _Samples, model: PointsModel) -> dict[str, Any]:
-    """Metrics by sample, stability against development, and the curves of the report."""
+def _measured(
+    samples: _Samples, model: PointsModel, champion: PointsModel | None
+) -> dict[str, Any]:
+    """Metrics by sample, stability against development, and the curves of the report; of the
+    champion its AUC on the later rows."""
     outcomes, split, bad = samples.outcomes, samples.split, samples.bad
     values = matrix(samples.frame, model.inputs_)
     probability = model.predict_proba(values)[:, 1]
@@ -468,6 +470,10 @@ def _measured(samples: _Samples, model: PointsModel) -> dict[str, Any]:
             metrics["curves"][sample]["shares"] = bins.shares(score[mask])
         metrics[sample] = block
     metrics["curves"]["vintages"] = _vintages(samples, probability)
+    if champion is not None:
+        later = _later_rows(samples)
+        told = champion.predict_proba(matrix(samples.frame, champion.inputs_))[:, 1]
+        metrics["champion_auc"] = summary(bad[later], told[later])["auc"]
     return metrics
 
 
@@ -493,9 +499,7 @@ def _later(metrics: Mapping[str, Any]) -> str:
     return "out_of_time" if metrics["out_of_time"]["auc"] is not None else "holdout"
 
 
-def gates(
-    metrics: Mapping[str, Any], model: PointsModel, champion_auc: float | None
-) -> dict[str, str]:
+def gates(metrics: Mapping[str, Any], model: PointsModel) -> dict[str, str]:
     """Promotion gates: "pass", "warn: why" (a person decides) or "fail: why" (blocked).
 
     Measured out of time, or on the hold-out where there is no later month. What the noise of a
@@ -512,12 +516,13 @@ def gates(
     result["discrimination"] = (
         "pass" if later["auc"] > 0.5 else f"fail: AUC {later['auc']:.4f} is no better than chance"
     )
+    champion_auc = metrics.get("champion_auc")
     if champion_auc is not None:
         result["champion_auc"] = (
             "pass"
-            if later["auc"] >= champion_auc - 0.005
-            else f"fail: AUC {later['auc']:.4f} is more than 0.005 below the champion's "
-            f"{champion_auc:.4f}"
+            if later["auc"] >= champion_auc - TOLERANCE
+            else f"fail: AUC {later['auc']:.4f} is more than {TOLERANCE} below the champion's "
+            f"{champion_auc:.4f} on the same rows"
         )
     drop = development["ks"] - later["ks"]
     result["ks_drop"] = "pass" if drop <= 0.05 else f"warn: KS falls by {drop:.3f} from development"
@@ -547,11 +552,8 @@ def _reason_gate(features: Sequence[str]) -> str:
 
 
 def _csi_gate(later: Mapping[str, Any], development: Mapping[str, Any]) -> str:
-    """All features below 0.25 beyond what the sample sizes alone bring into the index.
-
-    Under no shift the index is chi-squared times (1/n + 1/m).
-    """
-    noise = CSI_NOISE * (1 / later["rows"] + 1 / development["rows"])
+    """All features below 0.25 beyond what the sample sizes alone bring into the index."""
+    noise = PSI_NOISE * (1 / later["rows"] + 1 / development["rows"])
     moved = {f: v for f, v in later["csi"].items() if v >= SHIFTED}
     told = ", ".join(f"{f} {v:.3f}" for f, v in sorted(moved.items(), key=lambda x: -x[1]))
     if not moved:

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +110,7 @@ def test_a_file_that_is_not_what_was_registered_is_neither_promoted_nor_loaded(t
     file.write_bytes(data)
     for use in (
         lambda: registry.promote("underwriting", made.version, "ben", "good"),
+        lambda: registry.checked("underwriting", made.version),
         lambda: registry.load("underwriting", made.version),
     ):
         with pytest.raises(ModelError, match=f"{made.version}: model.skops is not what was"):
@@ -146,12 +148,13 @@ def test_a_challenger_stays_in_the_shadow_until_it_is_promoted(tmp_path: Path):
     assert registry.current("underwriting").version == shadow  # pyright: ignore[reportOptionalMemberAccess]
 
 
-def test_promoting_the_champion_again_changes_nothing(tmp_path: Path):
+def test_the_champion_is_not_promoted_again(tmp_path: Path):
     registry = Registry(tmp_path)
     version = registry.register(trained(), trainer="ann").version
     registry.promote("underwriting", version, "ben", "good")
     before = registry.transitions("underwriting")
-    registry.promote("underwriting", version, "ben", "good")
+    with pytest.raises(ModelError, match="champion already"):
+        registry.promote("underwriting", version, "carol", "again")
     assert registry.transitions("underwriting") == before
 
 
@@ -171,3 +174,81 @@ def test_an_unknown_version_is_named_with_what_there_is(tmp_path: Path):
         registry.get("underwriting", "nope")
     with pytest.raises(ModelError, match="none"):
         registry.get("fraud", "nope")
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "reasons.json", "metrics.json", "scorecard.csv"])
+def test_no_file_of_a_version_can_change(tmp_path: Path, file: str):
+    registry = Registry(tmp_path)
+    made = registry.register(trained(gates={"calibration": "fail: 1.4"}), trainer="ann")
+    path = made.path / file
+    path.write_text(path.read_text().replace("fail", "warn") + " ")
+    with pytest.raises(ModelError, match=f"{file} is not what was registered"):
+        registry.promote("underwriting", made.version, "ben", "good")
+    with pytest.raises(ModelError, match=file):
+        registry.load("underwriting", made.version)
+    # The same training mends it, as a candidate; what was there is kept aside.
+    again = registry.register(trained(gates={"calibration": "fail: 1.4"}), trainer="ann")
+    assert (again.version, again.state) == (made.version, "CANDIDATE")
+    registry.load("underwriting", made.version)
+    assert [p.parent.name[:9] for p in tmp_path.glob("underwriting/.damaged-*/*")] == [".damaged-"]
+
+
+def test_a_version_whose_files_are_missing_hides_no_other(tmp_path: Path):
+    registry = Registry(tmp_path)
+    gone, stays = (registry.register(trained(seed=s), trainer="ann") for s in (0, 1))
+    registry.promote("underwriting", gone.version, "ben", "good")
+    gone.path.rename(tmp_path / "elsewhere")
+    assert [v.version for v in registry.list_versions()] == [stays.version]
+    # Another version must not score in the champion's place without a word.
+    with pytest.raises(ModelError, match="its files are not in"):
+        registry.current("underwriting")
+    current = registry.retire("underwriting", gone.version, "ben", "lost")
+    assert current is not None
+    assert current.version == stays.version
+
+
+def test_a_worse_version_than_the_champion_is_not_promoted(tmp_path: Path):
+    registry = Registry(tmp_path)
+    better, worse, compared = (
+        registry.register(
+            trained(seed=seed, metrics={"out_of_time": {"auc": auc}}, **told), trainer="ann"
+        )
+        for seed, auc, told in ((0, 0.7, {}), (1, 0.69, {}), (2, 0.69, {"compared_with": "x"}))
+    )
+    registry.promote("underwriting", better.version, "ben", "good")
+    for version in (worse.version, compared.version):
+        with pytest.raises(ModelError, match=r"auc 0\.6900 out of time, the champion .* 0\.7000"):
+            registry.promote("underwriting", version, "ben", "newer")
+    of_its_gate = registry.register(
+        trained(seed=3, metrics={"out_of_time": {"auc": 0.69}}, compared_with=better.version),
+        trainer="ann",
+    )  # fmt: skip
+    registry.promote("underwriting", of_its_gate.version, "ben", "no worse on the same rows")
+    registry.retire("underwriting", of_its_gate.version, "ben", "drift")
+    registry.promote("underwriting", worse.version, "ben", "back to what held")
+    with pytest.raises(ModelError, match="was retired"):
+        registry.promote("underwriting", of_its_gate.version, "ben", "again")
+
+
+@pytest.mark.parametrize("approver", ["Ann", " ann ", "ａｎｎ", "ann\u200b", "a\u00adnn"])
+def test_a_trainer_is_known_behind_other_signs(tmp_path: Path, approver: str):
+    registry = Registry(tmp_path)
+    version = registry.register(trained(), trainer="ann").version
+    with pytest.raises(ModelError, match=r"trained by|cannot be seen"):
+        registry.promote("underwriting", version, approver, "good")
+
+
+def test_of_two_promotions_at_once_one_is_told_that_it_came_late(tmp_path: Path):
+    registry = Registry(tmp_path)
+    version = registry.register(trained(), trainer="ann").version
+
+    def promoted(approver: str) -> str | None:
+        try:
+            return Registry(tmp_path).promote("underwriting", version, approver, "good").state
+        except ModelError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        states = list(pool.map(promoted, [f"approver {n}" for n in range(8)]))
+    assert sorted(filter(None, states)) == ["CHAMPION"]
+    assert len(registry.transitions("underwriting")) == 4

@@ -366,13 +366,13 @@ def test_few_missing_rows_say_nothing_and_many_have_their_own_weight():
 
 def test_gates_fail_on_a_lost_champion_comparison_and_lasting_miscalibration(model):
     assert "champion_auc" not in model.gates
-    lost = gates(model.metrics, model.estimator, champion_auc=0.99)
+    lost = gates({**model.metrics, "champion_auc": 0.99}, model.estimator)
     assert lost["champion_auc"].startswith("fail")
     sample = {**model.metrics["out_of_time"], "calibration_ratio": 2.0}
-    off = gates({**model.metrics, "out_of_time": sample}, model.estimator, None)
+    off = gates({**model.metrics, "out_of_time": sample}, model.estimator)
     assert off["calibration"].startswith("fail")
     shifted = {**model.metrics["out_of_time"], "score_psi": 0.4}
-    assert gates({**model.metrics, "out_of_time": shifted}, model.estimator, None)[
+    assert gates({**model.metrics, "out_of_time": shifted}, model.estimator)[
         "score_psi"
     ].startswith("fail")
 
