@@ -3,6 +3,8 @@
 import errno
 import json
 import logging
+import os
+import shutil
 import sys
 from datetime import date, datetime
 from pathlib import Path
@@ -21,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
 )
 models_app = typer.Typer(
-    help="The model registry: list versions, promote one.", invoke_without_command=True
+    help="The model registry: list, promote, retire, reproduce.", invoke_without_command=True
 )
 app.add_typer(models_app, name="models")
 features_app = typer.Typer(help="Feature vectors, online and as of a time.", no_args_is_help=True)
@@ -795,6 +797,27 @@ def _usage_error(error: Any) -> NoReturn:
 
 
 _INTERRUPTED = 130
+_PIPE_CLOSED = 141
+
+
+def _is_broken_pipe(error: Exception) -> bool:
+    return isinstance(error, BrokenPipeError) or str(error).startswith("Broken pipe (os error")
+
+
+def _of_the_disk(error: Exception) -> CardlineError | None:
+    """What SQLite, DuckDB and the system say of a home that is full or cannot be written."""
+    text = str(error).lower()
+    said = ("unable to open database file", "disk i/o error", "disk is full", "no space left",
+            "readonly database", "read-only file system")  # fmt: skip
+    if not any(words in text for words in said):
+        return None
+    from pipelines.settings import get_settings
+
+    home = get_settings().home
+    if not os.access(home, os.W_OK):
+        return CardlineError(f"{home} cannot be written: what is asked needs it ({error})")
+    free = shutil.disk_usage(home).free // 2**20
+    return CardlineError(f"{home} cannot be used, {free} MiB are free there ({error})")
 
 
 def main() -> None:
@@ -808,6 +831,10 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
     except Exception as error:
+        if _is_broken_pipe(error):
+            # Who reads the output has had enough of it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(_PIPE_CLOSED)
         if debug:
             raise
         if hasattr(error, "format_message"):
@@ -815,6 +842,7 @@ def main() -> None:
         if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             error = CardlineError(f"{error.filename or 'a file'} cannot be written or read: "
                                   f"{error.strerror}; what is asked needs it")  # fmt: skip
+        error = _of_the_disk(error) or error
         text = str(error).strip().splitlines() or [type(error).__name__]
         hint = "" if isinstance(error, CardlineError) else " (--debug shows the trace)"
         if type(error).__name__ == "CatalogException":

@@ -37,7 +37,13 @@ def compare_groups(reference: str) -> pl.DataFrame:
     path = folder / "groups.parquet"
     if not path.is_file():
         raise CardlineError(f"{path} is not there: it maps application_id to group")
-    groups = pl.read_parquet(path, columns=["application_id", "group"])
+    groups = pl.read_parquet(path, columns=["application_id", "group"]).unique()
+    if groups["group"].has_nulls():
+        count = groups["group"].null_count()
+        raise CardlineError(f"{path}: {count} applications have no group: give them one")
+    repeated = groups.filter(pl.col("application_id").is_duplicated()).sort("application_id")
+    if not repeated.is_empty():
+        raise CardlineError(f"{path}: {repeated[0, 'application_id']} is in more than one group")
     with connect(read_only=True) as con:
         decisions = con.execute(_DECISIONS).pl()
     parts = decisions.join(groups, on="application_id").partition_by("group", as_dict=True)

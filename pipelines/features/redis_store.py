@@ -26,9 +26,10 @@ from pydantic import ConfigDict
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import RedisError
 
+from pipelines.errors import CardlineError
 from pipelines.features.encoding import (
     KEY_VERSION,
     VERSION_BYTES,
@@ -78,9 +79,15 @@ def _unavailable(error: Exception, seconds: float = 0.0) -> StoreUnavailable:
         return StoreUnavailable(
             f"the Redis of CARDLINE_REDIS_URL did not answer within {round(seconds, 2):g} s"
         )
+    if isinstance(error, ResponseError | AuthenticationError):
+        # Redis' own words, which hold nothing of what it was told.
+        return StoreUnavailable(
+            f"the Redis of CARDLINE_REDIS_URL refuses ({error}): look at its password and options"
+        )
     return StoreUnavailable(
         "the Redis of CARDLINE_REDIS_URL cannot be reached or used now "
-        f"({type(error).__name__}): start it, or set CARDLINE_REDIS_URL"
+        f"({type(error).__name__}): start it, or set CARDLINE_REDIS_URL (`ssl=true` only where it "
+        "speaks TLS)"
     )
 
 
@@ -91,6 +98,11 @@ def _told() -> Iterator[None]:
         yield
     except RedisError as error:
         raise _unavailable(error) from error
+    except TypeError as error:
+        name = str(error).partition("unexpected keyword argument ")[2]
+        if not name:
+            raise
+        raise CardlineError(f"CARDLINE_REDIS_URL has an option that is none: {name}") from error
 
 
 class GuardedOnlineStoreConfig(RedisOnlineStoreConfig):

@@ -89,7 +89,7 @@ def load_config(settings: Settings) -> "RepoConfig":
         filled = string.Template(text).substitute(
             CARDLINE_HOME=settings.home,
             CARDLINE_ONLINE_STORE=settings.online_store,
-            CARDLINE_REDIS_URL=settings.redis_url,
+            CARDLINE_REDIS_URL=_with_deadlines(settings.redis_url),
         )
         config = yaml.safe_load(filled)
         if settings.registry_url is not None:
@@ -101,6 +101,14 @@ def load_config(settings: Settings) -> "RepoConfig":
         return RepoConfig(**config, repo_path=FEATURE_REPO)
     except (KeyError, ValueError, yaml.YAMLError) as error:
         raise CardlineError(f"feature_repo/feature_store.yaml: {error}") from error
+
+
+def _with_deadlines(url: str) -> str:
+    """Without them a server that accepts and says nothing is waited for, for good."""
+    deadlines = {"socket_connect_timeout": 5, "socket_timeout": 10}
+    return url + "".join(
+        f",{name}={seconds}" for name, seconds in deadlines.items() if f",{name}=" not in url
+    )
 
 
 def load_definitions() -> Definitions:

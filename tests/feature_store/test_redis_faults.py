@@ -17,9 +17,9 @@ import redis
 from pipelines.errors import CardlineError
 from pipelines.features import redis_store
 from pipelines.features.encoding import encode_keys
-from pipelines.features.materialize import materialize
+from pipelines.features.materialize import materialize, materialized_through
 from pipelines.features.reading import Plans, StoreUnavailable
-from pipelines.features.registry import feature_store
+from pipelines.features.registry import apply, feature_store
 from pipelines.features.retrieval import online
 from pipelines.serving.server import create_app
 from pipelines.settings import get_settings
@@ -99,6 +99,24 @@ def client(own_redis: OwnRedis, fill: Fill, publish_all: Publish) -> Iterator[An
     materialize(end=START + DAY)
     with TestClient(create_app(), base_url="http://127.0.0.1") as client:
         yield client
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("db=99", r"refuses \(DB index is out of range\)"),
+        ("password=wrong", r"refuses \(AUTH"),
+        ("colour=red", "has an option that is none: 'colour'"),
+    ],
+)
+def test_options_that_redis_refuses_are_told_in_its_words(
+    own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch, options: str, says: str
+) -> None:
+    monkeypatch.setenv("CARDLINE_REDIS_URL", f"127.0.0.1:{own_redis.port},{options}")
+    get_settings.cache_clear()
+    apply()
+    with pytest.raises(CardlineError, match=says):
+        materialized_through("account_amount_features")
 
 
 def ask(client: Any, account: int) -> Any:

@@ -251,6 +251,13 @@ def test_monitoring_tells_shifted_scores_and_vintages_with_early_bads(
     compared = compare_groups("a").to_dicts()
     assert [row["air_decisions"] for row in compared] == [1.0, 0.5]
     assert compared[1]["flag"] == "below 0.80"
+    for row, says in (
+        ({"application_id": "other", "group": None}, "1 applications have no group"),
+        ({"application_id": "new0", "group": "b"}, "new0 is in more than one group"),
+    ):
+        pl.DataFrame([*groups, row]).write_parquet(tmp_path / "groups.parquet")
+        with pytest.raises(CardlineError, match=says):
+            compare_groups("a")
 
 
 def _asked_by_drift() -> dg.RunRequest:

@@ -2,12 +2,16 @@
 
 import json
 import socket
+import sqlite3
+import subprocess
+import sys
 from calendar import monthrange
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
+from pipelines.cli import main
 from pipelines.errors import CardlineError
 from pipelines.features.retrieval import require_anything_published
 from pipelines.finance.periods import close_period
@@ -38,6 +42,37 @@ def test_a_wrong_setting_is_named_with_what_it_may_be(
     with pytest.raises(CardlineError, match=f"CARDLINE_{name}={value!r}") as error:
         get_settings()
     assert says in str(error.value)
+
+
+def test_who_reads_a_few_lines_hears_of_no_error(home: Path) -> None:
+    connect().close()
+    ended = subprocess.run(
+        f"{sys.executable} -W ignore -m pipelines sql 'select * from range(1000000)' --format csv "
+        "| head -2",
+        shell=True, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert ended.stdout.split() == ["range", "0"]
+    assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("said", ["unable to open database file", "disk I/O error"])
+def test_a_home_that_cannot_be_written_is_named(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    said: str,
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError(said)
+
+    connect().close()
+    monkeypatch.setattr("pipelines.query.print_query", failing)
+    monkeypatch.setattr(sys, "argv", ["cardline", "sql", "select 1"])
+    with pytest.raises(SystemExit):
+        main()
+    told = capsys.readouterr().err
+    assert str(home) in told
+    assert said in told
 
 
 def test_a_home_has_one_name(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
