@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from pipelines.errors import CardlineError
 from pipelines.warehouse import CATALOG
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ MONTHLY_FRESHNESS = dg.FreshnessPolicy.time_window(
 )
 PREVIEW_ROWS = 5
 PREVIEW_COLUMNS = 12
+
+
+def require_partition(context: dg.AssetExecutionContext, unit: str) -> None:
+    """Raise `CardlineError` in a run that was started for no partition."""
+    if not context.has_partition_key and not context.has_partition_key_range:
+        name = context.asset_key.to_user_string()
+        raise CardlineError(f"{name} is made by {unit}: start the run with a partition")
 
 
 def markdown_table(frame: "pl.DataFrame") -> dg.MarkdownMetadataValue:

@@ -3,13 +3,21 @@
 import dagster as dg
 from pydantic import Field
 
-from pipelines.defs.common import MONTHLY_FRESHNESS, OWNERS, POOL, RETRIES, markdown_table
+from pipelines.defs.common import (
+    MONTHLY_FRESHNESS,
+    OWNERS,
+    POOL,
+    RETRIES,
+    markdown_table,
+    require_partition,
+)
 from pipelines.partitions import monthly, period_of
 
 period_log = dg.AssetSpec(
     ["finance", "period_log"],
     group_name="finance",
     owners=OWNERS,
+    kinds={"duckdb"},
     description="One row per step of a program's month: soft-closed, closed, reopened; by whom, as "
     "of what, chained by hash. `cardline close` and the job month_end_close append to it.",
 )
@@ -17,6 +25,7 @@ closed_invoice_lines = dg.AssetSpec(
     ["finance", "closed_invoice_lines"],
     group_name="finance",
     owners=OWNERS,
+    kinds={"duckdb"},
     description="One row per closed period and line of the rate card, as it was billed.",
 )
 
@@ -105,6 +114,7 @@ def packs(context: dg.AssetExecutionContext, config: PackConfig) -> dg.Materiali
     from pipelines.finance.publication import publish_tables
     from pipelines.settings import get_settings
 
+    require_partition(context, "month")
     period = period_of(context.partition_key)
     built = {
         program: str(build_pack(program, period))

@@ -15,6 +15,7 @@ from pipelines.defs.common import (
     daily_bars,
     daily_findings,
     markdown_table,
+    require_partition,
     table_metadata,
 )
 from pipelines.findings import fresh_findings
@@ -51,7 +52,7 @@ class IngestConfig(dg.Config):
     "files in again changes nothing.",
 )
 def deliveries(context: dg.AssetExecutionContext, config: IngestConfig) -> dg.MaterializeResult:
-
+    require_partition(context, "batch date")
     days = context.partition_key_range
     summary = ingest(
         landing=Path(config.landing) if config.landing else None,
@@ -89,7 +90,6 @@ def deliveries(context: dg.AssetExecutionContext, config: IngestConfig) -> dg.Ma
 
 
 def _as_day(key: str) -> date:
-
     return date.fromisoformat(key)
 
 

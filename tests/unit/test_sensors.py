@@ -7,7 +7,9 @@ import dagster as dg
 import pytest
 
 from pipelines.defs.jobs import finance_packs_build_schedule
+from pipelines.defs.landing import IngestConfig, deliveries
 from pipelines.defs.sensors import landing_arrival_sensor
+from pipelines.errors import CardlineError
 
 
 @pytest.mark.parametrize(
@@ -50,3 +52,8 @@ def test_files_that_an_ended_run_left_are_asked_for_again_a_few_times(home: Path
         assert "2026-03-01" in str(skipped.skip_message)
         (batch / "more.csv").write_text("payment_id")
         assert asked().run_key != first.run_key
+
+
+def test_a_run_for_no_partition_is_told_what_it_lacks() -> None:
+    with pytest.raises(CardlineError, match="landing/deliveries is made by batch date"):
+        deliveries(dg.build_asset_context(), IngestConfig())
