@@ -2,13 +2,16 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from pipelines.errors import CardlineError
 from pipelines.training import registry
 from pipelines.warehouse import connect, has_table
+
+if TYPE_CHECKING:
+    from models.common.registry import ModelVersion
 
 _LOGGED = """
 select log.* exclude (model_state), spine.decision, spine.decision_source, spine.decision_at
@@ -25,7 +28,7 @@ class Explanation:
     """The newest scoring of an application or account.
 
     `reasons` are Reg B principal reasons by `method` (policy before score), `key_factors` those of
-    a score disclosure, `range` the lowest and highest score of the model's development sample;
+    a score disclosure, `range` the lowest and highest score that there can be;
     `values` maps the features that a reason names to what was known.
     """
 
@@ -76,7 +79,6 @@ def explain(entity_id: str, method: str | None = None) -> Explanation:
     reasons = [*policy, *(r for r in scored if r["text"] not in said)][:4]
     factors = json.loads(as_json(key_factors(model, table, values)[0]))
     known = json.loads(logged["policy_inputs"]) | vector
-    edges = version.metrics["curves"]["development"]["histogram"]["edges"]
     named = dict.fromkeys(r["feature"] for r in [*reasons, *factors])
     return Explanation(
         id=entity_id,
@@ -86,7 +88,7 @@ def explain(entity_id: str, method: str | None = None) -> Explanation:
         pd=probability,
         score=logged["score"],
         cutoff_score=logged["cutoff_score"],
-        range=(edges[0], edges[-1]),
+        range=_range(version, model, logged["score"]),
         as_of_at=str(logged["as_of_at"]),
         method=asked,
         reasons=reasons,
@@ -94,6 +96,18 @@ def explain(entity_id: str, method: str | None = None) -> Explanation:
         values={f: known[f] for f in named if f in known},
         is_policy=bool(policy),
     )
+
+
+def _range(version: "ModelVersion", model: Any, score: float) -> tuple[float, float]:
+    """The least and the most that can be scored; of a model whose bounds are not known, what has
+    been."""
+    if hasattr(model, "points_"):
+        return (
+            float(sum(points.min() for points in model.points_)),
+            float(sum(points.max() for points in model.points_)),
+        )
+    edges = version.metrics["curves"]["development"]["histogram"]["edges"]
+    return min(edges[0], score), max(edges[-1], score)
 
 
 def _logged(entity_id: str) -> dict[str, Any]:

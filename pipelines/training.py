@@ -302,6 +302,7 @@ def _fraud() -> "TrainedModel":
         FRAUD_SERVICE,
         fraud_features,
         labelled_transactions,
+        next_day,
         with_features,
     )
 
@@ -332,7 +333,8 @@ def _fraud() -> "TrainedModel":
         cutoff=window.cutoff,
         delay=window.delay,
         test_until=window.test_until,
-        observed_through=window.known_by,
+        # Labels count from the midnight after their day.
+        observed_through=next_day(window.known_by),
         purpose="Probability that a purchase is a third-party fraud, for the alerts of the day.",
         target="reported as fraud by a third party; a transaction without a report counts as "
         "legitimate",

@@ -175,23 +175,52 @@ def _transactions(con: duckdb.DuckDBPyConnection, start: datetime, end: datetime
 
 
 def _frauds(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
-    """Transactions ever held to be third-party fraud: since when, and until when if withdrawn.
+    """Transactions ever held to be third-party fraud: since when, until when if withdrawn, and
+    since when again.
 
     Judgements have days as their grain of known time: one made on a day counts from the midnight
     that ends it.
     """
     return con.execute(
         """
+        with judged as (
+            select *, min(known_from) filter (where is_fraud)
+                over (partition by transaction_id) as first_from
+            from intermediate.int_fraud_labels__known
+        ),
+        told as (
+            select transaction_id, first_from,
+                min(known_from) filter (where not is_fraud and known_from > first_from) as until,
+                max(known_from) filter (where is_fraud and known_to is null) as last_from
+            from judged
+            where first_from is not null
+            group by transaction_id, first_from
+        )
         select transaction_id,
-            (min(known_from) filter (where is_fraud) + interval 1 day)::timestamp
-                as fraud_known_at,
-            (max(known_from) filter (where not is_fraud and known_to is null)
-                + interval 1 day)::timestamp as fraud_withdrawn_at
-        from intermediate.int_fraud_labels__known
-        group by transaction_id
-        having bool_or(is_fraud)
+            (first_from + interval 1 day)::timestamp as fraud_known_at,
+            (until + interval 1 day)::timestamp as fraud_withdrawn_at,
+            (case when last_from > until then last_from end + interval 1 day)::timestamp
+                as fraud_again_at
+        from told
         """
     ).pl()
+
+
+def _compromised_cards(con: duckdb.DuckDBPyConnection, frauds: pl.DataFrame) -> pl.DataFrame:
+    """Per card of any of `frauds`, however old, when the first was known: card_id and
+    card_compromised_at."""
+    con.register("known_frauds", frauds)
+    found = con.execute(
+        """
+        select purchases.card_id, min(known_frauds.fraud_known_at) as card_compromised_at
+        from intermediate.int_authorizations__known as purchases
+        inner join known_frauds on purchases.transaction_id = known_frauds.transaction_id
+        where purchases.known_to is null and purchases.card_id is not null
+        group by purchases.card_id
+        """
+    ).pl()
+    con.unregister("known_frauds")
+    return found
 
 
 def labelled_transactions(
@@ -207,10 +236,12 @@ def labelled_transactions(
     Before `sampled_until` only `maximum_negatives` transactions without a report are kept, chosen
     by a hash of their id; `weight` undoes the sampling. Later ones are complete.
     """
+    frauds = _frauds(con)
     joined = (
         _transactions(con, start, end)
         .filter(~pl.col("is_declined"))
-        .join(_frauds(con), on="transaction_id", how="left", maintain_order="left")
+        .join(frauds, on="transaction_id", how="left", maintain_order="left")
+        .join(_compromised_cards(con, frauds), on="card_id", how="left", maintain_order="left")
         .with_columns(pl.lit(1.0).alias("weight"))
     )
     may_be_sampled = (pl.col("event_at") < sampled_until) & pl.col("fraud_known_at").is_null()
@@ -257,10 +288,10 @@ def known_fraud_count(
     con: duckdb.DuckDBPyConnection, start: datetime, end: datetime, known_by: datetime
 ) -> int:
     """Approved transactions of `[start, end)` held to be fraud at `known_by`."""
-    held = _frauds(con).filter(
-        pl.col("fraud_known_at") <= known_by,
-        pl.col("fraud_withdrawn_at").is_null() | (pl.col("fraud_withdrawn_at") > known_by),
-    )
+    from models.fraud.training import known_fraud
+
+    frauds = _frauds(con)
+    held = frauds.filter(pl.Series(known_fraud(frauds, known_by) == 1))
     con.register("held_frauds", held)
     row = con.execute(
         """

@@ -227,14 +227,8 @@ class Registry:
                 f"{name} {version}: its files are not in {folder}; restore them from a backup, or "
                 "retire the version"
             )
-        return ModelVersion(
-            name,
-            version,
-            states[version],
-            folder,
-            json.loads((folder / "manifest.json").read_text()),
-            json.loads((folder / "metrics.json").read_text()),
-        )
+        manifest, metrics = (_read(folder / f"{what}.json") for what in ("manifest", "metrics"))
+        return ModelVersion(name, version, states[version], folder, manifest, metrics)
 
     def current(self, name: str) -> ModelVersion | None:
         """The champion; without one the newest candidate, to be recognised by its state."""
@@ -408,6 +402,15 @@ def _person(name: str) -> str:
     if any(unicodedata.category(sign).startswith("C") for sign in name):
         raise ModelError(f"the name {name!r} holds characters that cannot be seen")
     return name
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} cannot be read ({error}): restore it from a backup, or train again"
+        ) from error
 
 
 def _file_sha256(path: Path) -> str:

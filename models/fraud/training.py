@@ -80,7 +80,9 @@ class TransactionFrame:
 
     Columns: `transaction_id` (unique), `card_id`, `event_at`, `amount_minor`, `fraud_known_at`
     (null where the transaction was never reported), `fraud_withdrawn_at` (null where the report
-    still stands) and features. `weight` undoes a sampling of negatives that was done before, 1
+    still stands) and features; where a source has them also `fraud_again_at` (reported once more
+    after that) and `card_compromised_at` (when the first fraud of the card was known, also one that
+    is not among the rows). `weight` undoes a sampling of negatives that was done before, 1
     where there was none.
     """
 
@@ -92,7 +94,10 @@ def known_fraud(frame: pl.DataFrame, known_by: datetime) -> np.ndarray:
     """1 for transactions held to be fraud at a moment; later news is not known yet."""
     reported = (frame["fraud_known_at"] <= known_by).fill_null(False)
     withdrawn = (frame["fraud_withdrawn_at"] <= known_by).fill_null(False)
-    return (reported & ~withdrawn).cast(pl.Int64).to_numpy()
+    held = reported & ~withdrawn
+    if "fraud_again_at" in frame.columns:
+        held |= (frame["fraud_again_at"] <= known_by).fill_null(False)
+    return held.cast(pl.Int64).to_numpy()
 
 
 def without_compromised_cards(frame: pl.DataFrame, test: np.ndarray) -> np.ndarray:
@@ -100,15 +105,16 @@ def without_compromised_cards(frame: pl.DataFrame, test: np.ndarray) -> np.ndarr
 
     Such a card would have been blocked: finding it again is no achievement.
     """
-    first = (
-        frame.filter(pl.col("fraud_known_at").is_not_null())
-        .group_by("card_id")
-        .agg(pl.col("fraud_known_at").min().alias("compromised_at"))
+    compromised_at = (
+        frame["card_compromised_at"]
+        if "card_compromised_at" in frame.columns
+        else frame.select(
+            pl.when(pl.col("card_id").is_not_null()).then(
+                pl.col("fraud_known_at").min().over("card_id")
+            )
+        ).to_series()
     )
-    joined = frame.select("card_id", "event_at").join(
-        first, on="card_id", how="left", maintain_order="left"
-    )
-    blocked = (joined["compromised_at"] <= joined["event_at"].dt.truncate("1d")).fill_null(False)
+    blocked = (compromised_at <= frame["event_at"].dt.truncate("1d")).fill_null(False)
     return test & ~blocked.to_numpy()
 
 
@@ -216,7 +222,11 @@ def train_fraud(
                 "event_at",
                 "fraud_known_at",
                 "fraud_withdrawn_at",
-                *[f for f in dict.fromkeys(features) if f in frame.columns],
+                *[
+                    f
+                    for f in dict.fromkeys(["fraud_again_at", "card_compromised_at", *features])
+                    if f in frame.columns
+                ],
             )
         ),
         parameters={**asdict(settings), "label_delay_days": delay / timedelta(days=1)},

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from models.fraud.training import known_fraud
 from pipelines.defs.sensors import underwriting_drift_sensor
 from pipelines.errors import CardlineError
 from pipelines.explanation import explain, in_words
@@ -24,7 +25,7 @@ from pipelines.registry_view import list_models, promote
 from pipelines.scoring import alerts_to_review, score_applications, score_transactions
 from pipelines.settings import get_settings
 from pipelines.training import NotDue, is_due, newest, reproduction_error, train
-from pipelines.training_frames import underwriting_outcomes
+from pipelines.training_frames import labelled_transactions, underwriting_outcomes
 from pipelines.warehouse import connect
 
 CLOCK = datetime(2024, 6, 30, 23, 59, 59)
@@ -410,6 +411,33 @@ def test_fraud_from_labels_to_alerts_once(lake: duckdb.DuckDBPyConnection):
     fresh = after.filter(pl.col("transaction_id") == "later")
     assert fresh["rank"].to_list() == [before.filter(~others).height + 1]
     assert after.filter(pl.col("transaction_id") != "later").equals(before)
+
+
+def test_what_is_known_of_a_fraud_later_changes_nothing_before(lake: duckdb.DuckDBPyConnection):
+    told = [("t", True, date(2024, 3, 1), date(2024, 3, 10)),
+            ("t", False, date(2024, 3, 10), date(2024, 8, 1)),
+            ("t", True, date(2024, 8, 1), None), ("old", True, date(2023, 6, 1), None)]  # fmt: skip
+    names = ["transaction_id", "is_fraud", "known_from", "known_to"]
+    lake.register("told", pl.DataFrame(told, schema=names, orient="row"))
+    lake.execute("insert into intermediate.int_fraud_labels__known by name select * from told")
+    buy(lake, "t", datetime(2024, 2, 20, 12))
+    buy(lake, "old", datetime(2023, 5, 1, 12))
+    lake.execute("update intermediate.int_authorizations__known set card_id = 'c'")
+
+    def rows() -> pl.DataFrame:
+        start, end = datetime(2024, 1, 1), datetime(2024, 9, 1)
+        return labelled_transactions(lake, start, end, sampled_until=start, maximum_negatives=9)
+
+    def held(month: int) -> list[int]:
+        return known_fraud(rows(), datetime(2024, month, 5)).tolist()
+
+    assert [held(month) for month in (2, 3, 6, 8)] == [[0], [1], [0], [1]]
+    # The card was compromised before the first of these rows.
+    assert rows()["card_compromised_at"].to_list() == [datetime(2023, 6, 2)]
+    lake.execute("delete from intermediate.int_fraud_labels__known where known_from > '2024-06-01'")
+    lake.execute("update intermediate.int_fraud_labels__known set known_to = null "
+                 "where known_to > '2024-06-01'")  # fmt: skip
+    assert [held(month) for month in (2, 3, 6)] == [[0], [1], [0]]
 
 
 def purchases_and_frauds() -> tuple[pl.DataFrame, pl.DataFrame]:
