@@ -91,6 +91,12 @@ def entities(service: str, size: int) -> dict[str, list[Any]]:
         name: [values[kind][(i + at) % len(values[kind])] for i in range(size + 2)]
         for at, (name, kind) in enumerate(taken.request.items())
     }
+    # An amount below zero is refused.
+    columns |= {
+        name: [value if value is None else abs(value) for value in columns[name]]
+        for name in taken.request
+        if name.endswith("_minor")
+    }
     columns |= made
     if taken.made_of:
         columns |= {"event_at": moments, "known_at": moments}
