@@ -805,7 +805,10 @@ def _is_broken_pipe(error: Exception) -> bool:
 
 
 def _of_the_disk(error: Exception) -> CardlineError | None:
-    """What SQLite, DuckDB and the system say of a home that is full or cannot be written."""
+    """What SQLite, DuckDB and the system say of files, or a home, that cannot be written."""
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return CardlineError(f"{error.filename or 'a file'} cannot be written or read: "
+                             f"{error.strerror}; what is asked needs it")  # fmt: skip
     text = str(error).lower()
     said = ("unable to open database file", "disk i/o error", "disk is full", "no space left",
             "readonly database", "read-only file system")  # fmt: skip
@@ -839,9 +842,6 @@ def main() -> None:
             raise
         if hasattr(error, "format_message"):
             _usage_error(error)
-        if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            error = CardlineError(f"{error.filename or 'a file'} cannot be written or read: "
-                                  f"{error.strerror}; what is asked needs it")  # fmt: skip
         error = _of_the_disk(error) or error
         text = str(error).strip().splitlines() or [type(error).__name__]
         hint = "" if isinstance(error, CardlineError) else " (--debug shows the trace)"

@@ -231,14 +231,7 @@ def _choose_alerts(
     approved = approved.join(_compromised(con, approved), on=["alert_on", "card_id"], how="anti")
     con.register("days", approved.select("alert_on").unique())
     earlier = con.execute(
-        """
-        select alerts.*, scores.event_at
-        from fraud.daily_alerts as alerts
-        inner join days on alerts.alert_on = days.alert_on
-        inner join fraud.scores as scores
-            on alerts.transaction_id = scores.transaction_id
-                and alerts.model_version = scores.model_version
-        """
+        "select * from fraud.daily_alerts where alert_on in (select alert_on from days)"
     ).pl()
     con.unregister("days")
     others = earlier.filter((pl.col("model_version") != model_version).any().over("alert_on"))

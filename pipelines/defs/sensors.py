@@ -21,9 +21,9 @@ from pipelines.partitions import ranges_of
 
 _FILES_TAG = "cardline/files"
 _ATTEMPTS = 3
-_ENDED = (
+_ENDED = [
     dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED
-)  # fmt: skip
+]  # fmt: skip
 
 
 def range_tags(start: date, end: date) -> dict[str, str]:
@@ -53,7 +53,7 @@ def landing_arrival_sensor(
         named = ";".join(sorted(f"{d.path.name}@{d.fingerprint()}" for d in files))
         key = hashlib.sha256(named.encode()).hexdigest()
         ended = context.instance.get_runs_count(
-            dg.RunsFilter(tags={_FILES_TAG: key}, statuses=[*_ENDED])
+            dg.RunsFilter(tags={_FILES_TAG: key}, statuses=_ENDED)
         )
         if ended >= _ATTEMPTS:
             given_up.append(f"{first} to {last}")

@@ -29,6 +29,7 @@ from pipelines.features.requests import (
     KNOWN_AT,
     OnDemand,
     as_time,
+    is_amount,
     made_key,
     made_keys,
     now,
@@ -267,8 +268,8 @@ def checked_inputs(plan: Plan, columns: Mapping[str, Sequence[Any]]) -> dict[str
     for name, kind in plan.request.items():
         values = columns.get(name, [None] * size)
         given[name] = [_as_kind(name, kind, value) for value in values]
-        if kind != "STRING":
-            known = [value for value in given[name] if value is not None]
+        if is_amount(name):
+            known = (value for value in given[name] if value is not None)
             refuse_negative(name, min(known, default=None))
     if EVENT_AT in given:
         this_moment = time_text(now())

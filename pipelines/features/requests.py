@@ -84,9 +84,14 @@ def as_time(name: str, kind: str, value: Any) -> Any:
     return time_text(parsed_time(name, value))
 
 
+def is_amount(name: str) -> bool:
+    """Whether a request column holds money, in minor units."""
+    return name.endswith("_minor")
+
+
 def refuse_negative(name: str, smallest: float | None) -> None:
-    """Raise `CardlineError` if `name` is an amount and the smallest of its values negative."""
-    if name.endswith("_minor") and smallest is not None and smallest < 0:
+    """Raise `CardlineError` if the smallest value of an amount is negative."""
+    if smallest is not None and smallest < 0:
         raise CardlineError(f"{name} is below zero: amounts are in minor units, 0 or more")
 
 

@@ -22,6 +22,7 @@ from pipelines.features.requests import (
     KNOWN_AT,
     TIMES,
     OnDemand,
+    is_amount,
     made_key,
     made_keys,
     now,
@@ -416,7 +417,7 @@ def _inputs(
                 raise CardlineError(
                     f"{wanted.name}: {name} is not {kind.lower()} throughout"
                 ) from error
-        if columns[name].dtype.is_numeric():
+        if is_amount(name):
             refuse_negative(name, columns[name].min())  # pyright: ignore[reportArgumentType]
     for key, parts in wanted.made_of.items():
         rows = zip(*(columns[part] for part in parts), strict=True)

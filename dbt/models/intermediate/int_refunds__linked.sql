@@ -139,6 +139,17 @@ refunds as (
         transaction_id in (select transaction_id from linked_anew)
         or original_transaction_id in (select transaction_id from linked_anew)
 ),
+
+-- Links of earlier runs that stand.
+earlier as (
+    select
+        transaction_id,
+        refunds_transaction_id,
+        refund_link_method,
+        refund_link_confidence
+    from {{ this }}
+    where transaction_id not in (select transaction_id from refunds)
+),
 {% else %}
 refunds as (
     select * from all_refunds
@@ -200,15 +211,8 @@ naming as (
     from by_network
     {% if is_delta() %}
     union all
-    select
-        transaction_id,
-        refunds_transaction_id,
-        refund_link_method,
-        refund_link_confidence
-    from {{ this }}
-    where
-        refund_link_method in ('ORIGINAL_ID', 'NETWORK_ID')
-        and transaction_id not in (select transaction_id from refunds)
+    select * from earlier
+    where refund_link_method in ('ORIGINAL_ID', 'NETWORK_ID')
     {% endif %}
 ),
 
@@ -364,15 +368,8 @@ known as (
     select * from found
     {% if is_delta() %}
     union all
-    select
-        transaction_id,
-        refunds_transaction_id,
-        refund_link_method,
-        refund_link_confidence
-    from {{ this }}
-    where
-        refund_link_method = 'SAME_MERCHANT'
-        and transaction_id not in (select transaction_id from refunds)
+    select * from earlier
+    where refund_link_method = 'SAME_MERCHANT'
     {% endif %}
 ),
 
